@@ -1,0 +1,70 @@
+"""Wall, monotonic and boot time, and what their difference tells: steps and suspends.
+
+CLOCK_MONOTONIC stands still while the host is suspended, CLOCK_BOOTTIME does not (clock_gettime(2)). So the growth
+of boot minus monotonic time is time asleep, and a change of wall minus boot time is a step of the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+LONGEST_SLEEP_SECONDS = 30.0
+"""asyncio's timers are monotonic; a sleep until a wall-clock time is cut in pieces so that a step is seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One moment on the three clocks; `monotonic` and `boot` in seconds."""
+
+    wall: datetime
+    monotonic: float
+    boot: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What happened to the clocks between two instants, in seconds."""
+
+    step: float
+    asleep: float
+
+
+class Clock(Protocol):
+    """Where the agent reads the time and waits; tests move their own."""
+
+    def read(self) -> Instant:
+        """Return the present moment; `wall` is aware and in UTC."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for `seconds` of monotonic time."""
+
+
+class SystemClock:
+    """The host's own clocks."""
+
+    def read(self) -> Instant:
+        """Return the present moment."""
+        return Instant(datetime.now(UTC), time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for `seconds` of monotonic time."""
+        await asyncio.sleep(seconds)
+
+
+def drift(before: Instant, after: Instant) -> Drift:
+    """Return the step of the wall clock and the time asleep between two instants."""
+    boot = after.boot - before.boot
+    return Drift(
+        step=(after.wall - before.wall).total_seconds() - boot,
+        asleep=boot - (after.monotonic - before.monotonic),
+    )
+
+
+async def sleep_until(clock: Clock, when: datetime) -> None:
+    """Return when the wall clock reads `when` or later, also when it is stepped or the host sleeps meanwhile."""
+    while (left := (when - clock.read().wall).total_seconds()) > 0:
+        await clock.sleep(min(left, LONGEST_SLEEP_SECONDS))

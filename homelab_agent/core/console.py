@@ -1,0 +1,64 @@
+"""What a command is given: the settings, the running agent, and the one way to print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from homelab_agent.core.client import Client
+
+
+@dataclass(slots=True)
+class Console:
+    """Handed to every command as click's `obj` (`@click.pass_obj`).
+
+    `load` reads and validates the configuration (raises `ConfigurationFaulty`, exit 78); `find_socket` answers where
+    the agent listens; `find_state` where its state directory is.
+    """
+
+    load: Callable[[], Any]
+    find_socket: Callable[[], Path]
+    find_state: Callable[[], Path]
+    debug: bool = False
+
+    def section(self, name: str) -> Any:
+        """Return one validated section of the configuration."""
+        return getattr(self.load(), name)
+
+    def client(self) -> Client:
+        """Return a client of the running agent; its calls raise `AgentNotRunning` (exit 69) when there is none."""
+        return Client(self.find_socket())
+
+    def json(self, data: object) -> None:
+        """Print `data` as JSON, for a program."""
+        click.echo(json.dumps(data, indent=2, default=str))
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Print rows in aligned columns; numbers to the right."""
+        lines = [[("" if cell is None else str(cell)) for cell in row] for row in rows]
+        widths = [max(len(line[column]) for line in [list(head), *lines]) for column in range(len(head))]
+        numeric = [
+            bool(lines) and all(_is_number(line[column]) for line in lines) for column in range(len(head))
+        ]
+        for number, line in enumerate([list(head), *lines]):
+            cells = (
+                cell.rjust(width) if right else cell.ljust(width)
+                for cell, width, right in zip(line, widths, numeric, strict=True)
+            )
+            click.secho("  ".join(cells).rstrip(), bold=number == 0 and sys.stdout.isatty())
+
+    def problem(self, title: str, cause: str = "", repair: str = "") -> None:
+        """Print one problem on stderr: what, why, and what to do."""
+        click.echo(f"{title}" + (f"\n  cause:  {cause}" if cause else ""), err=True)
+        if repair:
+            click.echo(f"  repair: {repair}", err=True)
+
+
+def _is_number(text: str) -> bool:
+    return text in {"", "-"} or text.replace(".", "", 1).replace(",", "").lstrip("-").isdigit()

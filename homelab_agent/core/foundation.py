@@ -1,0 +1,42 @@
+"""What every room is built on; opened by `agent.py`, handed to each `service.build(settings, base)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.health import Health
+from homelab_agent.core.jobs import Jobs
+from homelab_agent.core.spool import Spool
+from homelab_agent.core.state import State
+
+
+class Database(Protocol):
+    """PostgreSQL, as a room asks it; every call raises `NeighbourUnreachable` while it is down."""
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Any]:
+        """Return the rows of a query; `$1` is the first of `args`."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Return a context that holds one connection in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """The ground of the house. `host` is this host's name in every row, `directory` holds all of the agent's state."""
+
+    host: str
+    directory: Path
+    clock: Clock
+    state: State
+    spool: Spool
+    health: Health
+    jobs: Jobs
+    database: Database
+    registry: CollectorRegistry

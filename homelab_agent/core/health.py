@@ -1,0 +1,199 @@
+"""Checks become one picture of the agent's health, with cause and repair."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.errors import AgentError, describe
+from homelab_agent.core.feed import Feed
+
+
+class State(StrEnum):
+    """How something stands. What the hardware does not have is `not_available`, never degraded."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+    DISABLED = "disabled"
+    NOT_AVAILABLE = "not_available"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found: `detail` in words, `repair` a command or a configuration key where there is one."""
+
+    state: State
+    detail: str
+    repair: str = ""
+
+    @classmethod
+    def ok(cls, detail: str) -> Finding:
+        """All is well."""
+        return cls(State.OK, detail)
+
+    @classmethod
+    def degraded(cls, detail: str, repair: str = "") -> Finding:
+        """It works, but less well than it should."""
+        return cls(State.DEGRADED, detail, repair)
+
+    @classmethod
+    def failed(cls, detail: str, repair: str = "") -> Finding:
+        """It does not work."""
+        return cls(State.FAILED, detail, repair)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Finding:
+        """Return the failed finding that an exception amounts to."""
+        return cls(State.FAILED, describe(error), error.repair if isinstance(error, AgentError) else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A named question about the agent or a neighbour.
+
+    `probe` is asked every `every` seconds and has `deadline` seconds to answer; without a probe the finding is only
+    reported. `blocks` names what must not happen while the check is not ok or degraded ("gate").
+    """
+
+    name: str
+    probe: Callable[[], Awaitable[Finding]] | None = None
+    every: float = 30.0
+    deadline: float = 5.0
+    blocks: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A check's present finding, since when its state is so, and whether an outage was announced."""
+
+    check: str
+    finding: Finding
+    since: datetime
+    probed_at: datetime
+    expected: str = ""
+
+    @property
+    def needs_operator(self) -> bool:
+        """Whether a person should look: failed or degraded, and not announced."""
+        return not self.expected and self.finding.state in {State.FAILED, State.DEGRADED}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A check's finding changed its state or its words; `before` is None the first time."""
+
+    before: Standing | None
+    after: Standing
+
+
+@dataclass(slots=True)
+class _Outage:
+    checks: frozenset[str]
+    reason: str
+    until: datetime
+
+
+@dataclass(slots=True)
+class Health:
+    """The one picture: every check's standing; changes are published on `changes`."""
+
+    clock: Clock
+    changes: Feed[Change] = field(default_factory=Feed)
+    _checks: dict[str, Check] = field(default_factory=dict)
+    _standings: dict[str, Standing] = field(default_factory=dict)
+    _outages: list[_Outage] = field(default_factory=list)
+
+    def add(self, checks: Iterable[Check]) -> None:
+        """Make `checks` known; one that was never answered stands as "not checked yet"."""
+        for check in checks:
+            if check.name in self._checks:
+                message = f"two checks are called {check.name}"
+                raise ValueError(message)
+            self._checks[check.name] = check
+
+    def report(self, check: str, finding: Finding) -> None:
+        """Take a finding at once; `check` must have been added."""
+        name = self._checks[check].name
+        now = self.clock.read().wall
+        before = self._standings.get(name)
+        unchanged = before is not None and before.finding.state is finding.state
+        since = before.since if before is not None and unchanged else now
+        after = Standing(name, finding, since, now, self._expected(name, now))
+        self._standings[name] = after
+        if before is None or before.finding != finding or before.expected != after.expected:
+            self.changes.publish(Change(before, after))
+
+    def expect(self, checks: Iterable[str], reason: str, until: datetime) -> Callable[[], None]:
+        """Announce an outage of `checks`: until then it neither alarms nor blocks. Returns what ends it early."""
+        outage = _Outage(frozenset(checks), reason, until)
+        self._outages.append(outage)
+
+        def end() -> None:
+            if outage in self._outages:
+                self._outages.remove(outage)
+
+        return end
+
+    def picture(self) -> list[Standing]:
+        """Return every check's standing, in the order in which the checks were added."""
+        now = self.clock.read().wall
+        unknown = Finding(State.OK, "not checked yet")
+        return [
+            replace(
+                self._standings.get(name) or Standing(name, unknown, now, now), expected=self._expected(name, now)
+            )
+            for name in self._checks
+        ]
+
+    def state(self) -> State:
+        """Return the worst of all states that were not announced: ok, degraded or failed."""
+        states = {standing.finding.state for standing in self.picture() if not standing.expected}
+        return next((worst for worst in (State.FAILED, State.DEGRADED) if worst in states), State.OK)
+
+    def ready(self, what: str) -> bool:
+        """Return whether every check that blocks `what` has been answered and is ok, degraded or announced."""
+        for standing in self.picture():
+            if what not in self._checks[standing.check].blocks or standing.expected:
+                continue
+            if standing.check not in self._standings or standing.finding.state not in {State.OK, State.DEGRADED}:
+                return False
+        return True
+
+    async def probe(self, name: str) -> Standing:
+        """Ask one check now and return its standing; a probe that fails or is late is a failed finding."""
+        check = self._checks[name]
+        if check.probe is not None:
+            try:
+                finding = await asyncio.wait_for(check.probe(), check.deadline)
+            except TimeoutError:
+                finding = Finding.failed(f"no answer within {check.deadline:g} s")
+            except Exception as error:  # noqa: BLE001 - whatever a probe raises is what it found
+                finding = Finding.of(error)
+            self.report(name, finding)
+        return next(standing for standing in self.picture() if standing.check == name)
+
+    async def probe_all(self) -> list[Standing]:
+        """Ask every check now, all at once; for `doctor`."""
+        return list(await asyncio.gather(*(self.probe(name) for name in self._checks)))
+
+    async def run(self) -> None:
+        """Ask each check in its own rhythm until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for check in self._checks.values():
+                if check.probe is not None:
+                    group.create_task(self._repeat(check), name=f"check {check.name}")
+
+    async def _repeat(self, check: Check) -> None:
+        while True:
+            await self.probe(check.name)
+            await self.clock.sleep(check.every * random.uniform(0.9, 1.1))  # noqa: S311 - not a secret
+
+    def _expected(self, check: str, now: datetime) -> str:
+        self._outages = [outage for outage in self._outages if outage.until > now]
+        return next((outage.reason for outage in self._outages if check in outage.checks), "")
