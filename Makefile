@@ -1,0 +1,55 @@
+# homelab-agent: `make` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench lock generate picture build clean
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+export PYTHON
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Run the agent here, with this folder's config.toml; Ctrl-C ends it.
+	@deploy/venv.sh $(VENV) run
+	@exec $(BIN)/homelab-agent --config config.toml run
+
+test: ## Install what the tests need, then run them all.
+	@deploy/venv.sh $(VENV) test
+	@tests/neighbours/install.sh
+	@exec $(BIN)/python -m pytest $(PYTEST)
+
+check: ## The quick loop: ruff, mypy, import-linter, unit tests.
+	@deploy/venv.sh $(VENV) test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit
+
+bench: ## Measure, beside named peers (needs root and Debian for the peers).
+	@deploy/venv.sh $(VENV) test
+	@exec $(BIN)/python -m benchmarks $(BENCH)
+
+lock: ## Renew requirements/*.txt from pyproject.toml (needs uv).
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --output-file requirements/run.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --constraint requirements/run.txt --group test pyproject.toml --output-file requirements/test.txt
+	echo 'flit_core>=3.12,<4' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/build.txt
+
+generate: ## Write config.toml and docs/configuration.md anew from the settings.
+	@deploy/venv.sh $(VENV) run
+	$(BIN)/homelab-agent config sample > config.toml.new && mv config.toml.new config.toml
+	$(BIN)/homelab-agent config reference > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
+
+picture: ## Take docs/status-page.png of the agent that runs here (needs Debian's chromium).
+	@deploy/venv.sh $(VENV) test
+	$(BIN)/python -m docs.make_picture
+
+build: ## Make a wheel and an sdist in dist/, reproducibly.
+	@deploy/venv.sh $(VENV) run
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -c 'from flit_core import buildapi; [print("dist/" + make("dist")) for make in (buildapi.build_wheel, buildapi.build_sdist)]'
+
+clean: ## Remove the virtual environment and caches; the agent's data stays.
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
