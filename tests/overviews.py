@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from homelab_agent.core.capability import Chart, Series
 from homelab_agent.core.health import State
 from homelab_agent.core.run import Progress, RunRecord, RunState
 from homelab_agent.web.overview import Line, Need, Overview, Upcoming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 NOW = datetime(2026, 11, 24, 14, 23, 10, tzinfo=UTC)
 STEP = timedelta(seconds=10)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
@@ -18,6 +18,9 @@ from homelab_agent.core.health import State
 from homelab_agent.web.overview import Line, Need, Overview
 from homelab_agent.web.page import assets, render
 from tests.overviews import DATABASE, NOW, busy, charts, overview, run
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -248,7 +251,7 @@ async def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(
 async def test_a_screen_reader_finds_its_way(server: Server, browser: Browser) -> None:
     page, _ = await opened(await browser.new_context(), server.url)
     for landmark in ("banner", "main", "contentinfo"):
-        await expect(page.get_by_role(landmark)).to_have_count(1)  # type: ignore[arg-type]
+        await expect(page.get_by_role(landmark)).to_have_count(1)
     headings = await page.get_by_role("heading", level=2).all_text_contents()
     assert headings == ["2 need you", "Capabilities", "The last hour", "Last runs", "Next"]
     for name in headings:

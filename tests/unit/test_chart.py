@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,10 +15,13 @@ from homelab_agent.core.capability import Chart, Series
 from homelab_agent.web.page import chart, words
 from tests.overviews import NOW, points
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 VALUES = st.none() | st.floats(0, 1e15) | st.sampled_from([float("nan"), float("inf"), -1.0])
 
 
-def drawn(*series: list[tuple[datetime, float | None]], unit: str = "percent") -> chart.Drawing:
+def drawn(*series: Sequence[tuple[datetime, float | None]], unit: str = "percent") -> chart.Drawing:
     return chart.draw(
         Chart("CPU", unit, [Series(f"s{number}", each) for number, each in enumerate(series)], "23 %"),
         now=NOW,
@@ -62,7 +66,7 @@ def test_a_peak_of_one_sample_reaches_its_height() -> None:
 def test_at_most_180_points_are_drawn_of_any_number() -> None:
     for count in (360, 3600):
         many = [(NOW - timedelta(hours=1) * (1 - n / count), float(n % 97)) for n in range(count + 1)]
-        assert sum(map(len, subpaths(drawn(many).lines[0].path))) <= chart.MAX_POINTS + 4
+        assert sum(len(part) for part in subpaths(drawn(many).lines[0].path)) <= chart.MAX_POINTS + 4
 
 
 def test_the_line_moves_without_a_shimmer() -> None:

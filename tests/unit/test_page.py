@@ -1,4 +1,4 @@
-"""The page's markup: right for whatever the agent has to say, and nothing in it that the policy would refuse."""
+"""The page's markup: right for whatever the agent has to say, with nothing in it that the policy refuses."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_server_without_needs_is_calm() -> None:
     soon = Upcoming("backup.nightly", NOW + timedelta(hours=13))
     said = whole(render.render(overview(upcoming=[soon]))).words
     assert "All is well" in said
-    assert "Nothing needs you. 1 of 3 capabilities work. Next: backup.nightly in 13 h." in said
+    assert "Nothing needs you. Capabilities: 1 working, 2 off. Next: backup.nightly in 13 h." in said
     odd = dataclasses.replace(overview(), state=State.DEGRADED)
     assert "All is well" not in whole(render.render(odd)).words
 
@@ -237,7 +237,9 @@ def test_no_text_of_any_field_becomes_markup(texts: list[str]) -> None:
         expected=[Need(check, State.FAILED, detail, repair, NOW)],
         capabilities=[Line(name, State.OK, summary)],
         runs=[
-            RunRecord(job, job, "command", "running", begun, why, repair, begun, progress=Progress(1, 2, unit, note)),
+            RunRecord(
+                job, job, "command", "running", begun, why, repair, begun, progress=Progress(1, 2, unit, note)
+            ),
             RunRecord(job, job, "command", "waiting", begun, waits_for=other),
         ],
         upcoming=[Upcoming(job, NOW)],

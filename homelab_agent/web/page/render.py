@@ -105,12 +105,16 @@ def headline(overview: Overview) -> str:
 
 
 def calm(overview: Overview) -> str:
-    """Return the sentences under the headline: whether anything is left to do, and how much works."""
+    """Return the sentences under the headline: is anything left to do, and how many capabilities work."""
     states = [line.state for line in overview.capabilities]
-    working = states.count(State.OK)
-    what = "capability works" if len(states) == 1 else "capabilities work"
-    much = f"{len(states)} {what}." if working == len(states) else f"{working} of {len(states)} {what}."
-    return much if overview.needs else f"Nothing needs you. {much}"
+    counts = {
+        "working": states.count(State.OK),
+        "in trouble": states.count(State.DEGRADED) + states.count(State.FAILED),
+        "off": states.count(State.DISABLED) + states.count(State.NOT_AVAILABLE),
+    }
+    much = ", ".join(f"{count} {how}" for how, count in counts.items() if count)
+    sentences = ["" if overview.needs else "Nothing needs you.", f"Capabilities: {much}." if much else ""]
+    return " ".join(filter(None, sentences))
 
 
 def _page(name: str, **context: object) -> bytes:
