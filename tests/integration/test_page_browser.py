@@ -34,6 +34,7 @@ class Server:
         self.shown = shown
         self.posts: list[tuple[str, str]] = []
         self.is_down = False
+        self.is_logged_in = True
         self._streams: set[asyncio.Queue[Overview | None]] = set()
         self._runner: web.AppRunner | None = None
         self.url = ""
@@ -70,6 +71,8 @@ class Server:
             stream.put_nowait(None)
 
     async def _page(self, _: web.Request) -> web.Response:
+        if not self.is_logged_in:
+            return _html(render.login_page("atlas"), status=401)
         return _html(render.render(self.shown, logout="/logout"))
 
     async def _confirm(self, request: web.Request) -> web.Response:
@@ -90,6 +93,8 @@ class Server:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if self.is_down:
             raise web.HTTPServiceUnavailable
+        if not self.is_logged_in:
+            raise web.HTTPUnauthorized
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         stream: asyncio.Queue[Overview | None] = asyncio.Queue()
@@ -97,7 +102,9 @@ class Server:
         self._streams.add(stream)
         try:
             while (shown := await stream.get()) is not None:
-                await response.write(f"event: page\ndata: {json.dumps(render.fragment(shown))}\n\n".encode())
+                await response.write(
+                    f"event: overview\ndata: {json.dumps(render.fragment(shown))}\n\n".encode()
+                )
         except ConnectionError:
             pass
         finally:
@@ -105,8 +112,10 @@ class Server:
         return response
 
 
-def _html(body: bytes) -> web.Response:
-    return web.Response(body=body, headers={**render.HEADERS, "Content-Type": render.CONTENT_TYPE})
+def _html(body: bytes, *, status: int = 200) -> web.Response:
+    return web.Response(
+        body=body, status=status, headers={**render.HEADERS, "Content-Type": render.CONTENT_TYPE}
+    )
 
 
 @pytest_asyncio.fixture(loop_scope="function")
@@ -194,6 +203,16 @@ async def test_a_lost_connection_is_said_and_mended(server: Server, browser: Bro
     server.is_down = False
     await expect(lost).to_be_hidden(timeout=15_000)
     await expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
+
+
+async def test_when_the_log_in_is_over_the_page_says_how_to_renew_it(
+    server: Server, browser: Browser
+) -> None:
+    page, _ = await opened(await browser.new_context(), server.url)
+    server.is_logged_in = False
+    server.cut()
+    await expect(page.get_by_role("heading", name="Log in")).to_be_visible(timeout=15_000)
+    await expect(page.get_by_text("homelab-agent web login")).to_be_visible()
 
 
 async def test_an_agent_of_another_version_brings_its_own_page(server: Server, browser: Browser) -> None:

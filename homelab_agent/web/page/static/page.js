@@ -44,11 +44,18 @@
     clearTimeout(retry);
     source?.close();
     source = new EventSource(document.body.dataset.events);
-    source.addEventListener("page", (event) => show(JSON.parse(event.data)));
+    source.addEventListener("overview", (event) => show(JSON.parse(event.data)));
     source.addEventListener("error", () => {
       connected(false);
-      if (source.readyState === EventSource.CLOSED) retry = setTimeout(listen, RETRY_MS);
+      if (source.readyState === EventSource.CLOSED) again();
     });
+  }
+
+  // The agent answers, but not with events: it is about to stop, or the log-in is over and the page says how to renew it.
+  async function again() {
+    retry = setTimeout(listen, RETRY_MS);
+    const answer = await fetch(location.href, { method: "HEAD" }).catch(() => null);
+    if (answer?.status === 401) location.reload();
   }
 
   function rest() {
