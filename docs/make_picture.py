@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import click
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 WIDTH = 1280
@@ -26,11 +26,19 @@ WAIT_MS = 30_000
 @click.argument("file", type=click.Path(path_type=Path), default=Path(__file__).with_name("status-page.png"))
 def main(url: str, file: Path) -> None:
     """Write FILE: the page at URL, light, 1280 wide, cropped to its content."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(color_scheme="light", viewport={"width": WIDTH, "height": 800})
-        picture = take(page, url)
-        browser.close()
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+            )
+            page = browser.new_page(color_scheme="light", viewport={"width": WIDTH, "height": 800})
+            picture = take(page, url)
+            browser.close()
+    except Error as error:
+        reason = error.message.splitlines()[0]
+        sys.exit(
+            f"no picture: {reason}\nIt needs a running agent (`make run`) and `apt-get install chromium`."
+        )
     if len(picture) > MOST_BYTES:
         sys.exit(f"the picture has {len(picture)} bytes, more than {MOST_BYTES}; {file} was left as it is")
     file.write_bytes(picture)
