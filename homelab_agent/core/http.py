@@ -10,6 +10,45 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Protocol, TypeAlias
 
+from homelab_agent.core.errors import AgentError
+
+
+class HttpError(AgentError):
+    """The request cannot be served.
+
+    A handler raises one of these, or any other `AgentError`; `web/` answers with problem+json.
+    """
+
+    status: int = 400
+
+
+class BadRequest(HttpError):
+    """The request cannot be understood."""
+
+
+class NotFound(HttpError):
+    """There is no {what}."""
+
+    status = 404
+
+
+class Conflict(HttpError):
+    """That cannot be done now."""
+
+    status = 409
+
+
+class BodyTooLarge(HttpError):
+    """The body is larger than the {limit} bytes that are taken here."""
+
+    status = 413
+
+
+class BodyTooSlow(HttpError):
+    """The body did not arrive in time."""
+
+    status = 408
+
 
 class Audience(IntEnum):
     """Who is calling, least trusted first; a route names the least trusted that may call it."""

@@ -1,0 +1,1 @@
+"""The agent over HTTP: who may call what, the API, the status page, the metrics exposition."""

@@ -1,0 +1,206 @@
+"""Every request passes here, in one order, before and after a room's handler:
+
+1. it gets an id, and loses every header with `_` in its name,
+2. its audience is decided from connection and headers, or it is refused (`audience.decide`),
+3. if it is the public's: nothing but the webhook, and only while the public door is open
+   (`audience.public_rule`),
+4. its route is found: 404, or 405 with what the path takes,
+5. its cookie or token is recognised (`login.Logins.recognise`), and the route's audience and log-in are
+   enforced (`audience.permit`),
+6. its body's declared size is held against the route's `body_max`; the rest of it while it is read,
+7. the handler runs, within the route's deadline,
+8. its answer, or the problem it ran into, is written.
+"""  # noqa: D400, D415 - the list is the sentence's end
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from homelab_agent.core import journal
+from homelab_agent.core.errors import AgentError, describe
+from homelab_agent.core.http import Answer, Audience, BodyTooLarge, Caller, Events, Json, Response, Route
+from homelab_agent.core.uuid7 import uuid7
+from homelab_agent.web import audience, problem, sse, wire
+from homelab_agent.web.audience import Refusal
+from homelab_agent.web.incoming import Asked, Incoming
+from homelab_agent.web.login import Logins
+from homelab_agent.web.pages import Pages
+from homelab_agent.web.problem import Problem
+from homelab_agent.web.router import Missing, Router
+
+_ALWAYS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+_NOBODY = Caller(Audience.PUBLIC, "")
+_log = journal.logger("web")
+
+
+class Refused(Exception):
+    """A request ends here, with `trouble` as its answer."""
+
+    def __init__(self, trouble: Problem) -> None:
+        super().__init__(trouble.title)
+        self.trouble = trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What of the configuration decides about requests; replaced as a whole when it is reloaded."""
+
+    hosts: frozenset[str]
+    login_always: bool
+    receive_deadline: float
+
+
+class Application:
+    """Serves the routes of all rooms."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        logins: Logins,
+        pages: Pages,
+        policy: Policy,
+        *,
+        public_open: Callable[[], bool],
+    ) -> None:
+        self._router = Router(routes)
+        self._logins = logins
+        self._pages = pages
+        self._public_open = public_open
+        self.policy = policy
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve one request; tell the connection's guard when its head is complete and it is answered."""
+        if not isinstance(request, Incoming) or (guard := request.guard) is None:
+            raise ConnectionResetError
+        guard.begin()
+        try:
+            return await self._serve(request, guard.over)
+        finally:
+            guard.end(body_complete=request.content.is_eof())
+
+    async def _serve(self, incoming: Incoming, over: asyncio.Future[None]) -> web.StreamResponse:
+        asked = Asked(
+            incoming,
+            audience.without_underscores(incoming.headers.items()),
+            uuid7(),
+            _NOBODY,
+            receive_deadline=self.policy.receive_deadline,
+        )
+        try:
+            answer = await self._answer(incoming, asked)
+            if isinstance(answer, Events):
+                return await sse.stream(incoming, answer, over, {"X-Request-Id": asked.id})
+            return outgoing(answer, asked.id)
+        except Refused as refused:
+            trouble = refused.trouble
+        except AgentError as error:
+            trouble = problem.of_error(error)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises, the caller gets an answer
+            _log.exception("web.failed", path=asked.raw_path[:200], request=asked.id, cause=describe(error))
+            trouble = problem.unexpected()
+        _report(trouble, asked)
+        return await self._explain(trouble, asked)
+
+    async def _answer(self, incoming: Incoming, asked: Asked) -> Answer:
+        self._admit(incoming, asked)
+        found = self._router.find(asked.method, asked.raw_path)
+        if isinstance(found, Missing):
+            raise Refused(problem.missing(found.methods))
+        route = found.route
+        asked.match = found.match
+        asked.body_max = route.body_max
+        asked.caller = self._recognise(asked, route)
+        _refuse(audience.permit(route, asked.caller, login_always=self.policy.login_always))
+        if asked.declared > route.body_max:
+            raise BodyTooLarge(limit=route.body_max)
+        if asked.headers.get("Content-Encoding", "identity").lower() != "identity":
+            _refuse(Refusal(415, "A body is not taken compressed.", close=True))
+        try:
+            async with asyncio.timeout(route.deadline) as clock:
+                return await route.handler(asked)
+        except TimeoutError:
+            if not clock.expired() or route.deadline is None:
+                raise
+            raise Refused(problem.late(route.deadline)) from None
+
+    def _admit(self, incoming: Incoming, asked: Asked) -> None:
+        """Decide who is calling; raises `Refused`."""
+        headers = list(asked.headers.items())
+        decided = audience.decide(incoming.connection, asked.method, headers, self.policy.hosts)
+        if isinstance(decided, Refusal):
+            raise Refused(problem.of_refusal(decided))
+        asked.caller = decided
+        if decided.audience is Audience.PUBLIC:
+            is_open = self._public_open()
+            _refuse(audience.public_rule(asked.method, asked.raw_path, headers, is_open=is_open))
+        if not asked.raw_path.startswith("/"):
+            _refuse(Refusal(400, "The request's target is not a path.", close=True))
+
+    def _recognise(self, asked: Asked, route: Route) -> Caller:
+        caller = asked.caller
+        if caller.login or not route.login:
+            return caller
+        login = self._logins.recognise(
+            authorization=asked.headers.get("Authorization", ""),
+            cookie=asked.headers.get("Cookie", ""),
+            source=caller.address,
+        )
+        return dataclasses.replace(caller, login=login)
+
+    async def _explain(self, trouble: Problem, asked: Asked) -> web.StreamResponse:
+        """Answer with a problem: JSON for a program, a page for a browser."""
+        if asked.caller.audience is not Audience.PUBLIC and "text/html" in asked.headers.get("Accept", ""):
+            answer = await self._pages.problem(trouble, asked.id)
+        else:
+            body = wire.dump(trouble.members(asked.id))
+            answer = Response(body, trouble.status, problem.CONTENT_TYPE)
+        response = outgoing(answer, asked.id)
+        response.headers.update(trouble.headers)
+        if trouble.close:
+            response.force_close()
+        return response
+
+
+def malformed(status: int) -> web.StreamResponse:
+    """Return the answer to what is not a request that can be read."""
+    trouble = problem.malformed(status)
+    request_id = uuid7()
+    answer = Response(wire.dump(trouble.members(request_id)), status, problem.CONTENT_TYPE)
+    response = outgoing(answer, request_id)
+    response.force_close()
+    return response
+
+
+def outgoing(answer: Json | Response, request_id: str) -> web.Response:
+    """Return a whole answer as aiohttp sends it."""
+    if isinstance(answer, Json):
+        answer = Response(wire.dump(answer.data), answer.status, headers=answer.headers)
+    headers = {**_ALWAYS, "Content-Type": answer.content_type, "X-Request-Id": request_id, **answer.headers}
+    return web.Response(body=answer.body, status=answer.status, headers=headers)
+
+
+def _refuse(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise Refused(problem.of_refusal(refusal))
+
+
+def _report(trouble: Problem, asked: Asked) -> None:
+    """Log who was refused what; not what is everyday, nor what the whole internet may cause."""
+    everyday = trouble.status in {404, 405} or asked.caller.audience is Audience.PUBLIC
+    (_log.debug if everyday else _log.info)(
+        "web.refused",
+        status=trouble.status,
+        why=trouble.kind,
+        method=asked.method,
+        path=asked.raw_path[:200],
+        source=asked.caller.address,
+        name=asked.caller.name,
+        request=asked.id,
+    )

@@ -1,0 +1,137 @@
+"""What one connection may cost: the deadlines and caps that aiohttp does not have.
+
+A `Guard` stands between the transport and aiohttp's protocol and sees every byte come and every stall of what
+goes. It knows nothing of HTTP: the application tells it when a request begins and ends; what comes in between
+is a head.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`receive_deadline` in seconds: for a head, for taking what was sent, and for sitting idle."""
+
+    connections: int
+    receive_deadline: float
+    head_bytes: int = 32 * 1024
+
+
+class Guard(asyncio.Protocol):
+    """One connection. It is cut, not closed: a client that drips does not get to drip on."""
+
+    __slots__ = (
+        "_deadline",
+        "_guards",
+        "_head",
+        "_inner",
+        "_limits",
+        "_loop",
+        "_make",
+        "_stall",
+        "_transport",
+        "over",
+    )
+
+    def __init__(self, make: Callable[[], asyncio.Protocol], guards: set[Guard], limits: Limits) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._make = make
+        self._guards = guards
+        self._limits = limits
+        self._inner: asyncio.Protocol | None = None
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+        self._head: int | None = 0
+        self.over: asyncio.Future[None] = self._loop.create_future()
+        """Done when the connection is lost or the server stops: what streams should end."""
+
+    def begin(self) -> None:
+        """Take the head as complete; the body and the answer have deadlines of their own."""
+        self._head = None
+        self._disarm()
+
+    def end(self, *, body_complete: bool) -> None:
+        """Take what comes now as the next head, unless the body of a refused request is still coming."""
+        self._head = 0 if body_complete else None
+        self._arm()
+
+    def finish(self) -> None:
+        """Tell what streams over this connection to end."""
+        if not self.over.done():
+            self.over.set_result(None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit the connection, or answer at once that there are too many."""
+        self._transport = cast("asyncio.Transport", transport)
+        if len(self._guards) >= self._limits.connections:
+            self._transport.write(_FULL)
+            self._transport.close()
+            return
+        self._guards.add(self)
+        self._inner = self._make()
+        self._arm()
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what belongs to a head, and give it on."""
+        if self._inner is None:
+            return
+        if self._head is not None:
+            if self._head > self._limits.head_bytes:
+                self._cut()
+                return
+            if self._head == 0:
+                self._arm()
+            self._head += len(data)
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """Give on that the client sends no more."""
+        return self._inner.eof_received() if self._inner is not None else None
+
+    def pause_writing(self) -> None:
+        """Give a client that does not take what is sent as long as for a head."""
+        self._stall = self._loop.call_later(self._limits.receive_deadline, self._cut)
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Go on: the client takes it again."""
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._guards.discard(self)
+        self._disarm()
+        if self._stall is not None:
+            self._stall.cancel()
+        self.finish()
+        if self._inner is not None:
+            self._inner.connection_lost(exc)
+
+    def _arm(self) -> None:
+        self._disarm()
+        self._deadline = self._loop.call_later(self._limits.receive_deadline, self._cut)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _cut(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
