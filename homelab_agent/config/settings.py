@@ -1,0 +1,33 @@
+"""Settings: the rooms' sections side by side, each described in its own `settings.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from homelab_agent import capabilities
+from homelab_agent.core.settings import AgentSettings, LogSettings, Section
+from homelab_agent.database.settings import DatabaseSettings
+from homelab_agent.metrics.settings import MetricsSettings
+from homelab_agent.web.settings import Settings as WebSettings
+
+
+class Settings(Section):
+    """All of the configuration. A section that is off until it is there is `... | None = None`."""
+
+    agent: AgentSettings = Field(default_factory=AgentSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+
+    def enabled(self) -> Iterator[tuple[str, Section]]:
+        """Yield the capabilities that are on and their sections, in the order of `capabilities.NAMES`.
+
+        One is on when its section is there, unless the section's own key `enabled` is false.
+        """
+        for name in capabilities.NAMES:
+            section: Section | None = getattr(self, name)
+            if section is not None and getattr(section, "enabled", True):
+                yield name, section
