@@ -27,7 +27,7 @@ GIVEN = "given"
 
 
 class ConfigurationNotWritable(AgentError):
-    """{path} may not be written by this user. It should hold: {text}"""  # noqa: D400, D415 - ends with the text
+    """{path} may not be written by this user. It should hold:{text}"""  # noqa: D400, D415 - ends with the text
 
     repair = "{command}"
 
@@ -37,7 +37,7 @@ class ConfigurationNotWritten(AgentError):
 
 
 class ConfigurationNotEditable(AgentError):
-    """{path} is written in a way that cannot be changed safely. This belongs in it: {text}"""  # noqa: D400, D415
+    """{path} is written in a way that cannot be changed safely. This belongs in it:{text}"""  # noqa: D400, D415
 
     repair = "edit {path}, then: homelab-agent config check"
 
