@@ -1,0 +1,114 @@
+"""All collectors of a host, asked together; one that fails or hangs is marked and delays none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from homelab_agent.core import journal
+from homelab_agent.core.parcel import Scalar
+from homelab_agent.metrics.collectors import Collector
+from homelab_agent.metrics.collectors.agent import Agent
+from homelab_agent.metrics.collectors.cpu import Cpu
+from homelab_agent.metrics.collectors.disk import Disk
+from homelab_agent.metrics.collectors.filesystem import Filesystem
+from homelab_agent.metrics.collectors.load import Load, Pressure
+from homelab_agent.metrics.collectors.memory import Memory
+from homelab_agent.metrics.collectors.network import Network
+from homelab_agent.metrics.collectors.temperature import Temperature
+from homelab_agent.metrics.host import Host
+from homelab_agent.metrics.lane import Call, Lane, Outcome
+from homelab_agent.metrics.sample import Families, Reading, Status
+from homelab_agent.metrics.settings import MetricsSettings
+from homelab_agent.metrics.ticker import Tick
+
+log = journal.logger("metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the collectors gave for one tick, and each one's status and milliseconds."""
+
+    families: Families
+    collectors: Mapping[str, tuple[Status, float]]
+    seconds: float
+    clock_synchronised: bool
+
+
+class Collection:
+    """Asks the fast collectors at every tick, the slow ones when a multiple of `slow_interval` has passed.
+
+    `trouble` says in words what did not answer the last time it was asked, by collector, mount or chip.
+    """
+
+    def __init__(self, host: Host, settings: MetricsSettings) -> None:
+        self.settings = settings
+        self._host = host
+        self._agent = Agent(host, settings)
+        self._filesystem = Filesystem(host, settings)
+        self._temperature = Temperature(host, settings)
+        self._collectors: Sequence[Collector] = (
+            Cpu(host, settings),
+            Memory(host, settings),
+            Load(host, settings),
+            Pressure(host, settings),
+            Disk(host, settings),
+            Network(host, settings),
+            self._agent,
+            self._temperature,
+            self._filesystem,
+        )
+        self._lane: Lane[Families] = Lane("metrics")
+        self._slow_slot: int | None = None
+        self._failing: dict[str, str] = {}
+        self.trouble: dict[str, str] = {}
+
+    def adopt(self, settings: MetricsSettings) -> None:
+        """Take new settings."""
+        self.settings = settings
+        for collector in self._collectors:
+            collector.adopt(settings)
+
+    def notice(self, **facts: Scalar) -> None:
+        """Set what the family `agent` shall say of things that no collector can read."""
+        self._agent.notice = facts
+
+    async def take(self, tick: Tick) -> Taken:
+        """Ask every collector whose turn it is."""
+        began = self._host.monotonic()
+        slow_slot = math.floor(tick.due.timestamp() / self.settings.slow_interval)
+        turn = [one for one in self._collectors if not one.slow or slow_slot != self._slow_slot]
+        self._slow_slot = slow_slot
+        deadline = self.settings.collector_deadline
+        outcomes = await self._lane.gather(
+            {one.name: Call(one.collect, deadline * one.patience) for one in turn}
+        )
+        self._note(outcomes)
+        families: dict[str, Sequence[Reading]] = {}
+        for name in outcomes:
+            families.update(outcomes[name].value or {})
+        return Taken(
+            families,
+            {one.name: (outcomes[one.name].status, round(outcomes[one.name].ms, 3)) for one in turn},
+            self._host.monotonic() - began,
+            self._agent.clock_synchronised,
+        )
+
+    def close(self) -> None:
+        """Let the lane's thread end."""
+        self._lane.close()
+
+    def _note(self, outcomes: Mapping[str, Outcome[Families]]) -> None:
+        """Remember what is wrong, and log what changed."""
+        for name, outcome in outcomes.items():
+            if outcome.status in {Status.OK, Status.NOT_AVAILABLE}:
+                self._failing.pop(name, None)
+            else:
+                self._failing[name] = outcome.cause
+        trouble = {**self._failing, **self._temperature.silent, **self._filesystem.silent}
+        for what in trouble.keys() - self.trouble.keys():
+            log.warning("metrics.no_answer", of=what, cause=trouble[what])
+        for what in self.trouble.keys() - trouble.keys():
+            log.info("metrics.answers_again", of=what)
+        self.trouble = trouble

@@ -1,0 +1,150 @@
+"""Disk I/O (Documentation/admin-guide/iostats.rst)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from homelab_agent.metrics import rates
+from homelab_agent.metrics.entity import Entity
+from homelab_agent.metrics.host import Host, NotAvailable, text
+from homelab_agent.metrics.sample import Families, Reading, Values
+from homelab_agent.metrics.settings import MetricsSettings, shown
+
+SECTOR_BYTES = 512
+"""/proc/diskstats counts in these, whatever the disk's own sector is."""
+_BY_ID = ("wwn-", "nvme-eui.", "nvme-", "ata-", "scsi-", "mmc-", "usb-", "virtio-", "md-uuid-", "dm-uuid-")
+"""Kinds of names in /dev/disk/by-id, the stablest first."""
+_FIELDS = 11
+
+
+class Disk:
+    """Family `disk`: known by WWN or serial number; `device` is what the kernel calls it today."""
+
+    name = "disk"
+    slow = False
+    patience = 1.0
+
+    def __init__(self, host: Host, settings: MetricsSettings) -> None:
+        self._host = host
+        self._settings = settings
+        self._diskstats = host.file("proc/diskstats")
+        self._counters: rates.Counters[int] = rates.Counters()
+        self._names: frozenset[bytes] = frozenset()
+        self._entities: dict[bytes, Entity] = {}
+
+    def adopt(self, settings: MetricsSettings) -> None:
+        """Take new settings."""
+        self._settings = settings
+        self._names = frozenset()
+
+    def collect(self) -> Families:
+        """Read /proc/diskstats."""
+        lines = [line.split(None, 3 + _FIELDS) for line in self._diskstats.read().splitlines()]
+        now = self._host.monotonic()
+        self._discover(frozenset(line[2] for line in lines))
+        found: dict[int, tuple[Entity, str, Sequence[int]]] = {}
+        for line in lines:
+            if (entity := self._entities.get(line[2])) is not None:
+                numbers = [int(count) for count in line[3 : 3 + _FIELDS]]
+                found[entity.id] = (entity, line[2].decode(), numbers)
+        if not found:
+            raise NotAvailable(what="disks")
+        counters = {id_: _counters(numbers) for id_, (_, _, numbers) in found.items()}
+        grown = self._counters.observe(counters, now, interval=self._settings.interval)
+        readings = [
+            Reading(entity, _values(device, numbers[8], counters[id_], grown[id_]))
+            for id_, (entity, device, numbers) in found.items()
+        ]
+        return {"disk": readings}
+
+    def _discover(self, names: frozenset[bytes]) -> None:
+        """Find out which of the names are whole disks to show; again whenever one comes or goes."""
+        if names == self._names:
+            return
+        by_id = _by_id(self._host.path("/dev/disk/by-id"))
+        block = self._host.path("/sys/block")
+        self._entities = {}
+        keys: set[str] = set()
+        for name in sorted(name.decode() for name in names):
+            directory = block / name.replace("/", "!")
+            if directory.exists() and shown(name, self._settings.disks_include, self._settings.disks_exclude):
+                key = by_id.get(name) or text(directory / "wwid") or text(directory / "device/wwid") or name
+                unique = (
+                    key if key not in keys else f"{key} {name}"
+                )  # two paths to one disk, or a forged serial
+                keys.add(unique)
+                self._entities[name.encode()] = self._host.entities.get("disk", unique)
+        self._names = names
+
+
+def _by_id(directory: Path) -> dict[str, str]:
+    """Return the stablest name of each device, by its kernel name."""
+    found: dict[str, tuple[int, str]] = {}
+    try:
+        names = sorted(path.name for path in directory.iterdir())
+    except OSError:  # no udev: a container
+        return {}
+    for name in names:
+        rank = next((rank for rank, kind in enumerate(_BY_ID) if name.startswith(kind)), None)
+        if rank is None:
+            continue
+        device = (directory / name).readlink().name
+        if device not in found or rank < found[device][0]:
+            found[device] = (rank, name)
+    return {device: name for device, (_, name) in found.items()}
+
+
+def _counters(numbers: Sequence[int]) -> Sequence[int]:
+    """Return what only grows, times in milliseconds: all but the ninth, the requests under way."""
+    reads, merged_reads, sectors_read, read_ms, writes, merged_writes, sectors_written, write_ms = numbers[:8]
+    read, written = sectors_read * SECTOR_BYTES, sectors_written * SECTOR_BYTES
+    return (
+        reads,
+        merged_reads,
+        read,
+        read_ms,
+        writes,
+        merged_writes,
+        written,
+        write_ms,
+        numbers[9],
+        numbers[10],
+    )
+
+
+def _values(device: str, in_flight: int, counters: Sequence[int], grown: rates.Growth) -> Values:
+    reads, merged_reads, read, read_ms, writes, merged_writes, written, write_ms, busy_ms, weighted_ms = (
+        counters
+    )
+    per_s = rates.per_second(grown, len(counters))
+    return {
+        "device": device,
+        "reads": reads,
+        "reads_merged": merged_reads,
+        "read_bytes": read,
+        "read_s": read_ms / 1000,
+        "writes": writes,
+        "writes_merged": merged_writes,
+        "written_bytes": written,
+        "write_s": write_ms / 1000,
+        "busy_s": busy_ms / 1000,
+        "weighted_s": weighted_ms / 1000,
+        "in_flight": in_flight,
+        "reads_per_s": per_s[0],
+        "read_bytes_per_s": per_s[2],
+        "writes_per_s": per_s[4],
+        "written_bytes_per_s": per_s[6],
+        "read_await_s": _await(grown, 3, 0),
+        "write_await_s": _await(grown, 7, 4),
+        "busy_pct": None if per_s[8] is None else round(min(per_s[8] / 10, 100.0), 3),
+        "queue": None if per_s[9] is None else round(per_s[9] / 1000, 4),
+        "reset": grown.reset,
+    }
+
+
+def _await(grown: rates.Growth, milliseconds: int, requests: int) -> float | None:
+    """Return the mean time of a request that ended meanwhile; None when none did."""
+    if grown.deltas is None or not grown.deltas[requests]:
+        return None
+    return round(grown.deltas[milliseconds] / grown.deltas[requests] / 1000, 6)

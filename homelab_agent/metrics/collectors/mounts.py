@@ -1,0 +1,86 @@
+"""What is mounted where (proc_pid_mountinfo(5)), which of it is shown, and by what it is known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from homelab_agent.metrics.settings import MetricsSettings, shown
+
+_REMOTE = frozenset(
+    (
+        *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "ncpfs"),
+        *("ocfs2", "gfs2", "davfs", "fuse", "virtiofs", "beegfs", "orangefs"),
+    )
+)
+"""Types whose answer depends on a server or another process, and may not come (fuse.sshfs too)."""
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mounted filesystem; `number` is its device number, e.g. 8:1."""
+
+    point: str
+    type: str
+    device: str
+    number: str
+    read_only: bool
+
+    @property
+    def remote(self) -> bool:
+        """Whether asking it may hang for somebody else's sake."""
+        return self.type.partition(".")[0] in _REMOTE
+
+
+def parse(mountinfo: bytes) -> Iterable[Mount]:
+    """Yield every mount, in the order in which they were made.
+
+    Whether it is read-only is read from the filesystem's options, not the mount's: the latter are also
+    changed for one process alone (systemd's ProtectSystem=), the former when the kernel gives up writing
+    after an error.
+    """
+    for line in mountinfo.decode("utf-8", "surrogateescape").splitlines():
+        fields = line.split(" ")
+        kind, device, options = fields[fields.index("-") + 1 :][:3]
+        flags = options.split(",")
+        yield Mount(
+            _plain(fields[4]), kind, _plain(device), fields[2], "ro" in flags or "emergency_ro" in flags
+        )
+
+
+def choose(mounts: Iterable[Mount], settings: MetricsSettings) -> list[Mount]:
+    """Return the mounts to show: of one filesystem mounted more than once the shortest path, as df does."""
+    latest = {mount.point: mount for mount in mounts}  # a later mount hides an earlier one at the same place
+    chosen: dict[str, Mount] = {}
+    for mount in latest.values():
+        if any(fnmatchcase(mount.type, glob) for glob in settings.filesystem_types_exclude):
+            continue
+        if not shown(mount.point, settings.mounts_include, settings.mounts_exclude):
+            continue
+        other = chosen.get(mount.number)
+        if other is None or len(mount.point) < len(other.point):
+            chosen[mount.number] = mount
+    return sorted(chosen.values(), key=lambda mount: mount.point)
+
+
+def uuids(directory: Path) -> Mapping[str, str]:
+    """Return the UUIDs of filesystems by their device's kernel name; empty without udev."""
+    try:
+        return {path.readlink().name: path.name for path in directory.iterdir()}
+    except OSError:
+        return {}
+
+
+def key(mount: Mount, known: Mapping[str, str], dev: Path) -> str:
+    """Return by what a filesystem is known: UUID and mount point; the device's name where it has no UUID."""
+    device = dev / mount.device.removeprefix("/dev/")
+    name = device.resolve().name if mount.device.startswith("/dev/") else mount.device
+    return f"{known.get(name, mount.device)} {mount.point}"
+
+
+def _plain(text: str) -> str:
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text) if "\\" in text else text

@@ -1,0 +1,103 @@
+"""`homelab-agent metrics`: what this host's collectors read, without any database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from homelab_agent.core.console import Console
+from homelab_agent.core.parcel import Scalar
+from homelab_agent.metrics.names import METRICS
+
+if TYPE_CHECKING:
+    from homelab_agent.metrics.collection import Taken
+    from homelab_agent.metrics.settings import MetricsSettings
+
+APART_SECONDS = 1.0
+
+
+@click.group("metrics")
+def commands() -> None:
+    """Show this host's own numbers."""
+
+
+@commands.command()
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.option("--families", default="", help="Only these, separated by commas (cpu,memory,...).")
+@click.pass_obj
+def sample(console: Console, families: str, *, as_json: bool) -> None:
+    """Read everything twice, a second apart, and print the second reading with its rates."""
+    wanted = [family.strip() for family in families.split(",") if family.strip()]
+    for family in wanted:
+        if family not in METRICS:
+            message = f"there is no family {family}; choose among {', '.join(METRICS)}"
+            raise click.UsageError(message)
+    taken = asyncio.run(_twice(console.section("metrics")))
+    shown = {
+        family: readings for family, readings in taken.families.items() if not wanted or family in wanted
+    }
+    collectors = {name: {"status": status.value, "ms": ms} for name, (status, ms) in taken.collectors.items()}
+    if as_json:
+        data: dict[str, Any] = {
+            family: [{"key": one.entity.key, "label": one.entity.label, **one.values} for one in readings]
+            for family, readings in shown.items()
+        }
+        console.json({"at": datetime.now(UTC).isoformat(), "families": data, "collectors": collectors})
+        return
+    for family, readings in shown.items():
+        click.secho(family, bold=True)
+        for head, lines in _blocks([(one.entity.label, one.values) for one in readings]):
+            console.table(head, lines)
+        click.echo()
+    if not wanted:
+        console.table(
+            ("collector", "status", "ms"),
+            [(name, one["status"], one["ms"]) for name, one in collectors.items()],
+        )
+
+
+async def _twice(settings: MetricsSettings) -> Taken:
+    from homelab_agent.core.clock import Drift, SystemClock
+    from homelab_agent.metrics.collection import Collection
+    from homelab_agent.metrics.host import Host
+    from homelab_agent.metrics.ticker import Tick
+
+    clock = SystemClock()
+    collection = Collection(Host(""), settings)
+    first = clock.read()
+    await collection.take(Tick(first.wall, first, 0, Drift(0.0, 0.0)))
+    await clock.sleep(APART_SECONDS)
+    second = clock.read()
+    slow = timedelta(seconds=settings.slow_interval)  # so that the slow ones have their turn again
+    return await collection.take(Tick(second.wall + slow, second, 0, Drift(0.0, 0.0)))
+
+
+def _blocks(
+    entities: Sequence[tuple[str, Mapping[str, Scalar]]],
+) -> Sequence[tuple[Sequence[str], Sequence[Sequence[object]]]]:
+    """Return tables that fit a terminal: values as lines, entities as columns, a few at a time."""
+    blocks = []
+    for start in range(0, len(entities), _ENTITIES_ABREAST):
+        part = entities[start : start + _ENTITIES_ABREAST]
+        lines = [(column, *(_cell(values.get(column)) for _, values in part)) for column in part[0][1]]
+        blocks.append((("", *(label for label, _ in part)), lines))
+    return blocks
+
+
+def _cell(value: Scalar) -> object:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.{3 if abs(value) >= 1 else 6}f}".rstrip("0").rstrip(".")
+        case _:
+            return value
+
+
+_ENTITIES_ABREAST = 5

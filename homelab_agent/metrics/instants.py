@@ -1,0 +1,147 @@
+"""A sample's time: unique per host, whatever is done to the clock, and right even before the clock is.
+
+Times are whole seconds. After the clock was set back, seconds come again that were used; each such *lap* has
+a millisecond of its own, so the first lap's samples are at .001, the next lap's at .002. The highest second
+used and the number of laps are kept in state.db; that is written ahead for ten minutes, so rarely.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from homelab_agent.core.clock import Instant
+from homelab_agent.core.state import State
+
+AHEAD_SECONDS = 600
+_MOST_LAPS = 999
+_SAME_CLOCK_SECONDS = 1.0
+_PATIENCE_SECONDS = 300.0
+"""How long after boot samples wait for the clock to be set."""
+_STA_UNSYNC = 0x0040
+_TIMEX_BYTES = 208
+_STATUS_OFFSET = 40
+"""Of `status` in `struct timex` (adjtimex(2)) where a long has 64 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is remembered of the times used.
+
+    No time is used after the second `high`; `laps` is how often the clock came to used seconds. `boot` and
+    `offset` (wall minus boot time in seconds) tell a later start whether the clock was set back meanwhile.
+    """
+
+    high: int = 0
+    laps: int = 0
+    boot: str = ""
+    offset: float = 0.0
+
+
+class Instants:
+    """Gives out sample times, each once."""
+
+    def __init__(self, mark: Mark, now: Instant, boot: str) -> None:
+        offset = _offset(now)
+        high = mark.high
+        if mark.boot == boot and offset >= mark.offset - _SAME_CLOCK_SECONDS:
+            high = min(
+                high, int(now.wall.timestamp())
+            )  # the clock only went on: what is to come was never used
+        self._high = high
+        self._laps = mark.laps
+        self._in_lap = False
+        self._last = 0
+        self._boot = boot
+        self._written = mark
+
+    def free(self, wanted: datetime) -> tuple[datetime, int]:
+        """Return the time for a sample due in `wanted`'s second, and its milliseconds if it was moved."""
+        second = int(wanted.timestamp())
+        if second > self._high:
+            self._high, self._in_lap = second, False
+            return datetime.fromtimestamp(second, UTC), 0
+        if not self._in_lap or second <= self._last:
+            self._laps = self._laps % _MOST_LAPS + 1
+            self._in_lap = True
+        self._last = second
+        return datetime.fromtimestamp(second, UTC) + timedelta(milliseconds=self._laps), self._laps
+
+    def due_mark(self, now: Instant) -> Mark | None:
+        """Return what should be written to state.db now, None when what is there still holds."""
+        offset = _offset(now)
+        holds = (
+            self._written.laps == self._laps
+            and self._written.boot == self._boot
+            and self._high < self._written.high - AHEAD_SECONDS // 10
+            and abs(offset - self._written.offset) < _SAME_CLOCK_SECONDS
+        )
+        return None if holds else Mark(self._high + AHEAD_SECONDS, self._laps, self._boot, offset)
+
+    def last_mark(self, now: Instant) -> Mark:
+        """Return what to write at an orderly end: exactly what was used."""
+        return Mark(self._high, self._laps, self._boot, _offset(now))
+
+    async def keep(self, mark: Mark, state: State) -> None:
+        """Write a mark to state.db; raises `StateUnavailable`."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO metrics_mark (one, high, laps, boot, clock_offset) VALUES (1, ?, ?, ?, ?)"
+                " ON CONFLICT (one) DO UPDATE SET high = excluded.high, laps = excluded.laps,"
+                " boot = excluded.boot, clock_offset = excluded.clock_offset",
+                (mark.high, mark.laps, mark.boot, mark.offset),
+            )
+
+        await state.write(write)
+        self._written = mark
+
+
+async def resume(state: State, now: Instant) -> Instants:
+    """Go on where the mark in state.db says; raises `StateUnavailable`."""
+
+    def read(connection: sqlite3.Connection) -> tuple[Mark, str]:
+        row = connection.execute("SELECT high, laps, boot, clock_offset FROM metrics_mark").fetchone()
+        return (Mark(*row) if row else Mark()), boot_id()
+
+    mark, boot = await state.read(read)
+    return Instants(mark, now, boot)
+
+
+def from_boot(sampled: Instant, now: Instant) -> datetime:
+    """Return when a sample was taken by a clock that was set later: counted back in boot time."""
+    return now.wall - timedelta(seconds=now.boot - sampled.boot)
+
+
+def may_stamp(now: Instant, *, synchronised: bool) -> bool:
+    """Return whether sample times can be trusted, or are not worth waiting for any longer."""
+    return synchronised or now.boot >= _PATIENCE_SECONDS
+
+
+def synchronised(marker: Path = Path("/run/systemd/timesync/synchronized")) -> bool:
+    """Return whether something keeps the clock: what adjtimex(2) says, else systemd-timesyncd's marker."""
+    buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
+    if (
+        _libc.adjtimex(buffer) >= 0
+        and not ctypes.c_int.from_buffer(buffer, _STATUS_OFFSET).value & _STA_UNSYNC
+    ):
+        return True
+    return marker.exists()
+
+
+def boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
+    """Return the kernel's name for this boot."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _offset(now: Instant) -> float:
+    return round(now.wall.timestamp() - now.boot, 3)
+
+
+_libc = ctypes.CDLL(None)

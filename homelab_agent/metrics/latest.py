@@ -1,0 +1,27 @@
+"""What is known now: of every family the last reading, and when it was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from homelab_agent.metrics.sample import Families, Quality, Reading
+
+
+@dataclass(slots=True)
+class Latest:
+    """The last reading of every family, and when (monotonic) it was taken."""
+
+    families: dict[str, Sequence[Reading]] = field(default_factory=dict)
+    read_at: dict[str, float] = field(default_factory=dict)
+    quality: Quality | None = None
+    samples: int = 0
+    skipped: int = 0
+
+    def take(self, families: Families, quality: Quality, at: float) -> None:
+        """Take one sample's readings, read at the monotonic time `at`."""
+        self.families.update(families)
+        self.read_at.update(dict.fromkeys(families, at))
+        self.quality = quality
+        self.samples += 1
+        self.skipped += quality.skipped

@@ -1,0 +1,162 @@
+"""What each column is called in `GET /metrics`: as in node_exporter where that has it, else our own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from homelab_agent.metrics.collectors.cpu import MODES
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric family: `columns` with the labels each adds; values are divided by `divisor`."""
+
+    name: str
+    type: str
+    help: str
+    columns: Sequence[tuple[str, str]]
+    divisor: int = 1
+
+
+def _gauge(name: str, column: str, text: str) -> Metric:
+    return Metric(name, "gauge", text, ((column, ""),))
+
+
+def _counter(name: str, column: str, text: str, divisor: int = 1) -> Metric:
+    return Metric(name, "counter", text, ((column, ""),), divisor)
+
+
+def _memory(field: str, column: str) -> Metric:
+    return _gauge(f"node_memory_{field}_bytes", column, f"Memory information field {field}.")
+
+
+_HOST = (
+    _counter("node_context_switches_total", "context_switches", "Context switches."),
+    _counter("node_forks_total", "forks", "Forks."),
+    _counter("node_intr_total", "interrupts", "Interrupts serviced."),
+    _gauge("node_procs_running", "runnable", "Processes in runnable state."),
+    _gauge("node_procs_blocked", "blocked", "Processes blocked waiting for I/O to complete."),
+)
+_CORE = (
+    Metric(
+        "node_cpu_seconds_total",
+        "counter",
+        "Seconds the CPUs spent in each mode.",
+        tuple((f"{mode}_s", f'mode="{mode}"') for mode in MODES[:8]),
+    ),
+    Metric(
+        "node_cpu_guest_seconds_total",
+        "counter",
+        "Seconds the CPUs spent in guests for each mode.",
+        (("guest_s", 'mode="user"'), ("guest_nice_s", 'mode="nice"')),
+    ),
+)
+_MEMORY = (
+    _memory("MemTotal", "total_bytes"),
+    _memory("MemFree", "free_bytes"),
+    _memory("MemAvailable", "available_bytes"),
+    _memory("Buffers", "buffers_bytes"),
+    _memory("Cached", "cached_bytes"),
+    _memory("Shmem", "shared_bytes"),
+    _memory("Slab", "slab_bytes"),
+    _memory("Dirty", "dirty_bytes"),
+    _memory("Writeback", "writeback_bytes"),
+    _memory("SwapTotal", "swap_total_bytes"),
+    _memory("SwapFree", "swap_free_bytes"),
+    _memory("SwapCached", "swap_cached_bytes"),
+    _counter("node_vmstat_pswpin", "swap_in_bytes", "/proc/vmstat information field pswpin.", _PAGE),
+    _counter("node_vmstat_pswpout", "swap_out_bytes", "/proc/vmstat information field pswpout.", _PAGE),
+    _counter("node_vmstat_pgmajfault", "major_faults", "/proc/vmstat information field pgmajfault."),
+    _counter("node_vmstat_oom_kill", "oom_kills", "/proc/vmstat information field oom_kill."),
+)
+_LOAD = (
+    _gauge("node_load1", "load1", "1m load average."),
+    _gauge("node_load5", "load5", "5m load average."),
+    _gauge("node_load15", "load15", "15m load average."),
+)
+_PRESSURE = (
+    Metric(
+        "node_pressure_{key}_waiting_seconds_total",
+        "counter",
+        "Seconds some tasks waited for {key}.",
+        (("some_s", ""),),
+    ),
+    Metric(
+        "node_pressure_{key}_stalled_seconds_total",
+        "counter",
+        "Seconds all tasks waited for {key}.",
+        (("full_s", ""),),
+    ),
+)
+_FILESYSTEM = (
+    _gauge("node_filesystem_size_bytes", "size_bytes", "Filesystem size in bytes."),
+    _gauge("node_filesystem_free_bytes", "free_bytes", "Filesystem free space in bytes."),
+    _gauge(
+        "node_filesystem_avail_bytes",
+        "available_bytes",
+        "Filesystem space available to non-root users in bytes.",
+    ),
+    _gauge("node_filesystem_files", "inodes", "Filesystem total file nodes."),
+    _gauge("node_filesystem_files_free", "inodes_free", "Filesystem total free file nodes."),
+    _gauge("node_filesystem_readonly", "read_only", "Filesystem read-only status."),
+    _gauge("node_filesystem_device_error", "error", "Whether an error occurred while asking the filesystem."),
+    _gauge(
+        "homelab_agent_filesystem_stuck_seconds", "stuck_s", "For how long the filesystem has not answered."
+    ),
+)
+_DISK = (
+    _counter("node_disk_reads_completed_total", "reads", "Reads completed successfully."),
+    _counter("node_disk_reads_merged_total", "reads_merged", "Reads merged."),
+    _counter("node_disk_read_bytes_total", "read_bytes", "Bytes read successfully."),
+    _counter("node_disk_read_time_seconds_total", "read_s", "Seconds spent by all reads."),
+    _counter("node_disk_writes_completed_total", "writes", "Writes completed successfully."),
+    _counter("node_disk_writes_merged_total", "writes_merged", "Writes merged."),
+    _counter("node_disk_written_bytes_total", "written_bytes", "Bytes written successfully."),
+    _counter("node_disk_write_time_seconds_total", "write_s", "Seconds spent by all writes."),
+    _gauge("node_disk_io_now", "in_flight", "I/Os currently in progress."),
+    _counter("node_disk_io_time_seconds_total", "busy_s", "Seconds spent doing I/Os."),
+    _counter("node_disk_io_time_weighted_seconds_total", "weighted_s", "Weighted seconds spent doing I/Os."),
+)
+_NETWORK = (
+    _counter("node_network_receive_bytes_total", "rx_bytes", "Bytes received."),
+    _counter("node_network_receive_packets_total", "rx_packets", "Packets received."),
+    _counter("node_network_receive_errs_total", "rx_errors", "Receive errors."),
+    _counter("node_network_receive_drop_total", "rx_dropped", "Packets dropped on receiving."),
+    _counter("node_network_transmit_bytes_total", "tx_bytes", "Bytes sent."),
+    _counter("node_network_transmit_packets_total", "tx_packets", "Packets sent."),
+    _counter("node_network_transmit_errs_total", "tx_errors", "Transmit errors."),
+    _counter("node_network_transmit_drop_total", "tx_dropped", "Packets dropped on sending."),
+    _gauge("node_network_carrier", "carrier", "Whether there is a link."),
+    _counter("node_network_carrier_changes_total", "carrier_changes", "How often the link came or went."),
+    _gauge("node_network_up", "up", "Whether the interface is set up."),
+    _gauge("node_network_speed_bytes", "speed_bytes_per_s", "Speed of the link in bytes per second."),
+)
+_TEMPERATURE = (
+    _gauge("node_hwmon_temp_celsius", "celsius", "Hardware monitor for temperature (input)."),
+    _gauge("node_hwmon_temp_max_celsius", "high_celsius", "Hardware monitor for temperature (max)."),
+    _gauge("node_hwmon_temp_crit_celsius", "critical_celsius", "Hardware monitor for temperature (crit)."),
+)
+_AGENT = (
+    _gauge("homelab_agent_resident_memory_bytes", "rss_bytes", "The agent's resident memory."),
+    _gauge("homelab_agent_threads", "threads", "The agent's threads."),
+    _counter("homelab_agent_cpu_seconds_total", "cpu_s", "CPU time of all the agent's threads."),
+    _counter("homelab_agent_written_bytes_total", "written_bytes", "Bytes the agent made the disks write."),
+)
+
+METRICS: Mapping[str, Sequence[Metric]] = {
+    "cpu": _HOST,
+    "cpu_core": _CORE,
+    "memory": _MEMORY,
+    "load": _LOAD,
+    "pressure": _PRESSURE,
+    "filesystem": _FILESYSTEM,
+    "disk": _DISK,
+    "network": _NETWORK,
+    "temperature": _TEMPERATURE,
+    "agent": _AGENT,
+}
+"""The metrics of each family; {key} in a name is the entity's key."""

@@ -1,0 +1,175 @@
+"""The main job: at every tick ask the collectors, stamp what they read, hand it to the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from homelab_agent.core import journal
+from homelab_agent.core.clock import Clock, Instant
+from homelab_agent.core.errors import AgentError, describe
+from homelab_agent.core.parcel import Row
+from homelab_agent.core.spool import Spool
+from homelab_agent.core.state import State
+from homelab_agent.metrics import instants, rows
+from homelab_agent.metrics.collection import Collection, Taken
+from homelab_agent.metrics.entity import Entity
+from homelab_agent.metrics.instants import Instants, Mark
+from homelab_agent.metrics.latest import Latest
+from homelab_agent.metrics.recent import Recent
+from homelab_agent.metrics.sample import Quality, Sample
+from homelab_agent.metrics.ticker import Tick, Ticker
+
+log = journal.logger("metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where samples go, and how this host is called there."""
+
+    host: str
+    spool: Spool
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A sample that waits for the clock to be set."""
+
+    tick: Tick
+    taken: Taken
+    spooled: bool
+
+
+class Sampler:
+    """Takes samples as long as it runs.
+
+    `beat` is the monotonic time at which the last due sample was dealt with: put in the spool, held until the
+    clock is set, or counted in `lost`.
+    """
+
+    def __init__(
+        self, clock: Clock, collection: Collection, destination: Destination, latest: Latest, recent: Recent
+    ) -> None:
+        self._clock = clock
+        self._collection = collection
+        self._to = destination
+        self._latest = latest
+        self._recent = recent
+        self._instants: Instants | None = None
+        self._announced: set[int] = set()
+        self._waiting: list[_Waiting] = []
+        self.ticker = Ticker(clock, collection.settings.interval)
+        self.beat = clock.read().monotonic
+        self.lost = 0
+        self.loss = ""
+
+    async def run(self) -> None:
+        """Sample until cancelled; then stamp what still waits and keep the mark."""
+        self._instants = await self._resume()
+        self.ticker = Ticker(self._clock, self._collection.settings.interval)
+        self.beat = self._clock.read().monotonic
+        try:
+            while True:
+                await self.take(await self.ticker.next())
+        finally:
+            now = self._clock.read()
+            await self._release(now)
+            await self._keep(self._instants.last_mark(now))
+
+    async def take(self, tick: Tick) -> None:
+        """Take the sample of one tick."""
+        status = self._to.spool.status()
+        self._collection.notice(
+            late_ms=round(tick.late * 1000, 3),
+            collect_ms=None if self._latest.quality is None else self._latest.quality.total_ms,
+            spool_rows=status.rows_memory + status.rows_disk,
+            spool_bytes=status.bytes_disk,
+            state_written_bytes=self._to.state.bytes_written,
+        )
+        taken = await self._collection.take(tick)
+        now = self._clock.read()
+        self._waiting.append(_Waiting(tick, taken, status.rows_disk > 0))
+        self._latest.take(taken.families, self._quality(self._waiting[-1], moved_ms=0), tick.at.monotonic)
+        self._recent.take(taken.families, tick.due)
+        _report(tick)
+        if instants.may_stamp(now, synchronised=taken.clock_synchronised):
+            await self._release(now)
+        self.beat = self._clock.read().monotonic
+        if self._instants is not None and (mark := self._instants.due_mark(now)) is not None:
+            await self._keep(mark)
+
+    async def _release(self, now: Instant) -> None:
+        """Stamp and put what waits; a sample that waited for the clock is stamped from boot time."""
+        waiting, self._waiting = self._waiting, []
+        for number, one in enumerate(waiting, start=1):
+            current = number == len(waiting) and now.monotonic - one.tick.at.monotonic < self.ticker.interval
+            wanted = one.tick.due if current else instants.from_boot(one.tick.at, now)
+            assert self._instants is not None  # noqa: S101 - run() opens it before any tick
+            at, moved_ms = self._instants.free(wanted)
+            await self._put(Sample(at, one.taken.families, self._quality(one, moved_ms=moved_ms)))
+
+    async def _put(self, sample: Sample) -> None:
+        entities = [reading.entity for readings in sample.families.values() for reading in readings]
+        new = [entity for entity in entities if entity.id not in self._announced]
+        put = rows.of_sample(sample, self._to.host)
+        try:
+            if new:
+                put = [*await self._announce(new, sample.at), *put]
+            await self._to.spool.put(put)
+        except AgentError as error:
+            self.lost += 1
+            self.loss = describe(error)
+            log.error("metrics.sample_lost", cause=self.loss, lost=self.lost)
+
+    async def _announce(self, entities: Sequence[Entity], at: datetime) -> Sequence[Row]:
+        """Promise the rows that say what ids mean; return those that must travel with the sample instead."""
+        put = rows.of_entities(entities, self._to.host, at)
+        try:
+            await self._to.spool.put(put, promise=True)
+        except AgentError:
+            return put
+        self._announced.update(entity.id for entity in entities)
+        return ()
+
+    def _quality(self, one: _Waiting, *, moved_ms: int) -> Quality:
+        tick, taken = one.tick, one.taken
+        return Quality(
+            scheduled_at=tick.due,
+            started_at=tick.at.wall,
+            late_ms=round(tick.late * 1000, 3),
+            total_ms=round(taken.seconds * 1000, 3),
+            step=round(tick.drift.step, 3),
+            asleep=round(tick.drift.asleep, 3),
+            skipped=tick.skipped,
+            moved_ms=moved_ms,
+            spooled=one.spooled,
+            clock_synchronised=taken.clock_synchronised,
+            collectors=taken.collectors,
+        )
+
+    async def _resume(self) -> Instants:
+        now = self._clock.read()
+        try:
+            return await instants.resume(self._to.state, now)
+        except AgentError as error:
+            log.warning("metrics.mark_unreadable", cause=describe(error))
+            return Instants(Mark(), now, "")
+
+    async def _keep(self, mark: Mark) -> None:
+        assert self._instants is not None  # noqa: S101 - only asked after it was opened
+        try:
+            await self._instants.keep(mark, self._to.state)
+        except AgentError as error:  # the check "state" says so too; the next tick tries again
+            log.debug("metrics.mark_not_kept", cause=describe(error))
+
+
+def _report(tick: Tick) -> None:
+    """Say what happened to the clock or to our rhythm."""
+    if tick.drift.step:
+        log.warning("metrics.clock_stepped", seconds=round(tick.drift.step, 3))
+    if tick.drift.asleep:
+        log.info("metrics.host_slept", seconds=round(tick.drift.asleep, 1))
+    if tick.skipped:
+        log.warning("metrics.ticks_skipped", ticks=tick.skipped, late_seconds=round(tick.late, 3))

@@ -1,0 +1,132 @@
+"""The capability `metrics`: samples this host, shows the last hour, answers `GET /metrics`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from homelab_agent.core import journal
+from homelab_agent.core.capability import Capability, Chart, Task
+from homelab_agent.core.errors import NeighbourUnreachable, describe
+from homelab_agent.core.foundation import Foundation
+from homelab_agent.core.health import Check, Finding
+from homelab_agent.metrics import rates
+from homelab_agent.metrics.collection import Collection
+from homelab_agent.metrics.exposition import Exposition
+from homelab_agent.metrics.host import Host
+from homelab_agent.metrics.latest import Latest
+from homelab_agent.metrics.recent import Recent, percent
+from homelab_agent.metrics.sampler import Destination, Sampler
+from homelab_agent.metrics.settings import MetricsSettings
+
+log = journal.logger("metrics")
+
+_SEED_TRIES = 12
+_SEED_AGAIN_SECONDS = 10.0
+
+
+def build(settings: MetricsSettings, base: Foundation) -> Capability:
+    """Return what the capability contributes."""
+    service = Service(settings, base)
+    return Capability(
+        name="metrics",
+        tasks=(Task("metrics.sampler", service.run, critical=True),),
+        checks=(
+            Check("metrics.sampling", service.sampling, every=10.0, blocks=frozenset({"watchdog"})),
+            Check("metrics.collectors", service.collectors),
+        ),
+        summary=service.summary,
+        charts=service.charts,
+        exposition=service.exposition.text,
+        reload=service.reload,
+    )
+
+
+class Service:
+    """Holds the capability's parts together."""
+
+    def __init__(self, settings: MetricsSettings, base: Foundation) -> None:
+        self._base = base
+        self._settings = settings
+        host = Host(base.host, monotonic=lambda: base.clock.read().monotonic)
+        self._collection = Collection(host, settings)
+        self._latest = Latest()
+        self._recent = Recent()
+        destination = Destination(base.host, base.spool, base.state)
+        self._sampler = Sampler(base.clock, self._collection, destination, self._latest, self._recent)
+        self.exposition = Exposition(self._latest, host.monotonic)
+
+    async def run(self) -> None:
+        """Sample until cancelled; meanwhile fill the charts once from what PostgreSQL has."""
+        seeding = asyncio.create_task(self._seed(), name="metrics.seed")
+        try:
+            await self._sampler.run()
+        finally:
+            seeding.cancel()
+
+    def reload(self, settings: MetricsSettings) -> None:
+        """Take new settings; they count from the next tick on."""
+        self._settings = settings
+        self._collection.adopt(settings)
+        self._sampler.ticker.interval = settings.interval
+
+    def charts(self) -> Sequence[Chart]:
+        """Return the last hour's charts."""
+        return self._recent.charts(self._settings.interval)
+
+    def summary(self) -> str:
+        """Return how the host stands, in one line."""
+        if not self._latest.samples:
+            return "no sample yet"
+        parts = [
+            f"CPU {percent(self._largest('cpu', 'busy_pct'))}",
+            f"memory {percent(self._largest('memory', 'used_pct'))}",
+        ]
+        if (fullest := self._largest("filesystem", "used_pct")) is not None:
+            parts.append(f"fullest filesystem {percent(fullest)}")
+        if (hottest := self._largest("temperature", "celsius")) is not None:
+            parts.append(f"{hottest:.0f} °C")
+        return ", ".join(parts)
+
+    async def sampling(self) -> Finding:
+        """Say whether the last due sample was dealt with: stored, spooled, or its loss counted."""
+        silent = self._base.clock.read().monotonic - self._sampler.beat
+        longest = self._settings.interval * rates.LONGEST_IN_INTERVALS + self._settings.collector_deadline * 4
+        if silent > longest:
+            return Finding.failed(
+                f"no sample for {silent:.0f} s; one is due every {self._settings.interval} s",
+                "systemctl restart homelab-agent",
+            )
+        if self._sampler.lost:
+            return Finding.degraded(
+                f"{self._sampler.lost} samples lost: {self._sampler.loss}", "homelab-agent doctor agent"
+            )
+        return Finding.ok(
+            f"a sample every {self._settings.interval} s, {self._latest.samples} since the start"
+        )
+
+    async def collectors(self) -> Finding:
+        """Say what does not answer."""
+        trouble = self._collection.trouble
+        if not trouble:
+            return Finding.ok("every collector answers")
+        what = next(iter(trouble))
+        repair = f"umount -f -l {what}" if what.startswith("/") else "homelab-agent metrics sample"
+        return Finding.degraded("; ".join(f"{name}: {cause}" for name, cause in trouble.items()), repair)
+
+    def _largest(self, family: str, column: str) -> float | None:
+        values = [reading.values.get(column) for reading in self._latest.families.get(family, ())]
+        return max((value for value in values if isinstance(value, int | float)), default=None)
+
+    async def _seed(self) -> None:
+        """Ask PostgreSQL for the last hour; it may still be starting."""
+        for _ in range(_SEED_TRIES):
+            try:
+                await self._recent.seed(self._base.database, self._base.host, self._base.clock.read().wall)
+            except NeighbourUnreachable:
+                await self._base.clock.sleep(_SEED_AGAIN_SECONDS)
+            except Exception as error:  # noqa: BLE001 - a chart without its past is no reason to stop sampling
+                log.warning("metrics.charts_not_seeded", cause=describe(error))
+                return
+            else:
+                return

@@ -1,0 +1,89 @@
+"""When to sample: on wall-clock boundaries, whatever happens to the clock.
+
+The next boundary is always computed from the present, so that a missed one is skipped (and counted), and
+neither a step of the clock nor a suspend is followed by a burst or by silence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from homelab_agent.core import clock
+from homelab_agent.core.clock import Clock, Drift, Instant
+
+DISTURBED_SECONDS = 0.5
+"""A clock that moved by more than this between two looks was set, or the host slept."""
+_ON_TIME_SECONDS = 1.0
+_NOISE_SECONDS = 0.05
+"""Slewing and the reading of three clocks one after the other amount to less than this in an interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One boundary: when it was due, when it was noticed, and how many before it were missed.
+
+    `drift` is what happened to the clocks since the tick before.
+    """
+
+    due: datetime
+    at: Instant
+    skipped: int
+    drift: Drift
+
+    @property
+    def late(self) -> float:
+        """Return by how many seconds it was noticed too late."""
+        return (self.at.wall - self.due).total_seconds()
+
+
+class Ticker:
+    """Waits for boundaries: the multiples of `interval` seconds since the epoch."""
+
+    def __init__(self, source: Clock, interval: int) -> None:
+        self._clock = source
+        self.interval = interval
+        self._last = source.read()
+        self._slot: int | None = None
+
+    async def next(self) -> Tick:
+        """Return at the next boundary."""
+        before = self._clock.read()
+        while True:
+            slot = self._slot_of(before)
+            due = self._time_of(slot + 1)
+            left = (due - before.wall).total_seconds()
+            await self._clock.sleep(min(left, clock.LONGEST_SLEEP_SECONDS))
+            now = self._clock.read()
+            if self._is_due(before, now, slot):
+                return self._tick(now)
+            before = now
+
+    def _is_due(self, before: Instant, now: Instant, slot: int) -> bool:
+        """Return whether a boundary was crossed: by the passing of time, or by a step that landed on one."""
+        reached = self._slot_of(now)
+        moved = clock.drift(before, now)
+        if abs(moved.step) < DISTURBED_SECONDS and moved.asleep < DISTURBED_SECONDS:
+            return reached > slot
+        into = (now.wall - self._time_of(reached)).total_seconds()
+        return reached != self._slot and into < _ON_TIME_SECONDS
+
+    def _tick(self, now: Instant) -> Tick:
+        moved = clock.drift(self._last, now)
+        first = self._slot is None
+        awake = now.monotonic - self._last.monotonic
+        skipped = 0 if first else max(round(awake / self.interval) - 1, 0)
+        self._slot, self._last = self._slot_of(now), now
+        drift = Drift(step=_unless_noise(moved.step), asleep=max(_unless_noise(moved.asleep), 0.0))
+        return Tick(self._time_of(self._slot), now, skipped, drift)
+
+    def _slot_of(self, instant: Instant) -> int:
+        return math.floor(instant.wall.timestamp() / self.interval)
+
+    def _time_of(self, slot: int) -> datetime:
+        return datetime.fromtimestamp(slot * self.interval, UTC)
+
+
+def _unless_noise(seconds: float) -> float:
+    return seconds if abs(seconds) >= _NOISE_SECONDS else 0.0
