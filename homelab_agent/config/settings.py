@@ -31,3 +31,12 @@ class Settings(Section):
             section: Section | None = getattr(self, name)
             if section is not None and getattr(section, "enabled", True):
                 yield name, section
+
+    def off(self) -> Iterator[tuple[str, str]]:
+        """Yield each capability that is off, and how to switch it on."""
+        on = {name for name, _ in self.enabled()}
+        for name in capabilities.NAMES:
+            if name not in on:
+                has_switch = getattr(self, name) is not None
+                command = f"homelab-agent config set {name}.enabled true"
+                yield name, f"to enable it: {command}" if has_switch else f"to enable it, add the section [{name}]"

@@ -14,6 +14,7 @@ from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.core.http import Event
 
 ANSWER_SECONDS = 30.0
+_EXIT_BY_STATUS = {409: Exit.BUSY, 422: Exit.CONFIGURATION, 503: Exit.BUSY}
 
 
 class AgentNotRunning(AgentError):
@@ -37,7 +38,7 @@ class RemoteProblem(AgentError):
         super().__init__(title=title, cause=cause)
         self.repair = repair
         self.status = status
-        self.exit_code = Exit.BUSY if status in {409, 503} else Exit.FAILED
+        self.exit_code = _EXIT_BY_STATUS.get(status, Exit.FAILED)
 
 
 class _UnixConnection(http.client.HTTPConnection):

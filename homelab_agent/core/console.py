@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,19 @@ class Console:
             )
             click.secho("  ".join(cells).rstrip(), bold=number == 0 and sys.stdout.isatty())
 
-    def problem(self, title: str, cause: str = "", repair: str = "") -> None:
+    @staticmethod
+    def problem(title: str, cause: str = "", repair: str = "") -> None:
         """Print one problem on stderr: what, why, and what to do."""
         click.echo(f"{title}" + (f"\n  cause:  {cause}" if cause else ""), err=True)
         if repair:
             click.echo(f"  repair: {repair}", err=True)
+
+
+def local_time(text: str | None) -> str:
+    """Return an RFC 3339 time as a person reads it here; "" for none."""
+    if not text:
+        return ""
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _is_number(text: str) -> bool:

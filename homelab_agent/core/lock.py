@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -74,13 +74,26 @@ class DirectoryLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StateDirectoryBusy(directory=self._directory, holder=self._holder()) from error
+            raise StateDirectoryBusy(directory=self._directory, holder=_holder(self._directory)) from error
 
-    def _holder(self) -> str:
-        try:
-            return (self._directory / "agent.lock").read_text().strip() or "a process that is just starting"
-        except OSError:
-            return "a process that could not leave its name"
+
+
+def holder(directory: Path) -> str:
+    """Return who holds `directory` in words, "" when nobody does; takes nothing for longer than it looks."""
+    try:
+        with DirectoryLock(directory) if directory.exists() else nullcontext():
+            return ""
+    except StateDirectoryBusy:
+        return _holder(directory)
+    except StateDirectoryClosed:
+        return ""
+
+
+def _holder(directory: Path) -> str:
+    try:
+        return (directory / "agent.lock").read_text().strip() or "a process that is just starting"
+    except OSError:
+        return "a process that could not leave its name"
 
 
 def _open(held: ExitStack, path: Path, flags: int) -> int:

@@ -1,0 +1,141 @@
+"""The composition root: opens the foundation, builds each room on it, and hands their tasks to the supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from homelab_agent import capabilities, config, places, reloading
+from homelab_agent.core import health, jobs, journal, systemd, telling
+from homelab_agent.core.capability import Capability, Task
+from homelab_agent.core.clock import SystemClock
+from homelab_agent.core.errors import Exit
+from homelab_agent.core.foundation import Foundation
+from homelab_agent.core.lock import DirectoryLock
+from homelab_agent.core.looplag import LoopLag
+from homelab_agent.core.redaction import Redactor
+from homelab_agent.core.spool import Spool
+from homelab_agent.core.state import State
+from homelab_agent.core.supervisor import Supervisor
+from homelab_agent.core.watchdog import Watchdog
+from homelab_agent.database import service as database_service
+from homelab_agent.database.database import Database
+from homelab_agent.web import service as web_service
+from homelab_agent.web import sockets
+
+SCHEMAS = Path(__file__).parent.glob("*/schema/state.sql")
+
+
+def run(
+    loaded: config.Loaded[config.Settings],
+    log: journal.Journal,
+    redactor: Redactor,
+    on_ready: Callable[[], None],
+) -> Exit:
+    """Run the agent until it is told to stop; return the exit code.
+
+    Raises what keeps it from starting: `StateDirectoryBusy`, `PortTaken`. `on_ready` is called in a thread of its
+    own once requests are answered. `redactor` is told every secret, `log` masks them.
+    """
+    settings = loaded.settings
+    directory = places.state_directory(settings.agent)
+    with DirectoryLock(directory):
+        listeners = sockets.listen(settings.web.listen, directory, systemd.inherited_sockets().values())
+        return asyncio.run(_live(loaded, directory, listeners, log, redactor, on_ready))
+
+
+async def _live(
+    loaded: config.Loaded[config.Settings],
+    directory: Path,
+    listeners: sockets.Listeners,
+    log: journal.Journal,
+    redactor: Redactor,
+    on_ready: Callable[[], None],
+) -> Exit:
+    settings = loaded.settings
+    async with _foundation(settings, directory, redactor) as base:
+        rooms = [database_service.build(settings.database, base)]
+        for name, section in settings.enabled():
+            rooms.append(capabilities.import_room(name, "service").build(section, base))
+        reload = reloading.Reloading(loaded, rooms, log)
+        web = web_service.build(settings.web, base, rooms, listeners=listeners, reload=reload)
+        rooms.append(web)
+        _introduce(base, rooms)
+        supervisor = Supervisor(base.health, base.clock, shutdown_deadline=settings.agent.shutdown_deadline)
+        with reload.on_hangup():
+            return await supervisor.run(
+                _tasks(base, rooms), lambda: _ready(base, on_ready), lambda: telling.stopping(base.health)
+            )
+
+
+@asynccontextmanager
+async def _foundation(
+    settings: config.Settings, directory: Path, redactor: Redactor
+) -> AsyncIterator[Foundation]:
+    """Open what every room stands on; closing it puts on disk what is still in memory."""
+    host = settings.agent.host or os.uname().nodename
+    clock = SystemClock()
+    state = await State.open(directory, sorted(SCHEMAS), clock=clock)
+    spool = Spool(state, clock, max_bytes=settings.agent.spool_max_bytes, max_age=settings.agent.spool_max_age)
+    try:
+        yield Foundation(
+            host=host,
+            directory=directory,
+            clock=clock,
+            state=state,
+            spool=spool,
+            health=health.Health(clock),
+            jobs=jobs.Jobs(state, spool, clock, host=host),
+            database=Database(settings.database, directory=directory, clock=clock, redactor=redactor),
+            registry=CollectorRegistry(),
+        )
+    finally:
+        await spool.close()
+        await state.close()
+
+
+def _introduce(base: Foundation, rooms: Sequence[Capability]) -> None:
+    """Make every room's jobs and checks known."""
+    base.health.add([*base.state.checks(), *base.spool.checks()])
+    for room in rooms:
+        base.jobs.add(room.jobs)
+        base.health.add(room.checks)
+    base.health.add(base.jobs.checks())
+
+
+def _tasks(base: Foundation, rooms: Sequence[Capability]) -> Sequence[Task]:
+    """Return all tasks in the order in which they start; they stop in reverse: the web server first."""
+    database, *others, web = rooms
+    lag = LoopLag(base.clock)
+    lag.register(base.registry)
+    watching = [
+        Task("lag", lag.run, critical=True),
+        Task("health", base.health.run, critical=True),
+        Task("telling", lambda: telling.run(base.health, base.clock)),
+    ]
+    if limit := systemd.watchdog_interval():
+        truth = lambda: base.health.ready("watchdog")  # noqa: E731 - a name for what is asked
+        watchdog = Watchdog(base.clock, limit=limit, lag=lag, pulses=[base.jobs.pulse], truth=truth)
+        watching.append(Task("watchdog", watchdog.run, critical=True))
+    return [
+        Task("spool", base.spool.run, critical=True),
+        *database.tasks,
+        Task("jobs", base.jobs.run, critical=True),
+        *(task for room in others for task in room.tasks),
+        *watching,
+        *web.tasks,
+    ]
+
+
+async def _ready(base: Foundation, on_ready: Callable[[], None]) -> None:
+    """Say that requests are answered, once they are; it takes no neighbour."""
+    while (await base.health.probe("web")).finding.state is not health.State.OK:
+        await base.clock.sleep(0.02)
+    systemd.notify(READY=1)
+    journal.logger("agent").info("agent.ready", state=str(base.directory))
+    await asyncio.to_thread(on_ready)

@@ -1,0 +1,97 @@
+"""`homelab-agent doctor`: ask every check now, the running agent's and those that need no agent."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from homelab_agent import capabilities
+from homelab_agent.commands import findings
+from homelab_agent.core import clock, lock
+from homelab_agent.core.console import Console
+from homelab_agent.core.errors import AgentError, Exit
+from homelab_agent.core.health import Check, Finding, Health, Standing, State
+
+LITTLE_SPACE_BYTES = 512 * 1024 * 1024
+FOUNDATION = ("web", "database")
+
+
+@click.command("doctor")
+@click.argument("area", required=False, default="")
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.pass_obj
+@click.pass_context
+def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) -> None:
+    """Check everything now, or one AREA (agent, web, database, metrics); exit 1 when something failed.
+
+    Without a running agent it checks what can be checked from outside.
+    """
+    settings = console.load()
+    sections = {"web": settings.web, "database": settings.database, **dict(settings.enabled())}
+    if area and area not in {"agent", *sections}:
+        message = f"{area} is none of: {', '.join(['agent', *sections])}"
+        raise click.UsageError(message)
+    try:
+        found = console.client().post("/api/health/probe")["findings"]
+        running = True
+    except AgentError as error:
+        found, running = [], False
+        click.echo(f"{error.message} Checking from outside.", err=True)
+    if not running:
+        found = [_as_json(standing) for standing in _examine(sections, console.find_state())]
+    shown = [finding for finding in found if not area or finding["check"].split(".")[0] == area]
+    if as_json:
+        console.json(shown)
+    else:
+        findings.show(shown)
+    if any(finding["state"] == State.FAILED for finding in shown):
+        ctx.exit(Exit.FAILED)
+
+
+def _examine(sections: Mapping[str, Any], directory: Path) -> Sequence[Standing]:
+    health = Health(clock.SystemClock())
+    health.add(_own_checks(directory))
+    for name, section in sections.items():
+        if capabilities.has_room(name, "doctor"):
+            health.add(capabilities.import_room(name, "doctor").checks(section, directory))
+    return asyncio.run(health.probe_all())
+
+
+def _own_checks(directory: Path) -> Sequence[Check]:
+    async def python() -> Finding:
+        return Finding.ok(f"Python {platform.python_version()} on {platform.machine()}")
+
+    async def state() -> Finding:
+        return await asyncio.to_thread(_state_directory, directory)
+
+    return (Check("agent.python", python), Check("agent.state", state))
+
+
+def _state_directory(directory: Path) -> Finding:
+    holder = lock.holder(directory)
+    if holder:
+        return Finding.failed(f"{directory} is held by {holder}, which does not answer", "homelab-agent status")
+    there = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if free < LITTLE_SPACE_BYTES:
+        return Finding.degraded(f"{there} has {free / 2**20:.0f} MiB left", f"free some space on {there}")
+    made = "" if there == directory else ", not made yet"
+    return Finding.ok(f"{directory}{made}; {free / 2**30:.1f} GiB free")
+
+
+def _as_json(standing: Standing) -> Mapping[str, Any]:
+    finding = standing.finding
+    return {
+        "check": standing.check,
+        "state": finding.state,
+        "detail": finding.detail,
+        "repair": finding.repair,
+        "since": standing.since.isoformat(),
+        "expected": standing.expected,
+    }

@@ -1,0 +1,136 @@
+"""`homelab-agent jobs`: what runs when, what ran, and one run as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from homelab_agent.core.console import Console, local_time
+from homelab_agent.core.errors import AgentError, Exit
+
+ENDED = frozenset({"ok", "failed", "cancelled", "interrupted", "timed_out"})
+
+
+class RunFailed(AgentError):
+    """{job} ended as {state}."""
+
+    repair = "{repair}"
+
+
+@click.group("jobs")
+def commands() -> None:
+    """List, run and follow jobs."""
+
+
+@commands.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.pass_obj
+def list_jobs(console: Console, *, as_json: bool) -> None:
+    """List the jobs, when each runs next and how it ended last."""
+    jobs = console.client().get("/api/jobs")["jobs"]
+    if as_json:
+        console.json(jobs)
+        return
+    rows = (
+        (
+            job["name"],
+            job["schedule"] or "on demand",
+            local_time(job["next"]),
+            job["last"] and f"{job['last']['state']} {local_time(job['last']['ended_at'])}",
+            job["description"],
+        )
+        for job in jobs
+    )
+    console.table(("job", "schedule", "next", "last", "what it does"), rows)
+
+
+@commands.command("history")
+@click.argument("job", default="")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.pass_obj
+def history(console: Console, job: str, limit: int, *, as_json: bool) -> None:
+    """Show the last runs, of one job or of all."""
+    runs = console.client().get("/api/runs", job=job, limit=limit)["runs"]
+    if as_json:
+        console.json(runs)
+        return
+    rows = (
+        (local_time(run["requested_at"]), run["job"], run["trigger"], run["state"], _took(run), run["detail"], run["id"])
+        for run in runs
+    )
+    console.table(("asked", "job", "by", "result", "took", "detail", "run"), rows)
+
+
+@commands.command("run")
+@click.argument("job")
+@click.option("--detach", is_flag=True, help="Print the run's id and do not wait.")
+@click.pass_obj
+def run(console: Console, job: str, *, detach: bool) -> None:
+    """Run a job now and follow it; Ctrl-C stops following, not the job."""
+    run_id = console.client().post(f"/api/jobs/{job}/run")["run"]
+    if detach:
+        click.echo(run_id)
+    else:
+        _follow(console, run_id)
+
+
+@commands.command("follow")
+@click.argument("run_id", metavar="RUN")
+@click.pass_obj
+def follow(console: Console, run_id: str) -> None:
+    """Follow a run until it ends; exit 1 when it fails."""
+    _follow(console, run_id)
+
+
+@commands.command("cancel")
+@click.argument("run_id", metavar="RUN")
+@click.pass_obj
+def cancel(console: Console, run_id: str) -> None:
+    """Ask a run to stop."""
+    console.client().post(f"/api/runs/{run_id}/cancel")
+    click.echo("asked to stop; see: homelab-agent jobs history")
+
+
+def _follow(console: Console, run_id: str) -> None:
+    last: Mapping[str, Any] = {}
+    with click.progressbar(length=1000, show_eta=False, label=run_id[:8]) as bar:
+        for event in console.client().events(f"/api/runs/{run_id}/events"):
+            last = event.data
+            bar.label = f"{last['job']}: {_note(last)}"
+            progress = last["progress"] or {}
+            if progress.get("total"):
+                bar.update(int(1000 * min(1.0, progress["done"] / progress["total"])) - bar.pos)
+            else:
+                bar.render_progress()
+            if last["state"] in ENDED:
+                bar.update(1000 - bar.pos)
+                break
+    if not last:
+        raise AgentError(cause=f"the run {run_id} said nothing")
+    click.echo(f"{last['job']}: {last['state']}, {last['detail'] or 'nothing to say'}{_took(last, ' in ')}")
+    if last["state"] != "ok":
+        error = RunFailed(job=last["job"], state=last["state"], repair=last["repair"], cause=last["detail"])
+        error.exit_code = Exit.FAILED
+        raise error
+
+
+def _note(run: Mapping[str, Any]) -> str:
+    if run["waits_for"]:
+        return f"waits for {run['waits_for']}"
+    progress = run["progress"]
+    if not progress:
+        return str(run["state"])
+    total = f"/{progress['total']:g}" if progress["total"] else ""
+    return f"{progress['done']:g}{total} {progress['unit']} {progress['note']}".strip()
+
+
+def _took(run: Mapping[str, Any], before: str = "") -> str:
+    if not run["started_at"]:
+        return ""
+    start = datetime.fromisoformat(run["started_at"])
+    end = datetime.fromisoformat(run["ended_at"]) if run["ended_at"] else datetime.now(UTC)
+    return f"{before}{(end - start).total_seconds():.1f} s"

@@ -1,0 +1,52 @@
+"""Tells the journal each change of health, and systemd the one line that `systemctl status` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from homelab_agent.core import journal, systemd
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.health import Change, Health, Standing, State
+
+log = journal.logger("health")
+
+
+def status_line(picture: Sequence[Standing]) -> str:
+    """Return how the agent stands in one line: what needs the operator, or that all is well."""
+    pressing = [standing for standing in picture if standing.needs_operator]
+    if not pressing:
+        return "all is well"
+    first = next((each for each in pressing if each.finding.state is State.FAILED), pressing[0])
+    more = f" (and {len(pressing) - 1} more)" if len(pressing) > 1 else ""
+    return f"{len(pressing)} need{'s' if len(pressing) == 1 else ''} you: {first.check}: {first.finding.detail}{more}"
+
+
+async def run(health: Health, clock: Clock) -> None:
+    """Tell until cancelled; the journal hears of a change of state, once."""
+    said = ""
+    with health.changes.subscribe() as changes:
+        while True:
+            if (line := status_line(health.picture())) != said:
+                systemd.notify(STATUS=line)
+                said = line
+            _log(await changes.get())
+            while not changes.empty():
+                _log(changes.get_nowait())
+            await clock.sleep(0.2)
+
+
+async def stopping(health: Health) -> None:
+    """Tell systemd that the stop has begun."""
+    systemd.notify(STOPPING=1, STATUS=f"stopping; {status_line(health.picture())}")
+
+
+def _log(change: Change) -> None:
+    before, after = change.before, change.after
+    if before is not None and before.finding.state is after.finding.state:
+        return
+    finding = after.finding
+    if after.needs_operator:
+        tell = log.error if finding.state is State.FAILED else log.warning
+        tell("health.needs_you", check=after.check, state=finding.state, detail=finding.detail, repair=finding.repair)
+    elif before is not None and before.needs_operator:
+        log.info("health.recovered", check=after.check, state=finding.state, detail=finding.detail)

@@ -1,0 +1,69 @@
+"""A changed configuration in the running agent: what may change without a restart does, the rest is named."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from homelab_agent import config
+from homelab_agent.core import journal, systemd
+from homelab_agent.core.capability import Capability
+from homelab_agent.core.errors import AgentError
+
+log = journal.logger("config")
+
+
+class Reloading:
+    """Reads the configuration anew when called; an invalid one changes nothing and raises `ConfigurationFaulty`."""
+
+    def __init__(
+        self, loaded: config.Loaded[config.Settings], rooms: Sequence[Capability], opened: journal.Journal
+    ) -> None:
+        self._path = loaded.path
+        self._settings = loaded.settings
+        self._rooms = rooms
+        self._journal = opened
+        self._one_at_a_time = asyncio.Lock()
+        self._asked: set[asyncio.Task[None]] = set()
+
+    async def __call__(self) -> Mapping[str, Sequence[str]]:
+        """Apply what may change; return the keys that were `applied` and those that need a restart."""
+        async with self._one_at_a_time:
+            systemd.notify(RELOADING=1)
+            try:
+                loaded = await asyncio.to_thread(config.load, self._path)
+                changed = config.changes(self._settings, loaded.settings)
+                for room in self._rooms:
+                    if room.reload is not None and room.name in changed.applied:
+                        room.reload(changed.applied[room.name])
+                if "log" in changed.applied:
+                    self._journal.level = changed.settings.log.level
+                self._settings = changed.settings
+            finally:
+                systemd.notify(READY=1)
+        log.info("config.reloaded", applied=changed.keys, needs_restart=changed.needs_restart)
+        return {"applied": changed.keys, "needs_restart": changed.needs_restart}
+
+    @contextmanager
+    def on_hangup(self) -> Iterator[None]:
+        """Reload on SIGHUP while the context lasts."""
+        loop = asyncio.get_running_loop()
+
+        def ask() -> None:
+            task = loop.create_task(self._tried())
+            self._asked.add(task)
+            task.add_done_callback(self._asked.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, ask)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+
+    async def _tried(self) -> None:
+        try:
+            await self()
+        except AgentError as error:
+            log.error("config.invalid", cause=error.message, repair="homelab-agent config check")
