@@ -1,0 +1,113 @@
+"""`homelab-agent db`: what PostgreSQL holds, its schema, a way in. Works with and without a running agent."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from homelab_agent.core.console import Console
+from homelab_agent.core.errors import AgentError
+from homelab_agent.core.redaction import Redactor
+from homelab_agent.database import account, address, binaries, editions, embedded, info, migrations, pool
+from homelab_agent.database.address import Address
+from homelab_agent.database.place import Place
+from homelab_agent.database.pool import Connection
+from homelab_agent.database.settings import EMBEDDED
+
+T = TypeVar("T")
+
+
+class NoPsql(AgentError):
+    """psql is not installed."""
+
+    repair = "apt install postgresql-client"
+
+
+@click.group(name="db")
+def commands() -> None:
+    """PostgreSQL: what it holds, its schema, a way in."""
+
+
+@commands.command(name="info")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, sizes in bytes.")
+@click.pass_obj
+def show_info(console: Console, *, as_json: bool) -> None:
+    """Tell edition, versions, sizes, and how many bytes a day adds."""
+
+    async def read(connection: Connection) -> info.Info:
+        return await info.read(connection, await editions.look(connection))
+
+    where = _address(console)
+    found = _ask(where, read)
+    if as_json:
+        console.json({"address": where.shown, **dataclasses.asdict(found)})
+        return
+    click.echo(f"{found.edition}\n{where.shown}")
+    total, daily = _mebibytes(found.bytes), _mebibytes(found.bytes_per_day)
+    click.echo(f"{total} MiB in all, {daily} MiB more per day; {found.migrations} migrations applied\n")
+    rows = ((table.name, _mebibytes(table.bytes), _mebibytes(table.bytes_per_day)) for table in found.tables)
+    console.table(("table", "MiB", "MiB per day"), rows)
+
+
+@commands.command()
+@click.option("--plan", is_flag=True, help="Print the SQL that would run, and change nothing.")
+@click.pass_obj
+def migrate(console: Console, *, plan: bool) -> None:
+    """Bring the schema up to date, as the agent does when it starts."""
+
+    async def pending(connection: Connection) -> list[migrations.Migration]:
+        edition = await editions.look(connection)
+        return migrations.pending(migrations.load(edition.name), await migrations.read_applied(connection))
+
+    async def apply(connection: Connection) -> list[migrations.Migration]:
+        edition = await editions.prepare(connection)
+        return await migrations.apply(connection, migrations.load(edition.name), edition=edition.name)
+
+    found = _ask(_address(console), pending if plan else apply)
+    for migration in found:
+        click.echo(f"-- {migration.file}\n{migration.sql}" if plan else f"applied {migration.file}")
+    if not found:
+        click.echo("The schema is up to date." if not plan else "-- nothing to do")
+
+
+@commands.command(context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def psql(console: Console, words: tuple[str, ...]) -> None:
+    """Open psql on the agent's database; WORDS are psql's own options."""
+    where = _address(console)
+    own = binaries.of_wheel()
+    program = own.path("psql") if own else shutil.which("psql")
+    if program is None:
+        raise NoPsql
+    # The password goes by the environment: arguments are there for everyone to see.
+    env = {**os.environ, "PGPASSWORD": where.password, "PGOPTIONS": "-c search_path=homelab,public"}
+    os.execve(program, ["psql", where.shown, *words], env)  # noqa: S606 - psql takes over the terminal
+
+
+def _address(console: Console) -> Address:
+    url: str = console.section("database").url
+    if url != EMBEDDED:
+        return address.resolve(url, Redactor())
+    return embedded.address(Place.of(Path(console.find_state()).resolve(), account.ourselves()))
+
+
+def _ask(where: Address, question: Callable[[Connection], Awaitable[T]]) -> T:
+    """Return the answer to a question, on a connection of its own."""
+
+    async def ask() -> T:
+        async with pool.single(where, repair="start it: homelab-agent run, or see [database] url") as connection:
+            return await question(connection)
+
+    return asyncio.run(ask())
+
+
+def _mebibytes(size: float | None) -> str:
+    return "-" if size is None else f"{size / 2**20:.1f}"

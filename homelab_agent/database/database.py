@@ -1,0 +1,241 @@
+"""The way to PostgreSQL: it comes up, is found lost, and comes up again, for as long as the agent runs."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+
+from homelab_agent.core import journal
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.errors import AgentError, NeighbourUnreachable, describe
+from homelab_agent.core.health import Finding
+from homelab_agent.core.redaction import Redactor
+from homelab_agent.database import address, editions, migrations, pool
+from homelab_agent.database.address import Address, AddressFaulty
+from homelab_agent.database.editions import Edition
+from homelab_agent.database.embedded import Embedded
+from homelab_agent.database.pool import CANNOT_ASK, Connection, Pool
+from homelab_agent.database.settings import EMBEDDED, DatabaseSettings
+
+T = TypeVar("T")
+
+RETRY_MAX_SECONDS = 30.0
+STOP_SECONDS = 8.0
+
+OWN_REPAIR = "the agent starts it again by itself; if it does not come, read postgres/log in the state directory"
+OTHER_REPAIR = "see that [database] url is right and that the server there runs"
+
+log = journal.logger("database")
+
+
+class Database:
+    """PostgreSQL, as every room asks it; `run` is what keeps it within reach.
+
+    `connection` and `schema` say how it stands; `on_change` is called with the check's name and each new finding.
+    `edition` is known once it was reached.
+    """
+
+    def __init__(
+        self, settings: DatabaseSettings, *, directory: Path, clock: Clock, redactor: Redactor | None = None
+    ) -> None:
+        """`directory` is the agent's state directory; `redactor` learns the password."""
+        self.edition: Edition | None = None
+        self.connection = Finding.degraded("not reached yet")
+        self.schema = Finding.degraded("not looked at yet")
+        self.on_change: Callable[[str, Finding], None] = lambda _check, _finding: None
+        self._settings = settings
+        self._directory = directory
+        self._clock = clock
+        self._redactor = redactor or Redactor()
+        self._files = ThreadPoolExecutor(1, thread_name_prefix="database")
+        self._embedded: Embedded | None = None
+        self._pool: Pool | None = None
+        self._up = asyncio.Event()
+        self._lost = asyncio.Event()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether PostgreSQL is reached and its schema is as it should be, as far as is known."""
+        return self._up.is_set()
+
+    async def wait_until_up(self) -> None:
+        """Return when PostgreSQL is reached and its schema is as it should be."""
+        await self._up.wait()
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Any]:
+        """Return the rows of a query; raises `NeighbourUnreachable` while PostgreSQL cannot be asked."""
+        async with self.acquire() as connection:
+            rows: Sequence[Any] = await connection.fetch(query, *args)
+            return rows
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Hold one connection in one transaction; raises `NeighbourUnreachable` where there is none."""
+        async with self.acquire() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Hold one connection; raises `NeighbourUnreachable` when there is none, or when it breaks."""
+        source = self._pool
+        if source is None:
+            raise self._unreachable(self.connection.detail)
+        try:
+            connection = await source.acquire(timeout=pool.CONNECT_SECONDS)
+        except asyncpg.ClientConfigurationError:
+            raise AddressFaulty from None  # its text repeats the URL
+        except CANNOT_ASK as error:
+            raise self._lose(source, error) from error
+        try:
+            yield connection
+        except Exception as error:
+            broken = isinstance(error, asyncpg.AdminShutdownError | asyncpg.CrashShutdownError)
+            if broken or connection.is_closed():
+                raise self._lose(source, error) from error
+            raise
+        finally:
+            await self._release(source, connection)
+
+    async def run(self) -> None:
+        """Keep PostgreSQL within reach until cancelled; the embedded server is stopped then."""
+        failures = 0
+        try:
+            while True:
+                if await self._came_up():
+                    failures = 0
+                    await self._until_lost()
+                else:
+                    failures += 1
+                    await self._clock.sleep(backoff(failures))
+        finally:
+            await self._go_down()
+
+    async def tidy(self) -> None:
+        """Do the embedded server's daily house-keeping."""
+        if self._embedded is not None:
+            await self._embedded.tidy()
+
+    async def _came_up(self) -> bool:
+        try:
+            await self._come_up()
+        except migrations.SchemaFaulty as error:
+            finding = Finding.of(error)
+            if finding != self.schema:
+                log.error("database.schema_faulty", cause=describe(error), repair=error.repair)  # noqa: TRY400
+            self._say("schema", finding)
+        except (AgentError, asyncpg.PostgresError, *CANNOT_ASK) as error:
+            self._is_down(error)
+        else:
+            return True
+        return False
+
+    async def _come_up(self) -> None:
+        self._drop_pool()
+        self._lost.clear()
+        where = await self._address()
+        self._pool = await pool.open_pool(where)
+        async with self.acquire() as connection:
+            edition = await editions.prepare(connection)
+            note = self._embedded.note if self._embedded is not None else ""
+            reached = f"{edition}; {where.shown}"
+            self._say("connection", Finding.degraded(f"{reached}; {note}") if note else Finding.ok(reached))
+            await self._migrate(connection, edition)
+        self.edition = edition
+        log.info("database.reached", address=where.shown, edition=str(edition))
+        self._up.set()
+
+    async def _migrate(self, connection: Connection, edition: Edition) -> None:
+        loaded = await self._in_thread(lambda: migrations.load(edition.name))
+        for migration in await migrations.apply(connection, loaded, edition=edition.name):
+            log.info("database.migrated", file=migration.file, edition=edition.name)
+        self._say("schema", Finding.ok(f"{len(loaded)} migrations, {edition.name} edition"))
+
+    async def _address(self) -> Address:
+        url = self._settings.url
+        if url == EMBEDDED:
+            if self._embedded is None:
+                self._embedded = Embedded(self._directory)
+            where = await self._embedded.start(lambda what: self._say("connection", Finding.degraded(what)))
+        else:
+            where = await self._in_thread(lambda: address.resolve(url, self._redactor))
+        self._redactor.add(where.password)
+        return where
+
+    async def _until_lost(self) -> None:
+        """Return when a connection broke, or at once when the embedded server ends."""
+        waiting: list[asyncio.Task[Any]] = [asyncio.create_task(self._lost.wait(), name="database is lost")]
+        if self._embedded is not None:
+            waiting.append(asyncio.create_task(self._embedded.ended(), name="embedded server ended"))
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+        if self.is_up:
+            self._is_down(self._unreachable("the embedded server has ended"))
+
+    async def _go_down(self) -> None:
+        self._up.clear()
+        if self._pool is not None:
+            with suppress(*CANNOT_ASK):
+                await asyncio.wait_for(self._pool.close(), 2.0)
+        self._drop_pool()
+        server, self._embedded = self._embedded, None
+        if server is not None:
+            await server.stop(STOP_SECONDS)
+        self._say("connection", Finding.degraded("stopped"))
+
+    def _lose(self, source: Pool, error: BaseException) -> NeighbourUnreachable:
+        """Take note that this pool's server is gone, and return what to raise."""
+        unreachable = self._unreachable(error)
+        if source is self._pool and self.is_up:
+            self._is_down(unreachable)
+        return unreachable
+
+    def _is_down(self, error: BaseException) -> None:
+        self._up.clear()
+        self._lost.set()
+        finding = Finding.of(error if isinstance(error, AgentError) else self._unreachable(error))
+        if finding != self.connection:
+            log.warning("database.unreachable", cause=finding.detail, repair=finding.repair)
+        self._say("connection", finding)
+
+    def _say(self, check: str, finding: Finding) -> None:
+        setattr(self, check, finding)
+        self.on_change(f"database.{check}", finding)
+
+    def _unreachable(self, cause: BaseException | str) -> NeighbourUnreachable:
+        return pool.unreachable(cause, OWN_REPAIR if self._settings.url == EMBEDDED else OTHER_REPAIR)
+
+    async def _release(self, source: Pool, connection: Any) -> None:
+        try:
+            await source.release(connection, timeout=pool.CONNECT_SECONDS)
+        except (
+            asyncpg.PostgresError,
+            *CANNOT_ASK,
+        ) as error:  # it broke meanwhile; what was done with it stands
+            self._lose(source, error)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._files, work)
+
+    def _drop_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
+
+
+def backoff(failures: int) -> float:
+    """Return how many seconds to wait after so many failures in a row.
+
+    Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/): agents that share a
+    database do not all come back at one moment.
+    """
+    return random.uniform(0, min(RETRY_MAX_SECONDS, 0.5 * 2.0 ** min(failures, 10)))  # noqa: S311 - not a secret

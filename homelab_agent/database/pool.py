@@ -1,0 +1,69 @@
+"""Connections to PostgreSQL: pooled for the agent, single for a command."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias, Union
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from homelab_agent.core.errors import NeighbourUnreachable, describe
+from homelab_agent.database.address import Address, AddressFaulty
+
+Connection: TypeAlias = Union["asyncpg.Connection[Any]", "PoolConnectionProxy[Any]"]
+Pool: TypeAlias = "asyncpg.Pool[Any]"
+
+SIZE_MAX = 4
+IDLE_SECONDS = 120.0
+CONNECT_SECONDS = 10.0
+QUERY_SECONDS = 60.0
+
+CANNOT_ASK = (
+    OSError,  # a refused connection and a late answer (TimeoutError) among them
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,
+)
+"""What keeps PostgreSQL from being asked anything, whatever the question."""
+
+
+def unreachable(cause: BaseException | str, repair: str) -> NeighbourUnreachable:
+    """Return the error that says that PostgreSQL cannot be asked."""
+    text = cause if isinstance(cause, str) else describe(cause)
+    return NeighbourUnreachable(neighbour="PostgreSQL", cause=text, repair=repair)
+
+
+async def open_pool(where: Address) -> Pool:
+    """Return a pool that connects when it is asked for a connection."""
+    pool: Pool = await asyncpg.create_pool(
+        min_size=0,
+        max_size=SIZE_MAX,
+        max_inactive_connection_lifetime=IDLE_SECONDS,
+        command_timeout=QUERY_SECONDS,
+        **where.options,
+    )
+    return pool
+
+
+@asynccontextmanager
+async def single(where: Address, *, repair: str) -> AsyncIterator[Connection]:
+    """Hold one connection of its own; raises `NeighbourUnreachable`, or `AddressFaulty`, without any password."""
+    try:
+        connection: Connection = await asyncpg.connect(
+            timeout=CONNECT_SECONDS, command_timeout=QUERY_SECONDS, **where.options
+        )
+    except asyncpg.ClientConfigurationError:
+        raise AddressFaulty from None  # its text repeats the URL
+    except CANNOT_ASK as error:
+        raise unreachable(error, repair) from error
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -1,0 +1,98 @@
+"""What `database` contributes: the way to PostgreSQL, the shipper, partitions made ahead, and their checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from homelab_agent.core.capability import Capability, Task
+from homelab_agent.core.foundation import Foundation
+from homelab_agent.core.health import Check, Finding
+from homelab_agent.core.jobs import Job, Outcome, Run
+from homelab_agent.database import partitions
+from homelab_agent.database.database import Database
+from homelab_agent.database.settings import DatabaseSettings
+from homelab_agent.database.shipper import Shipper
+
+LATE_SECONDS = 120.0
+"""How old a waiting row may be, beyond what `ship_every` explains, before a person should know."""
+
+
+def build(settings: DatabaseSettings, base: Foundation) -> Capability:
+    """Build the capability on the foundation's database, which is a `Database`."""
+    database = base.database
+    if not isinstance(database, Database):
+        message = "the foundation's database is not the one of this room"
+        raise TypeError(message)
+    service = _Service(database, Shipper(database, base.spool, base.clock, settings.ship_every), base)
+    database.on_change = base.health.report
+    return Capability(
+        name="database",
+        tasks=[Task("database", database.run), Task("database.shipper", service.shipper.run)],
+        jobs=[
+            Job(
+                "database.partitions",
+                service.upkeep,
+                deadline=300.0,
+                schedule="25 3 * * *",
+                catch_up=True,
+                description="Make the next months' partitions; keep the embedded server's files bounded.",
+            )
+        ],
+        checks=[
+            Check("database.connection", service.probe_connection, deadline=15.0),
+            Check("database.schema", service.probe_schema),
+            Check("database.shipping", service.probe_shipping),
+        ],
+        summary=service.summary,
+        reload=service.reload,
+    )
+
+
+@dataclass(slots=True)
+class _Service:
+    database: Database
+    shipper: Shipper
+    base: Foundation
+
+    async def upkeep(self, _run: Run) -> Outcome:
+        """Do what is due once a day."""
+        await self.database.tidy()
+        async with self.database.acquire() as connection:
+            tables = await partitions.make_ahead(connection, self.base.clock.read().wall)
+        return Outcome(ok=True, detail=f"{tables} tables have partitions for {partitions.AHEAD} months ahead")
+
+    async def probe_connection(self) -> Finding:
+        """Ask PostgreSQL the shortest question there is; how it stands is known either way."""
+        if self.database.is_up:
+            await self.database.fetch("SELECT 1")
+        return self.database.connection
+
+    async def probe_schema(self) -> Finding:
+        """Tell what the last migration found."""
+        return self.database.schema
+
+    async def probe_shipping(self) -> Finding:
+        """Tell whether rows reach PostgreSQL in time."""
+        status = self.base.spool.status()
+        waiting = status.rows_memory + status.rows_disk
+        if status.oldest is None or not waiting:
+            return Finding.ok(f"{self.shipper.shipped} rows shipped, none wait")
+        age = (self.base.clock.read().wall - status.oldest).total_seconds()
+        detail = f"{waiting} rows wait, the oldest for {age:.0f} s"
+        if age <= self.shipper.ship_every + LATE_SECONDS:
+            return Finding.ok(detail)
+        cause = self.shipper.trouble or self.database.connection.detail
+        return Finding.degraded(
+            f"{detail}: {cause}", self.database.connection.repair or "homelab-agent doctor database"
+        )
+
+    def summary(self) -> str:
+        """Return one line: what PostgreSQL is, and what was shipped."""
+        where = str(self.database.edition) if self.database.edition else self.database.connection.detail
+        rejected = f", {self.shipper.rejected} rejected" if self.shipper.rejected else ""
+        return f"{where}; {self.shipper.shipped} rows shipped{rejected}"
+
+    def reload(self, settings: Any) -> None:
+        """Take a new rhythm of shipping."""
+        self.shipper.ship_every = settings.ship_every

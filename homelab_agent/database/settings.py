@@ -1,0 +1,28 @@
+"""The section `[database]`."""
+
+from __future__ import annotations
+
+from homelab_agent.core.settings import Section, setting
+
+EMBEDDED = "embedded"
+
+
+class DatabaseSettings(Section):
+    """PostgreSQL, in which every fact ends up."""
+
+    url: str = setting(
+        EMBEDDED,
+        "embedded: a PostgreSQL of the agent's own, in its state directory; or the address of another, "
+        "postgresql://user@host/database; or a reference to a secret that holds such an address "
+        "(env:NAME, file:PATH, credential:NAME).",
+        example="file:/etc/homelab-agent/database-url",
+        min_length=1,
+    )
+    ship_every: float = setting(
+        30.0,
+        "How long rows are gathered before they are sent; fewer, larger writes spare an SD card.",
+        unit="s",
+        reload=True,
+        ge=0.1,
+        le=3600,
+    )

@@ -1,0 +1,135 @@
+"""Drains the spool into PostgreSQL: in order, each batch in one transaction, repeatable.
+
+A row that is there already is left as it is; one that PostgreSQL refuses for its content (SQLSTATE class 22 or
+23), or whose key is there with other content, is rejected with the reason; whatever else goes wrong keeps the
+batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import asyncpg
+
+from homelab_agent.core import journal
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.errors import NeighbourUnreachable, describe
+from homelab_agent.core.spool import Batch, Row, Spool
+from homelab_agent.database import insert
+from homelab_agent.database.catalogue import Catalogue, Rejected
+from homelab_agent.database.database import Database, backoff
+from homelab_agent.database.insert import Shape
+from homelab_agent.database.pool import Connection
+
+FLUSH_SECONDS = 5.0
+"""How long the last rows may take at shutdown; what is left then goes to disk."""
+
+_Way: TypeAlias = Callable[[Connection, Shape, Sequence[Row]], Awaitable[Rejected]]
+
+log = journal.logger("shipper")
+
+
+@dataclass(slots=True)
+class Shipper:
+    """The one consumer of the spool. `shipped` and `rejected` count rows; `trouble` says why none go now."""
+
+    database: Database
+    spool: Spool
+    clock: Clock
+    ship_every: float
+    shipped: int = 0
+    rejected: int = 0
+    trouble: str = ""
+    _known: Catalogue = field(default_factory=Catalogue)
+
+    async def run(self) -> None:
+        """Ship what the spool holds, at most every `ship_every` seconds, until cancelled; then once more."""
+        failures = 0
+        try:
+            while True:
+                await self.spool.wait()
+                await self.database.wait_until_up()
+                failures = 0 if await self._drain() else failures + 1
+                if not failures:
+                    await self.clock.sleep(self.ship_every)
+                elif self.database.is_up:  # else there is something better to wait for
+                    await self.clock.sleep(backoff(failures))
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self._drain()
+
+    async def _drain(self) -> bool:
+        """Ship until the spool is empty; return whether it is."""
+        while (batch := await self.spool.take()) is not None:
+            try:
+                rejected = await self._ship(batch)
+            except (NeighbourUnreachable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                self._known = Catalogue()
+                await self.spool.failed(batch)
+                self._stumble(describe(error))
+                return False
+            await self.spool.done(batch, rejected)
+            self.trouble = ""
+            self.shipped += len(batch.rows) - len(rejected)
+            self._report(rejected)
+        return True
+
+    async def _ship(self, batch: Batch) -> Rejected:
+        """Put a batch into its tables; return the rows that PostgreSQL will never take, and why."""
+        async with self.database.acquire() as connection:
+            fit, rejected = await self._known.sort(connection, batch.rows)
+            try:
+                return rejected + await self._insert_all(connection, fit, self._insert)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if not insert.is_the_rows_fault(error):
+                    raise
+            # Rare, so only now: the same with a savepoint around whatever may fail.
+            return rejected + await self._insert_all(connection, fit, self._insert_halving)
+
+    async def _insert_all(self, connection: Connection, fit: Mapping[Shape, Sequence[Row]], way: _Way) -> Rejected:
+        rejected: Rejected = []
+        async with connection.transaction():
+            for shape, rows in fit.items():
+                rejected += await way(connection, shape, rows)
+        return rejected
+
+    async def _insert(self, connection: Connection, shape: Shape, rows: Sequence[Row]) -> Rejected:
+        """Insert rows of one shape; return those whose key is there with other content."""
+        statements = self._known.statements(shape)
+        arguments = statements.arguments(row.values for row in rows)
+        status = await connection.execute(statements.insert, *arguments)
+        if int(status.rpartition(" ")[2]) == len(rows):
+            return []
+        differing = await connection.fetch(statements.differing, *arguments)
+        reason = f"{shape.table} holds this {', '.join(shape.key)} with other content"
+        return [(rows[row["ordinality"] - 1], reason) for row in differing]
+
+    async def _insert_halving(self, connection: Connection, shape: Shape, rows: Sequence[Row]) -> Rejected:
+        """Insert rows of one shape, halving until those stand alone that PostgreSQL refuses; return them."""
+        try:
+            async with connection.transaction():
+                return await self._insert(connection, shape, rows)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if not insert.is_the_rows_fault(error):
+                raise
+            if len(rows) == 1:
+                return [(rows[0], describe(error))]
+        half = len(rows) // 2
+        first = await self._insert_halving(connection, shape, rows[:half])
+        return first + await self._insert_halving(connection, shape, rows[half:])
+
+    def _stumble(self, cause: str) -> None:
+        if cause != self.trouble:
+            log.warning("shipper.stumbled", cause=cause)
+        self.trouble = cause
+
+    def _report(self, rejected: Rejected) -> None:
+        self.rejected += len(rejected)
+        for reason in dict.fromkeys(reason for _, reason in rejected):
+            count = sum(each == reason for _, each in rejected)
+            log.error("shipper.rejected", rows=count, reason=reason)
