@@ -81,9 +81,7 @@ class Collection:
         turn = [one for one in self._collectors if not one.slow or slow_slot != self._slow_slot]
         self._slow_slot = slow_slot
         deadline = self.settings.collector_deadline
-        outcomes = await self._lane.gather(
-            {one.name: Call(one.collect, deadline * one.patience) for one in turn}
-        )
+        outcomes = await self._lane.gather({one.name: Call(one.collect, deadline * one.patience) for one in turn})
         self._note(outcomes)
         families: dict[str, Sequence[Reading]] = {}
         for name in outcomes:

@@ -37,9 +37,7 @@ def sample(console: Console, families: str, *, as_json: bool) -> None:
             message = f"there is no family {family}; choose among {', '.join(METRICS)}"
             raise click.UsageError(message)
     taken = asyncio.run(_twice(console.section("metrics")))
-    shown = {
-        family: readings for family, readings in taken.families.items() if not wanted or family in wanted
-    }
+    shown = {family: readings for family, readings in taken.families.items() if not wanted or family in wanted}
     collectors = {name: {"status": status.value, "ms": ms} for name, (status, ms) in taken.collectors.items()}
     if as_json:
         data: dict[str, Any] = {

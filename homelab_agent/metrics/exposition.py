@@ -90,9 +90,7 @@ class Exposition:
         return [
             _single("homelab_agent_samples_total", "counter", "Samples taken.", latest.samples),
             _single("homelab_agent_ticks_skipped_total", "counter", "Samples missed.", latest.skipped),
-            _single(
-                "homelab_agent_tick_late_seconds", "gauge", "Last sample's lateness.", quality.late_ms / 1000
-            ),
+            _single("homelab_agent_tick_late_seconds", "gauge", "Last sample's lateness.", quality.late_ms / 1000),
             _single("homelab_agent_sample_seconds", "gauge", "Last sample's time.", quality.total_ms / 1000),
             _single(
                 "node_timex_sync_status",
@@ -147,9 +145,7 @@ def _prefix(name: str, labels: str, more: str) -> str:
 
 
 def _named(metric: Metric, key: str) -> Metric:
-    return Metric(
-        metric.name.format(key=key), metric.type, metric.help.format(key=key), metric.columns, metric.divisor
-    )
+    return Metric(metric.name.format(key=key), metric.type, metric.help.format(key=key), metric.columns, metric.divisor)
 
 
 def _number(value: Scalar, divisor: int) -> str:

@@ -48,9 +48,7 @@ class Instants:
         offset = _offset(now)
         high = mark.high
         if mark.boot == boot and offset >= mark.offset - _SAME_CLOCK_SECONDS:
-            high = min(
-                high, int(now.wall.timestamp())
-            )  # the clock only went on: what is to come was never used
+            high = min(high, int(now.wall.timestamp()))  # the clock only went on: what is to come was never used
         self._high = high
         self._laps = mark.laps
         self._in_lap = False
@@ -124,10 +122,7 @@ def may_stamp(now: Instant, *, synchronised: bool) -> bool:
 def synchronised(marker: Path = Path("/run/systemd/timesync/synchronized")) -> bool:
     """Return whether something keeps the clock: what adjtimex(2) says, else systemd-timesyncd's marker."""
     buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
-    if (
-        _libc.adjtimex(buffer) >= 0
-        and not ctypes.c_int.from_buffer(buffer, _STATUS_OFFSET).value & _STA_UNSYNC
-    ):
+    if _libc.adjtimex(buffer) >= 0 and not ctypes.c_int.from_buffer(buffer, _STATUS_OFFSET).value & _STA_UNSYNC:
         return True
     return marker.exists()
 

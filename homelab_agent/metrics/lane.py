@@ -106,9 +106,7 @@ class Lane(Generic[T]):
     def _start(self, batch: Batch[T]) -> None:
         if self._thread is None:
             self._queue = SimpleQueue()
-            self._thread = threading.Thread(
-                target=self._work, args=(self._queue,), name=self._name, daemon=True
-            )
+            self._thread = threading.Thread(target=self._work, args=(self._queue,), name=self._name, daemon=True)
             self._thread.start()
         name, call = batch.todo[0]
         batch.running = (name, time.monotonic(), call.deadline)

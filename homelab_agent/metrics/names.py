@@ -34,6 +34,11 @@ def _memory(field: str, column: str) -> Metric:
     return _gauge(f"node_memory_{field}_bytes", column, f"Memory information field {field}.")
 
 
+def _vmstat(name: str, column: str, divisor: int = 1) -> Metric:
+    text = f"/proc/vmstat information field {name.removeprefix('node_vmstat_')}."
+    return Metric(name, "untyped", text, ((column, ""),), divisor)
+
+
 _HOST = (
     _counter("node_context_switches_total", "context_switches", "Context switches."),
     _counter("node_forks_total", "forks", "Forks."),
@@ -68,10 +73,10 @@ _MEMORY = (
     _memory("SwapTotal", "swap_total_bytes"),
     _memory("SwapFree", "swap_free_bytes"),
     _memory("SwapCached", "swap_cached_bytes"),
-    _counter("node_vmstat_pswpin", "swap_in_bytes", "/proc/vmstat information field pswpin.", _PAGE),
-    _counter("node_vmstat_pswpout", "swap_out_bytes", "/proc/vmstat information field pswpout.", _PAGE),
-    _counter("node_vmstat_pgmajfault", "major_faults", "/proc/vmstat information field pgmajfault."),
-    _counter("node_vmstat_oom_kill", "oom_kills", "/proc/vmstat information field oom_kill."),
+    _vmstat("node_vmstat_pswpin", "swap_in_bytes", _PAGE),
+    _vmstat("node_vmstat_pswpout", "swap_out_bytes", _PAGE),
+    _vmstat("node_vmstat_pgmajfault", "major_faults"),
+    _vmstat("node_vmstat_oom_kill", "oom_kills"),
 )
 _LOAD = (
     _gauge("node_load1", "load1", "1m load average."),
@@ -104,9 +109,7 @@ _FILESYSTEM = (
     _gauge("node_filesystem_files_free", "inodes_free", "Filesystem total free file nodes."),
     _gauge("node_filesystem_readonly", "read_only", "Filesystem read-only status."),
     _gauge("node_filesystem_device_error", "error", "Whether an error occurred while asking the filesystem."),
-    _gauge(
-        "homelab_agent_filesystem_stuck_seconds", "stuck_s", "For how long the filesystem has not answered."
-    ),
+    _gauge("homelab_agent_filesystem_stuck_seconds", "stuck_s", "For how long the filesystem has not answered."),
 )
 _DISK = (
     _counter("node_disk_reads_completed_total", "reads", "Reads completed successfully."),

@@ -47,18 +47,14 @@ class Counters(Generic[K]):
         self._before: Mapping[K, Sequence[float]] = {}
         self._at = 0.0
 
-    def observe(
-        self, readings: Mapping[K, Sequence[float]], at: float, *, interval: float
-    ) -> dict[K, Growth]:
+    def observe(self, readings: Mapping[K, Sequence[float]], at: float, *, interval: float) -> dict[K, Growth]:
         """Take a reading made at the monotonic time `at`; return each entity's growth since the last one.
 
         `interval` is the time that should lie between two readings, in seconds.
         """
         seconds, longest = at - self._at, interval * LONGEST_IN_INTERVALS
         grown = {
-            key: UNKNOWN
-            if (before := self._before.get(key)) is None
-            else growth(before, now, seconds, longest=longest)
+            key: UNKNOWN if (before := self._before.get(key)) is None else growth(before, now, seconds, longest=longest)
             for key, now in readings.items()
         }
         self._before, self._at = readings, at

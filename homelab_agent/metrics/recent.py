@@ -59,9 +59,7 @@ class Recent:
         if self._points and at - self._points[-1].at < _APART:
             return
         cpu, memory = _only(families.get("cpu")), _only(families.get("memory"))
-        disks = [
-            one for one in families.get("disk", ()) if not str(one.values["device"]).startswith(_STACKED)
-        ]
+        disks = [one for one in families.get("disk", ()) if not str(one.values["device"]).startswith(_STACKED)]
         interfaces = families.get("network", ())
         self._memory_total = _value(memory, "total_bytes") or self._memory_total
         self._points.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock, Instant
@@ -22,6 +22,9 @@ from homelab_agent.metrics.sample import Quality, Sample
 from homelab_agent.metrics.ticker import Tick, Ticker
 
 log = journal.logger("metrics")
+
+_NOT_TAKEN = timedelta(seconds=60)
+"""Rows that have waited longer are on disk: PostgreSQL does not take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,8 @@ class Sampler:
         )
         taken = await self._collection.take(tick)
         now = self._clock.read()
-        self._waiting.append(_Waiting(tick, taken, status.rows_disk > 0))
+        spooled = status.oldest is not None and tick.at.wall - status.oldest > _NOT_TAKEN
+        self._waiting.append(_Waiting(tick, taken, spooled))
         self._latest.take(taken.families, self._quality(self._waiting[-1], moved_ms=0), tick.at.monotonic)
         self._recent.take(taken.families, tick.due)
         _report(tick)
@@ -121,7 +125,7 @@ class Sampler:
         except AgentError as error:
             self.lost += 1
             self.loss = describe(error)
-            log.error("metrics.sample_lost", cause=self.loss, lost=self.lost)
+            log.error("metrics.sample_lost", cause=self.loss, lost=self.lost)  # noqa: TRY400 - said in words
 
     async def _announce(self, entities: Sequence[Entity], at: datetime) -> Sequence[Row]:
         """Promise the rows that say what ids mean; return those that must travel with the sample instead."""

@@ -101,9 +101,7 @@ class Service:
             return Finding.degraded(
                 f"{self._sampler.lost} samples lost: {self._sampler.loss}", "homelab-agent doctor agent"
             )
-        return Finding.ok(
-            f"a sample every {self._settings.interval} s, {self._latest.samples} since the start"
-        )
+        return Finding.ok(f"a sample every {self._settings.interval} s, {self._latest.samples} since the start")
 
     async def collectors(self) -> Finding:
         """Say what does not answer."""

@@ -56,9 +56,7 @@ class MetricsSettings(Section):
         "Filesystem types to leave out.",
         reload=True,
     )  # fmt: skip
-    interfaces_include: list[str] = setting(
-        ["*"], "Network interfaces to show; VPN interfaces are.", reload=True
-    )
+    interfaces_include: list[str] = setting(["*"], "Network interfaces to show; VPN interfaces are.", reload=True)
     interfaces_exclude: list[str] = setting(
         [
             "lo", "veth*", "br-*", "docker*", "virbr*", "vnet*", "tap*", "ifb*", "dummy*",
@@ -85,6 +83,4 @@ class MetricsSettings(Section):
 
 def shown(name: str, include: list[str], exclude: list[str]) -> bool:
     """Return whether a name passes a pair of filters."""
-    return any(fnmatchcase(name, glob) for glob in include) and not any(
-        fnmatchcase(name, glob) for glob in exclude
-    )
+    return any(fnmatchcase(name, glob) for glob in include) and not any(fnmatchcase(name, glob) for glob in exclude)

@@ -71,11 +71,12 @@ class Ticker:
 
     def _tick(self, now: Instant) -> Tick:
         moved = clock.drift(self._last, now)
-        first = self._slot is None
-        awake = now.monotonic - self._last.monotonic
-        skipped = 0 if first else max(round(awake / self.interval) - 1, 0)
-        self._slot, self._last = self._slot_of(now), now
         drift = Drift(step=_unless_noise(moved.step), asleep=max(_unless_noise(moved.asleep), 0.0))
+        awake = (now.monotonic - self._last.monotonic) / self.interval
+        # Between a set clock and the next boundary lies up to an interval more; that is nobody's miss.
+        passed = math.floor(awake - 0.1) if drift.step or drift.asleep else round(awake)
+        skipped = 0 if self._slot is None else max(passed - 1, 0)
+        self._slot, self._last = self._slot_of(now), now
         return Tick(self._time_of(self._slot), now, skipped, drift)
 
     def _slot_of(self, instant: Instant) -> int:

@@ -67,9 +67,7 @@ class Cpu:
 
     def _counts(self, stat: bytes, now: float) -> Values:
         counters = (field(stat, b"\nctxt "), field(stat, b"\nprocesses "), field(stat, b"\nintr "))
-        grown = self._others.observe(
-            {"": [one or 0 for one in counters]}, now, interval=self._settings.interval
-        )[""]
+        grown = self._others.observe({"": [one or 0 for one in counters]}, now, interval=self._settings.interval)[""]
         switches, forks, interrupts = rates.per_second(grown, 3)
         return {
             "context_switches": counters[0],
@@ -99,8 +97,7 @@ def shares(before: Sequence[int], after: Sequence[int]) -> Values:
         return {**_NO_SHARES, "reset": False}
     scale = 100 / total
     found: Values = {
-        name: round(delta * scale, 3) if delta >= 0 else None
-        for name, delta in zip(_SHARES, deltas, strict=True)
+        name: round(delta * scale, 3) if delta >= 0 else None for name, delta in zip(_SHARES, deltas, strict=True)
     }
     found["busy_pct"] = round(100 - (deltas[_IDLE] + max(deltas[_IOWAIT], 0)) * scale, 3)
     found["reset"] = False

@@ -70,9 +70,7 @@ class Disk:
             directory = block / name.replace("/", "!")
             if directory.exists() and shown(name, self._settings.disks_include, self._settings.disks_exclude):
                 key = by_id.get(name) or text(directory / "wwid") or text(directory / "device/wwid") or name
-                unique = (
-                    key if key not in keys else f"{key} {name}"
-                )  # two paths to one disk, or a forged serial
+                unique = key if key not in keys else f"{key} {name}"  # two paths to one disk, or a forged serial
                 keys.add(unique)
                 self._entities[name.encode()] = self._host.entities.get("disk", unique)
         self._names = names
@@ -114,9 +112,7 @@ def _counters(numbers: Sequence[int]) -> Sequence[int]:
 
 
 def _values(device: str, in_flight: int, counters: Sequence[int], grown: rates.Growth) -> Values:
-    reads, merged_reads, read, read_ms, writes, merged_writes, written, write_ms, busy_ms, weighted_ms = (
-        counters
-    )
+    reads, merged_reads, read, read_ms, writes, merged_writes, written, write_ms, busy_ms, weighted_ms = counters
     per_s = rates.per_second(grown, len(counters))
     return {
         "device": device,

@@ -72,9 +72,7 @@ class Filesystem:
             for point, outcome in outcomes.items()
             if outcome.status in {Status.STUCK, Status.TIMEOUT}
         }
-        readings = [
-            Reading(self._mounts[point][1], self._values(point, outcomes[point])) for point in self._mounts
-        ]
+        readings = [Reading(self._mounts[point][1], self._values(point, outcomes[point])) for point in self._mounts]
         return {"filesystem": readings}
 
     def _discover(self) -> None:

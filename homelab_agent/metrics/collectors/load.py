@@ -70,13 +70,14 @@ class Pressure:
         readings = []
         for resource, (some, full) in lines.items():
             some_per_s, full_per_s = rates.per_second(grown[resource], 2)
+            has_full = resource != "cpu"  # the kernel always says 0: for the CPU of a whole host it is not defined
             values: Values = {
                 "some_s": some[1] / 1e6,
-                "full_s": full[1] / 1e6,
+                "full_s": full[1] / 1e6 if has_full else None,
                 "some_pct": _share(some_per_s),
-                "full_pct": _share(full_per_s),
+                "full_pct": _share(full_per_s) if has_full else None,
                 "some_avg10_pct": some[0],
-                "full_avg10_pct": full[0],
+                "full_avg10_pct": full[0] if has_full else None,
                 "reset": grown[resource].reset,
             }
             readings.append(Reading(self._host.entities.get("pressure", resource), values))

@@ -86,9 +86,7 @@ def sizes(meminfo: bytes) -> Values:
         kibibytes = field(meminfo, name)
         values[column] = None if kibibytes is None else kibibytes * 1024
     values["used_bytes"], values["used_pct"] = _used(values["total_bytes"], values["available_bytes"])
-    values["swap_used_bytes"], values["swap_used_pct"] = _used(
-        values["swap_total_bytes"], values["swap_free_bytes"]
-    )
+    values["swap_used_bytes"], values["swap_used_pct"] = _used(values["swap_total_bytes"], values["swap_free_bytes"])
     return values
 
 

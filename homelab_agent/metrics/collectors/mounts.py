@@ -47,9 +47,7 @@ def parse(mountinfo: bytes) -> Iterable[Mount]:
         fields = line.split(" ")
         kind, device, options = fields[fields.index("-") + 1 :][:3]
         flags = options.split(",")
-        yield Mount(
-            _plain(fields[4]), kind, _plain(device), fields[2], "ro" in flags or "emergency_ro" in flags
-        )
+        yield Mount(_plain(fields[4]), kind, _plain(device), fields[2], "ro" in flags or "emergency_ro" in flags)
 
 
 def choose(mounts: Iterable[Mount], settings: MetricsSettings) -> list[Mount]:

@@ -91,9 +91,7 @@ class Network:
             entity = self._host.entities.get("network", key, name)
             known = self._interfaces.get(name.encode())
             if known is None or known.entity is not entity:
-                known = _Interface(
-                    entity, File(directory / "carrier"), File(directory / "carrier_changes"), None
-                )
+                known = _Interface(entity, File(directory / "carrier"), File(directory / "carrier_changes"), None)
             known.speed = _speed(number(directory / "speed"))
             interfaces[name.encode()] = known
         self._interfaces, self._names, self._looked_at = interfaces, names, now

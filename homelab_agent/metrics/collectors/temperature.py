@@ -60,9 +60,7 @@ class Temperature:
         deadline = self._settings.collector_deadline
         calls = {chip: Call(partial(_read, sensors), deadline) for chip, sensors in self._chips.items()}
         outcomes = self._lane.wait(self._lane.submit(calls, done.set), done)
-        self.silent = {
-            chip: outcome.cause for chip, outcome in outcomes.items() if outcome.status is not Status.OK
-        }
+        self.silent = {chip: outcome.cause for chip, outcome in outcomes.items() if outcome.status is not Status.OK}
         return {"temperature": [reading for outcome in outcomes.values() for reading in outcome.value or ()]}
 
     def _discover(self) -> None:
@@ -92,18 +90,14 @@ class Temperature:
             labels.add(label)
             entity = self._host.entities.get("temperature", f"{chip} {device} {label}", f"{chip} {label}")
             high, critical = _celsius(directory / f"{prefix}_max"), _celsius(directory / f"{prefix}_crit")
-            self._chips.setdefault(f"{chip} {device}", []).append(
-                _Sensor(entity, File(path), high, critical, device)
-            )
+            self._chips.setdefault(f"{chip} {device}", []).append(_Sensor(entity, File(path), high, critical, device))
 
 
 def _device(directory: Path) -> str:
     """Return the chip's place among the host's devices, without hwmonN: that changes from boot to boot."""
     parts = directory.resolve().parts
     at = max((at for at, part in enumerate(parts) if part == "devices"), default=-1)
-    return (
-        "/".join(part for part in parts[at + 1 :] if not part.startswith("hwmon")) if at >= 0 else "virtual"
-    )
+    return "/".join(part for part in parts[at + 1 :] if not part.startswith("hwmon")) if at >= 0 else "virtual"
 
 
 def _celsius(path: Path) -> float | None:

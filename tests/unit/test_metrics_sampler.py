@@ -1,0 +1,191 @@
+"""The main job: every due sample is in the spool once, under a time of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from homelab_agent.core.parcel import Row
+from homelab_agent.core.spool import Spool
+from homelab_agent.core.state import State
+from homelab_agent.metrics import sampler as sampler_module
+from homelab_agent.metrics.collection import Collection
+from homelab_agent.metrics.collectors.agent import Agent
+from homelab_agent.metrics.host import Host
+from homelab_agent.metrics.latest import Latest
+from homelab_agent.metrics.recent import Recent
+from homelab_agent.metrics.sample import Families, Status
+from homelab_agent.metrics.sampler import Destination, Sampler
+from homelab_agent.metrics.settings import MetricsSettings
+from tests.clock import MovableClock, until
+from tests.mute import mute_filesystem
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SCHEMA = Path(sampler_module.__file__).parent / "schema/state.sql"
+CORE = Path(sampler_module.__file__).parents[1] / "core/schema"
+
+
+@dataclass
+class Bench:
+    """A sampler that runs on a clock of the test's, with a real state and spool."""
+
+    clock: MovableClock
+    sampler: Sampler
+    latest: Latest
+    spool: Spool
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass interval by interval, and each sample be taken."""
+        while seconds > 0:
+            expected = self.latest.samples + 1
+            await self.clock.advance(min(seconds, 10))
+            seconds -= 10
+            await self._settled(expected)
+
+    async def _settled(self, samples: int) -> None:
+        await until(lambda: self.latest.samples == samples and self.clock.sleepers, "the sample and the next wait")
+
+    async def rows(self, table: str) -> Sequence[Row]:
+        """Return what waits for PostgreSQL in one table."""
+        batch = await self.spool.take(100_000)
+        return [] if batch is None else [row for row in batch.rows if row.table == table]
+
+
+@asynccontextmanager
+async def bench(directory: Path, clock: MovableClock, settings: MetricsSettings | None = None) -> AsyncIterator[Bench]:
+    state = await State.open(directory, [*sorted(CORE.glob("*.sql")), SCHEMA], clock=clock)
+    spool = Spool(state, clock, host="here", max_bytes=2**24, max_age=86400)
+    host = Host("here", monotonic=lambda: clock.read().monotonic)
+    collection = Collection(host, settings or MetricsSettings())
+    latest = Latest()
+    sampler = Sampler(clock, collection, Destination("here", spool, state), latest, Recent())
+    task = asyncio.create_task(sampler.run())
+    await until(lambda: clock.sleepers, "the sampler to wait for its first tick")
+    try:
+        yield Bench(clock, sampler, latest, spool)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        collection.close()
+        await spool.close()
+        await state.close()
+
+
+async def test_every_family_is_in_the_spool_with_its_entities_promised(tmp_path: Path) -> None:
+    async with bench(tmp_path, MovableClock(NOON)) as at:
+        await at.pass_time(30)
+        entities = await at.rows("entity")
+        assert {str(row.values["family"]) for row in entities} >= {
+            "cpu",
+            "cpu_core",
+            "memory",
+            "load",
+            "agent",
+        }
+        assert len({row.values["id"] for row in entities}) == len(entities)  # each once
+        known = {row.values["id"] for row in entities}
+        cpu = await at.rows("cpu_sample")
+        assert [row.at for row in cpu] == [NOON + timedelta(seconds=10 * n) for n in (1, 2, 3)]
+        assert {row.values["entity_id"] for row in cpu} <= known
+        assert [row.values["reset"] for row in cpu] == [False] * 3
+        ticks = await at.rows("tick")
+        assert [row.values["skipped"] for row in ticks] == [0, 0, 0]
+        assert dict(ticks[0].values["collectors"])["cpu"][0] == Status.OK  # type: ignore[arg-type]
+
+
+async def test_slow_families_are_read_every_minute(tmp_path: Path) -> None:
+    async with bench(tmp_path, MovableClock(NOON + timedelta(seconds=25))) as at:
+        await at.pass_time(5)
+        await at.pass_time(90)
+        assert len(await at.rows("cpu_sample")) == 10
+        times = sorted({row.at for row in await at.rows("filesystem_sample")})
+        assert times == [
+            NOON + timedelta(seconds=30),
+            NOON + timedelta(seconds=60),
+            NOON + timedelta(seconds=120),
+        ]
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+async def test_a_clock_set_by_an_hour_loses_and_overwrites_no_sample(tmp_path: Path, step: int) -> None:
+    async with bench(tmp_path, MovableClock(NOON)) as at:
+        await at.pass_time(60)
+        at.clock.step(step)
+        await at.pass_time(60)
+        at.clock.step(-step)
+        await at.pass_time(60)
+        ticks = await at.rows("tick")
+        assert len(ticks) == 18
+        assert len({row.at for row in ticks}) == 18
+        assert [row.values["step_s"] for row in ticks if row.values["step_s"]] == [step, -step]
+        moved = [row for row in ticks if row.values["moved_ms"]]
+        assert moved == (ticks[6:12] if step < 0 else ticks[12:])
+        assert {row.at.microsecond for row in moved} == {1000}
+
+
+async def test_after_a_kill_the_clock_may_have_been_set_back_and_no_time_comes_twice(tmp_path: Path) -> None:
+    clock = MovableClock(NOON)
+    async with bench(tmp_path, clock) as at:
+        await at.pass_time(30)
+    clock.step(-20)
+    async with bench(tmp_path, clock) as at:
+        await at.pass_time(30)
+        ticks = await at.rows("tick")
+        assert len({row.at for row in ticks}) == 6
+        assert [row.values["moved_ms"] for row in ticks] == [0, 0, 0, 1, 1, 0]
+
+
+async def test_samples_from_before_the_clock_was_set_wait_and_are_stamped_from_boot_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel says of its clock cannot be changed without setting this host's; so the answer is put in."""
+    answers = [False, False, True]
+    collect = Agent.collect
+
+    def unset_at_first(agent: Agent) -> Families:
+        found = collect(agent)
+        agent.clock_synchronised = answers.pop(0)
+        return found
+
+    monkeypatch.setattr(Agent, "collect", unset_at_first)
+    clock = MovableClock(datetime(1970, 1, 1, 0, 0, 20, tzinfo=UTC))
+    clock._boot = 20.0
+    async with bench(tmp_path, clock) as at:
+        await at.pass_time(20)
+        assert await at.rows("tick") == []
+        clock.step((NOON - datetime(1970, 1, 1, 0, 0, 40, tzinfo=UTC)).total_seconds())
+        await at.pass_time(10)
+        ticks = await at.rows("tick")
+        assert [row.at for row in ticks] == [NOON - timedelta(seconds=10), NOON, NOON + timedelta(seconds=10)]
+        assert [row.values["clock_synchronised"] for row in ticks] == [False, False, True]
+
+
+async def test_a_hung_mount_costs_one_deadline_once_and_nothing_after(tmp_path: Path) -> None:
+    point = tmp_path / "nas"
+    point.mkdir()
+    settings = MetricsSettings(mounts_include=[str(point)], collector_deadline=0.3, slow_interval=10)
+    with mute_filesystem(point):
+        async with bench(tmp_path / "state", MovableClock(NOON), settings) as at:
+            await at.pass_time(30)
+            ticks = await at.rows("tick")
+            assert len(ticks) == 3
+            assert len(await at.rows("cpu_sample")) == 3
+            stuck = [row.values["stuck_s"] for row in await at.rows("filesystem_sample")]
+            assert stuck == sorted(stuck, key=lambda age: float(str(age)))
+            assert float(str(stuck[0])) >= 0.3
+            assert at.sampler._collection.trouble.keys() == {str(point)}
+
+
+async def test_a_full_disk_costs_no_sample(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()  # a file where the directory should be: nothing can be written
+    async with bench(tmp_path / "state", MovableClock(NOON)) as at:
+        await at.pass_time(20)
+        assert len(await at.rows("cpu_sample")) == 2
+        assert len(await at.rows("entity")) > 0
+        assert at.sampler.lost == 0
