@@ -36,7 +36,6 @@ _UNAVAILABLE = _DAMAGED | {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_PROTOCOL,
 }
 

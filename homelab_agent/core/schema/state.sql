@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS rejected (
     rejected_at INTEGER NOT NULL,
     table_name  TEXT    NOT NULL,
     reason      TEXT    NOT NULL,
-    content     BLOB    NOT NULL
+    content     ANY     NOT NULL
 ) STRICT;
 
 -- The health check's own write, made only after another write has failed.

@@ -1,0 +1,342 @@
+"""Rows on their way to PostgreSQL: in order, bounded, and none that was promised ever lost.
+
+Observations wait in memory and go to disk only when they are not taken: after a minute at the latest, when PostgreSQL
+does not take them, and at the end. So while PostgreSQL takes everything, nothing is written here at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.errors import describe
+from homelab_agent.core.health import Check, Finding
+from homelab_agent.core.parcel import (
+    Packed,
+    Parcel,
+    ParcelDamaged,
+    Row,
+    Scalar,
+    microseconds,
+    pack_all,
+    unpack_all,
+)
+from homelab_agent.core.shelf import TRANSACTION_PARCELS, Disk, Memory
+from homelab_agent.core.spoolbounds import Bounds
+from homelab_agent.core.spooltable import REJECTED_MAX, Rejected
+from homelab_agent.core.state import State, StateUnavailable
+from homelab_agent.core.worker import Worker
+
+__all__ = ["Batch", "Row", "Scalar", "Spool", "SpoolStatus"]
+
+SPILL_SECONDS = 50.0
+TEND_SECONDS = 10.0
+"""An observation goes to disk when it has waited so long, which is looked at this often: within a minute."""
+
+LOOSE_ROWS_MAX = 20_000
+"""More rows than this are not held as Python objects, which take about 2 KB each."""
+
+NEWS = timedelta(days=1)
+"""How long thinned and rejected rows are something that the operator should look at."""
+
+WAITING = timedelta(minutes=10)
+"""Rows that have waited so long do not just pass through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The oldest parcels, in order."""
+
+    parcels: tuple[Parcel, ...]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Their rows, in order."""
+        return tuple(chain.from_iterable(parcel.rows for parcel in self.parcels))
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolStatus:
+    """How much waits; `thinned` counts rows since the start, `rejected` those written down as refused."""
+
+    rows_memory: int
+    rows_disk: int
+    bytes_disk: int
+    oldest: datetime | None
+    thinned: int
+    rejected: int
+
+
+class Spool:
+    """The one way of every fact to PostgreSQL.
+
+    One shipper takes: `take`, then `done` or `failed`. The order is that of the puts, across memory and disk and
+    across a restart; only while the disk cannot be read is what is in memory shipped before what is there.
+
+    At most `max_bytes` wait, for about `max_age` seconds at most. Over either bound the oldest observations are
+    thinned, never a promise, and a row of table `gap` says what is missing. A disk that takes nothing leaves the
+    observations in memory, under the same bound, and is tried again.
+    """
+
+    def __init__(self, state: State, clock: Clock, *, host: str, max_bytes: int, max_age: float) -> None:
+        self._clock = clock
+        self._memory = Memory()
+        self._disk = Disk(state)
+        self._worker = Worker("spool")
+        self._bounds = Bounds(
+            self._memory, self._disk, self._worker, clock, host=host, max_bytes=max_bytes, max_age=max_age
+        )
+        self._last_id = 0
+        self._in_flight: frozenset[int] = frozenset()
+        self._shipped: set[int] = set()  # in PostgreSQL, and still on disk
+        self._refused: list[Rejected] = []  # not written down yet
+        self._lock = asyncio.Lock()
+        self._filled = asyncio.Event()
+        self._unfinished: set[asyncio.Task[None]] = set()
+
+    async def put(self, rows: Sequence[Row], *, promise: bool = False) -> None:
+        """Take rows that travel together, in one transaction.
+
+        A promise is on disk when this returns; it raises `StateUnavailable` when that cannot be, and TypeError or
+        ValueError for a value that PostgreSQL's types have no place for.
+        """
+        if not rows:
+            return
+        if promise:
+            await self._finish(self._put_promise(rows))
+            return
+        with suppress(StateUnavailable):
+            await self._survey()  # once: an id must be higher than those of an earlier run
+        self._memory.add(self._parcel(rows))
+        self._filled.set()
+        if self._memory.loose_rows > LOOSE_ROWS_MAX:
+            await self.tend()
+
+    async def take(self, max_rows: int = 5000) -> Batch | None:
+        """Return the oldest parcels, about `max_rows` rows and at least one parcel; None when nothing waits.
+
+        They stay until `done`; what cannot be read back is put with the rejected.
+        """
+        async with self._lock:
+            while chosen := await self._choose(max_rows):
+                parcels = await self._worker.run(unpack_all, chosen)
+                whole = tuple(parcel for parcel in parcels if isinstance(parcel, Parcel))
+                if len(whole) < len(chosen):
+                    await self._set_aside_damaged(chosen, parcels)
+                if whole:
+                    self._in_flight = frozenset(parcel.id for parcel in whole)
+                    return Batch(whole)
+            return None
+
+    async def done(self, batch: Batch, rejected: Sequence[tuple[Row, str]] = ()) -> None:
+        """PostgreSQL has the batch, but for the `rejected` rows, each with the reason it was refused for."""
+        await self._finish(self._done(batch, rejected))
+
+    async def failed(self, batch: Batch) -> None:
+        """PostgreSQL did not take the batch: keep it, and bring to disk what is in memory."""
+        await self._finish(self._failed(batch))
+
+    async def wait(self) -> None:
+        """Return when something waits to be taken."""
+        with suppress(StateUnavailable):
+            await self._survey()
+        await self._filled.wait()
+
+    async def run(self) -> None:
+        """Keep the spool in order until cancelled: see `tend`."""
+        while True:
+            await self.tend()
+            await self._clock.sleep(TEND_SECONDS)
+
+    async def tend(self) -> None:
+        """Bring to disk what has waited long enough, finish what the disk did not take, keep the bounds."""
+        await self._finish(self._tend())
+
+    def status(self) -> SpoolStatus:
+        """Return how much waits."""
+        found = self._disk.found
+        times = [time for time in (found.oldest, self._memory.oldest) if time is not None]
+        return SpoolStatus(
+            rows_memory=self._memory.tally.rows,
+            rows_disk=self._disk.rows,
+            bytes_disk=self._disk.size,
+            oldest=min(times, default=None),
+            thinned=self._bounds.thinned,
+            rejected=found.rejected + len(self._refused),
+        )
+
+    def checks(self) -> Sequence[Check]:
+        """Return the check "spool"."""
+        return [Check("spool", self._probe)]
+
+    async def close(self) -> None:
+        """Bring everything to disk."""
+        await asyncio.gather(*self._unfinished, return_exceptions=True)
+        await self._finish(self._close())
+        self._worker.close()
+
+    # Putting and shipping.
+
+    def _parcel(self, rows: Sequence[Row], *, promise: bool = False) -> Parcel:
+        """Return a parcel whose id is higher than any before it, also than those of an earlier run."""
+        now = self._clock.read()
+        # Made of the time, it is higher also when the disk cannot be read and nobody knows the last one there.
+        self._last_id = max(self._last_id + 1, self._disk.found.last_id + 1, microseconds(now.wall))
+        return Parcel(self._last_id, promise, tuple(rows), now.monotonic)
+
+    async def _put_promise(self, rows: Sequence[Row]) -> None:
+        await self._survey()
+        await self._disk.promise(self._parcel(rows, promise=True))
+        self._filled.set()
+
+    async def _choose(self, max_rows: int) -> list[Parcel | Packed]:
+        """Return the oldest parcels of memory and disk together."""
+        on_disk: list[Packed] = []
+        with suppress(StateUnavailable):
+            on_disk = await self._disk.first(self._shipped, max_rows)
+        bodies = {parcel.mark.id: parcel for parcel in on_disk}
+        chosen: list[Parcel | Packed] = []
+        rows = 0
+        for mark in heapq.merge((parcel.mark for parcel in on_disk), self._memory.marks()):
+            chosen.append(bodies.get(mark.id) or self._memory.get(mark.id))
+            rows += mark.rows
+            if rows >= max_rows:
+                break
+        return chosen
+
+    async def _set_aside_damaged(
+        self, chosen: Sequence[Parcel | Packed], read: Sequence[Parcel | ParcelDamaged]
+    ) -> None:
+        now = self._clock.read().wall
+        for before, after in zip(chosen, read, strict=True):
+            if isinstance(before, Packed) and isinstance(after, ParcelDamaged):
+                reason = f"a parcel of {before.mark.rows} rows: {after}"
+                self._refused.append(Rejected("", reason, before.body, now))
+                self._leave([before.mark.id])
+        await self._settle()
+
+    async def _done(self, batch: Batch, rejected: Sequence[tuple[Row, str]]) -> None:
+        async with self._lock:
+            now = self._clock.read().wall
+            self._refused += (Rejected.of(row, reason, now) for row, reason in rejected)
+            self._leave(parcel.id for parcel in batch.parcels)
+            self._in_flight = frozenset()
+            await self._settle()
+
+    async def _failed(self, batch: Batch) -> None:
+        async with self._lock:
+            self._in_flight -= {parcel.id for parcel in batch.parcels}
+            await self._spill()
+
+    def _leave(self, numbers: Iterable[int]) -> None:
+        """Let parcels go: from memory at once, from the disk with the next `_settle`."""
+        for number in numbers:
+            if number in self._memory:
+                self._memory.remove([number])
+            else:
+                self._shipped.add(number)
+
+    async def _settle(self) -> None:
+        """Bring to disk what has left and what was refused; where that fails it is kept for the next time."""
+        with suppress(StateUnavailable):
+            while self._shipped:
+                part = sorted(self._shipped)[:TRANSACTION_PARCELS]
+                await self._disk.remove(part)
+                self._shipped.difference_update(part)
+            if self._refused:
+                refused = tuple(self._refused)
+                await self._disk.reject(refused, now=self._clock.read().wall)
+                del self._refused[: len(refused)]
+        del self._refused[:-REJECTED_MAX]
+        self._see_whether_filled()
+
+    # Tending.
+
+    async def _tend(self) -> None:
+        async with self._lock:
+            with suppress(StateUnavailable):
+                await self._survey()
+            if self._is_spill_due():
+                await self._spill()
+            if self._shipped or self._refused:
+                await self._settle()
+            await self._bounds.keep(self._in_flight | self._shipped, self._gap)
+            self._see_whether_filled()
+
+    async def _close(self) -> None:
+        async with self._lock:
+            await self._spill()
+            await self._settle()
+
+    def _is_spill_due(self) -> bool:
+        oldest = self._memory.oldest_loose
+        return (
+            self._memory.tally.rows > self._memory.loose_rows  # what the disk did not take
+            or self._memory.loose_rows > LOOSE_ROWS_MAX
+            or (oldest is not None and self._clock.read().monotonic - oldest >= SPILL_SECONDS)
+        )
+
+    async def _spill(self) -> None:
+        """Bring to disk what is in memory; what it does not take stays, packed."""
+        loose = self._memory.loose()
+        for parcel, outcome in zip(loose, await self._worker.run(pack_all, loose), strict=True):
+            if isinstance(outcome, Packed):
+                self._memory.replace(outcome)
+            else:
+                now = self._clock.read().wall
+                self._refused += (Rejected.of(row, describe(outcome), now) for row in parcel.rows)
+                self._memory.remove([parcel.id])
+        packed = self._memory.packed()
+        with suppress(StateUnavailable):
+            for first in range(0, len(packed), TRANSACTION_PARCELS):
+                part = packed[first : first + TRANSACTION_PARCELS]
+                await self._disk.store(part)
+                self._memory.remove(parcel.mark.id for parcel in part)
+
+    def _gap(self, row: Row) -> Parcel:
+        return self._parcel([row], promise=True)
+
+    async def _survey(self) -> None:
+        await self._disk.survey()
+        self._see_whether_filled()
+
+    def _see_whether_filled(self) -> None:
+        if self._memory.tally.rows or self._disk.parcels > len(self._shipped):
+            self._filled.set()
+        else:
+            self._filled.clear()
+
+    async def _finish(self, work: Coroutine[None, None, None]) -> None:
+        """Do `work` to its end, also when who waits for it is cancelled: half of it would lose or double rows."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._finished)
+        await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._unfinished.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever still waits is told; nobody else has to be
+
+    async def _probe(self) -> Finding:
+        status, now = self.status(), self._clock.read().wall
+        waiting = f"{status.rows_memory} rows wait in memory, {status.rows_disk} on disk"
+        found, thinned_at = self._disk.found, self._bounds.thinned_at
+        if (trouble := self._disk.trouble) is not None:
+            return Finding.degraded(f"{waiting}: {trouble}", trouble.repair)
+        if thinned_at is not None and now - thinned_at < NEWS:
+            detail = f"{status.thinned} rows of samples were thinned out, the last at {thinned_at:%Y-%m-%d %H:%M} UTC"
+            return Finding.degraded(f"{detail}; {waiting}", "homelab-agent doctor database")
+        if found.rejected_at is not None and now - found.rejected_at < NEWS:
+            detail = f"PostgreSQL refused {status.rejected} rows, the last at {found.rejected_at:%Y-%m-%d %H:%M} UTC"
+            return Finding.degraded(f"{detail}; {waiting}", "homelab-agent db rejected")
+        if status.oldest is not None and now - status.oldest > WAITING:
+            since = f"since {status.oldest:%Y-%m-%d %H:%M} UTC"
+            return Finding.degraded(f"{waiting}, {since}", "homelab-agent doctor database")
+        return Finding.ok(waiting)
