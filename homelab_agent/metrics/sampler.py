@@ -48,8 +48,8 @@ class _Waiting:
 class Sampler:
     """Takes samples as long as it runs.
 
-    `beat` is the monotonic time at which the last due sample was dealt with: put in the spool, held until the
-    clock is set, or counted in `lost`.
+    `beat` is the monotonic time at which the last due sample was dealt with: put in the spool, held until the clock is
+    set, or counted in `lost`. `database_ms` is how long PostgreSQL takes for a question, None while it is down.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Sampler:
         self.beat = clock.read().monotonic
         self.lost = 0
         self.loss = ""
+        self.database_ms: float | None = None
 
     async def run(self) -> None:
         """Sample until cancelled; then stamp what still waits and keep the mark."""
@@ -90,6 +91,7 @@ class Sampler:
             spool_rows=status.rows_memory + status.rows_disk,
             spool_bytes=status.bytes_disk,
             state_written_bytes=self._to.state.bytes_written,
+            database_ms=self.database_ms,
         )
         taken = await self._collection.take(tick)
         now = self._clock.read()

@@ -81,7 +81,7 @@ def test_a_hung_mount_is_stuck_is_asked_once_and_answers_again_later(tmp_path: P
         began = time.monotonic()
         again = values(filesystem.collect(), "filesystem", str(point))
         assert time.monotonic() - began < 0.2  # it is not waited for a second time
-        assert float(str(again["stuck_s"])) > float(str(hung["stuck_s"]))
+        assert float(str(again["stuck_s"])) >= float(str(hung["stuck_s"]))
 
         mute.give_up()
         deadline = time.monotonic() + 10

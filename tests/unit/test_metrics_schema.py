@@ -17,7 +17,7 @@ from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.metrics.ticker import Tick
 
 SCHEMA = Path(service.__file__).parent / "schema"
-FACTS_OF_THE_LOOP = {"late_ms", "collect_ms", "spool_rows", "spool_bytes", "state_written_bytes"}
+FACTS_OF_THE_LOOP = {"late_ms", "collect_ms", "spool_rows", "spool_bytes", "state_written_bytes", "database_ms"}
 
 
 def tables(name: str) -> dict[str, set[str]]:

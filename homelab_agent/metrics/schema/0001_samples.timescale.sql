@@ -255,6 +255,7 @@ CREATE TABLE agent_sample (
     written_bytes_per_s     real,
     late_ms                 real,
     collect_ms              real, -- of the sample before
+    database_ms             real, -- for the shortest question; null while it is down
     threads                 integer,
     PRIMARY KEY (entity_id, time)
 );

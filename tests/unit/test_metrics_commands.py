@@ -1,0 +1,50 @@
+"""`metrics sample` needs nothing but the host."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from homelab_agent.core.console import Console
+from homelab_agent.core.health import State
+from homelab_agent.metrics import doctor
+from homelab_agent.metrics.commands import commands
+from homelab_agent.metrics.settings import MetricsSettings
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(lambda: SimpleNamespace(metrics=MetricsSettings()), Path, Path)
+
+
+def test_a_sample_as_a_table_has_rates(console: Console) -> None:
+    done = CliRunner().invoke(commands, ["sample"], obj=console)
+    assert done.exit_code == 0
+    for word in ("busy_pct", "rx_bytes_per_s", "available_bytes", "collector", "ok"):
+        assert word in done.output
+
+
+def test_a_sample_as_json_has_the_families_asked_for(console: Console) -> None:
+    done = CliRunner().invoke(commands, ["sample", "--json", "--families", "cpu,memory"], obj=console)
+    found = json.loads(done.output)
+    assert set(found["families"]) == {"cpu", "memory"}
+    assert found["families"]["cpu"][0]["busy_pct"] is not None
+    assert found["collectors"]["cpu"]["status"] == "ok"
+
+
+def test_an_unknown_family_is_a_fault_of_usage(console: Console) -> None:
+    done = CliRunner().invoke(commands, ["sample", "--families", "weather"], obj=console)
+    assert done.exit_code == 2
+    assert "filesystem" in done.output
+
+
+async def test_the_doctor_asks_every_collector(tmp_path: Path) -> None:
+    [check] = doctor.checks(MetricsSettings(), tmp_path)
+    assert check.probe is not None
+    finding = await check.probe()
+    assert finding.state is State.OK
+    assert "things measured" in finding.detail
