@@ -73,6 +73,10 @@ class Application:
         self._public_open = public_open
         self.policy = policy
 
+    async def prepare(self) -> None:
+        """Make ready to serve."""
+        await self._logins.load()
+
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request; tell the connection's guard when its head is complete and it is answered."""
         if not isinstance(request, Incoming) or (guard := request.guard) is None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.errors import AgentError
+from homelab_agent.core.http import HttpError
 from homelab_agent.core.state import State
 
 _ALL = "SELECT digest, kind, name, created_at, expires_at FROM web_credential"
@@ -32,9 +32,10 @@ class Kind(StrEnum):
     TOKEN = "token"  # noqa: S105 - a kind
 
 
-class TokenNameTaken(AgentError):
+class TokenNameTaken(HttpError):
     """There is a token called {name} already."""
 
+    status = 409
     repair = "homelab-agent web token revoke {name}"
 
 
@@ -60,7 +61,7 @@ class Credentials:
     def __init__(self, state: State, clock: Clock) -> None:
         self._state = state
         self._clock = clock
-        self._known: dict[bytes, Credential] | None = None
+        self._known: dict[bytes, Credential] = {}
 
     async def load(self) -> None:
         """Read what was stored; raises `StateUnavailable`."""
@@ -69,13 +70,13 @@ class Credentials:
 
     def find(self, kind: Kind, secret: str) -> Credential | None:
         """Return the credential with that secret, unless it is expired."""
-        found = self._all().get(digest(secret))
+        found = self._known.get(digest(secret))
         return found if found is not None and found.kind is kind and self._is_valid(found) else None
 
     def tokens(self) -> Sequence[Credential]:
         """Return the tokens by name."""
         return sorted(
-            (one for one in self._all().values() if one.kind is Kind.TOKEN), key=lambda one: one.name
+            (one for one in self._known.values() if one.kind is Kind.TOKEN), key=lambda one: one.name
         )
 
     async def add(self, kind: Kind, *, name: str = "", age: float | None = None) -> tuple[str, Credential]:
@@ -85,14 +86,15 @@ class Credentials:
         """
         secret, new = self._new(kind, name, age)
         now = self._now()
-        if kind is Kind.TOKEN and any(token.name == name for token in self.tokens()):
-            raise TokenNameTaken(name=name)
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(_EXPIRE, (now,))
             _insert(connection, new)
 
-        await self._state.write(work)
+        try:
+            await self._state.write(work)
+        except sqlite3.IntegrityError:  # the index on tokens' names: digests do not meet
+            raise TokenNameTaken(name=name) from None
         self._learn(new)
         return secret, new
 
@@ -115,14 +117,14 @@ class Credentials:
 
         if not await self._state.write(work):
             return None
-        self._all().pop(used, None)
+        self._known.pop(used, None)
         self._learn(session)
         return secret
 
     async def remove(self, credential: Credential) -> None:
         """Make a credential invalid, for ever; raises `StateUnavailable`, then it is still valid."""
         await self._state.write(lambda connection: connection.execute(_REMOVE, (credential.digest,)).rowcount)
-        self._all().pop(credential.digest, None)
+        self._known.pop(credential.digest, None)
 
     def _new(self, kind: Kind, name: str, age: float | None) -> tuple[str, Credential]:
         secret = secrets.token_urlsafe(32)
@@ -130,14 +132,8 @@ class Credentials:
         return secret, Credential(digest(secret), kind, name, now, None if age is None else now + int(age))
 
     def _learn(self, new: Credential) -> None:
-        self._known = {key: one for key, one in self._all().items() if self._is_valid(one)}
+        self._known = {key: one for key, one in self._known.items() if self._is_valid(one)}
         self._known[new.digest] = new
-
-    def _all(self) -> dict[bytes, Credential]:
-        if self._known is None:
-            message = "the credentials were not loaded"
-            raise RuntimeError(message)
-        return self._known
 
     def _is_valid(self, one: Credential) -> bool:
         return one.expires_at is None or one.expires_at > self._now()

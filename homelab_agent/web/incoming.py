@@ -84,7 +84,7 @@ class Asked:
         """The body's size as the client declared it; 0 if it did not."""
         return self._incoming.content_length or 0
 
-    async def json(self) -> Any:  # noqa: ANN401 - JSON is any
+    async def json(self) -> Any:
         """Return the body as JSON; raises `BadRequest`, `BodyTooLarge` or `BodyTooSlow`."""
         return wire.load(b"".join([chunk async for chunk in self.chunks()]))
 

@@ -1,8 +1,8 @@
 """What one connection may cost: the deadlines and caps that aiohttp does not have.
 
 A `Guard` stands between the transport and aiohttp's protocol and sees every byte come and every stall of what
-goes. It knows nothing of HTTP: the application tells it when a request begins and ends; what comes in between
-is a head.
+goes. It knows hardly more of HTTP than the blank line: the application tells it when a request begins and ends;
+what comes in between is a head.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+_END_OF_HEAD = b"\r\n\r\n"
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
 )
@@ -38,6 +39,7 @@ class Guard(asyncio.Protocol):
         "_loop",
         "_make",
         "_stall",
+        "_tail",
         "_transport",
         "over",
     )
@@ -52,6 +54,7 @@ class Guard(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._head: int | None = 0
+        self._tail = b""
         self.over: asyncio.Future[None] = self._loop.create_future()
         """Done when the connection is lost or the server stops: what streams should end."""
 
@@ -63,6 +66,7 @@ class Guard(asyncio.Protocol):
     def end(self, *, body_complete: bool) -> None:
         """Take what comes now as the next head, unless the body of a refused request is still coming."""
         self._head = 0 if body_complete else None
+        self._tail = b""
         self._arm()
 
     def finish(self) -> None:
@@ -92,8 +96,16 @@ class Guard(asyncio.Protocol):
                 return
             if self._head == 0:
                 self._arm()
-            self._head += len(data)
+            self._count_head(self._head, data)
         self._inner.data_received(data)
+
+    def _count_head(self, size: int, data: bytes) -> None:
+        """Count until the blank line: what follows belongs to a body, though the request has not begun yet."""
+        if _END_OF_HEAD in self._tail + data:
+            self._head = None
+        else:
+            self._head = size + len(data)
+            self._tail = (self._tail + data)[-len(_END_OF_HEAD) :]
 
     def eof_received(self) -> bool | None:
         """Give on that the client sends no more."""

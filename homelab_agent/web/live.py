@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack
@@ -68,8 +69,12 @@ async def run(base: Foundation, run_id: str, last_event_id: str) -> AsyncGenerat
 
 
 def of(record: RunRecord) -> Event:
-    """Return the event that tells of a run."""
-    return Event("run", record, hashlib.sha256(wire.dump(record)).hexdigest()[:16])
+    """Return the event that tells of a run; its progress is not part of the digest once it has ended.
+
+    By then it is forgotten, and a record that is read again must be the same.
+    """
+    lasting = dataclasses.replace(record, progress=None) if record.ended else record
+    return Event("run", record, hashlib.sha256(wire.dump(lasting)).hexdigest()[:16])
 
 
 async def _first(health: asyncio.Queue[Any], runs: asyncio.Queue[Any], seconds: float) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.errors import AgentError
 from homelab_agent.core.http import HttpError
+from homelab_agent.core.state import StateUnavailable
 from homelab_agent.web.credentials import Credential, Credentials, Kind
 
 COOKIE = "homelab_agent_session"
@@ -39,7 +40,7 @@ class NoSuchToken(HttpError):
     repair = "homelab-agent web token list"
 
 
-class BadTokenName(AgentError):
+class BadTokenName(HttpError):
     """A token's name is 1 to 64 letters, digits, dots, dashes or underscores."""
 
 
@@ -79,6 +80,11 @@ class Logins:
         self._credentials = credentials
         self._session_age = session_age
         self.failures = Failures(clock)
+
+    async def load(self) -> None:
+        """Read who is logged in; a state.db that cannot be read leaves nobody so, and health says the rest."""
+        with contextlib.suppress(StateUnavailable):
+            await self._credentials.load()
 
     async def new_link(self) -> tuple[str, Credential]:
         """Return the secret of a new one-time link, valid for ten minutes."""

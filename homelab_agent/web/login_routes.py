@@ -106,7 +106,7 @@ def _field(request: Request, body: bytes, name: str) -> str:
         raise BadRequest(cause="the form cannot be read") from None
 
 
-def _name(said: Any) -> str:  # noqa: ANN401 - JSON is any
+def _name(said: Any) -> str:
     name = said.get("name") if isinstance(said, dict) else None
     if not isinstance(name, str):
         raise BadRequest(cause='the body is {"name": "..."}')

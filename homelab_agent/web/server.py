@@ -79,9 +79,12 @@ class Server:
     async def run(self) -> None:
         """Accept connections; cancelled, let what is under way finish, and give up the sockets."""
         connections = _Connections(self._application, request_factory=_request)
-        accepting = [await self._accept(one, connections) for one in self._listeners.sockets]
-        self.serving = True
+        accepting: list[asyncio.Server] = []
         try:
+            await self._application.prepare()
+            for listener in self._listeners.sockets:
+                accepting.append(await self._accept(listener, connections))  # noqa: PERF401 - closed if one fails
+            self.serving = True
             await asyncio.get_running_loop().create_future()
         except asyncio.CancelledError:
             await asyncio.to_thread(self._listeners.close)
@@ -114,6 +117,6 @@ class Server:
         self._guards.clear()
 
 
-def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Incoming:  # noqa: ANN401
+def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Incoming:
     """Make the request; the parameters are aiohttp's own types, which it does not export."""
     return Incoming(message, payload, protocol, writer, task, asyncio.get_running_loop())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 from collections.abc import Callable, Sequence
 
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
-from homelab_agent.core.state import StateUnavailable
 from homelab_agent.web.application import Application, Policy
 from homelab_agent.web.credentials import Credentials
 from homelab_agent.web.limits import Limits
@@ -53,13 +51,6 @@ def build(
     limits = Limits(settings.max_connections, settings.receive_deadline)
     server = Server(app, listeners, limits, drain_deadline=settings.drain_deadline)
 
-    async def run() -> None:
-        with contextlib.suppress(
-            StateUnavailable
-        ):  # the page must be seen then above all; health says the rest
-            await credentials.load()
-        await server.run()
-
     async def probe() -> Finding:
         if not server.serving:
             return Finding.failed("no connections are accepted")
@@ -71,7 +62,7 @@ def build(
 
     web = Capability(
         name="web",
-        tasks=[Task("web", run, critical=True)],
+        tasks=[Task("web", server.run, critical=True)],
         routes=own,
         checks=[Check("web", probe)],
         summary=lambda: f"{origins(listeners, app.policy.hosts)[0]}, {server.connections} connections",

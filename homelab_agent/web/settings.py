@@ -71,7 +71,7 @@ def split_address(text: str) -> tuple[str, int]:
         address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.IPv6Address(host[1:-1])
     else:
         address = ipaddress.IPv4Address(host)
-    if not separator or not port.isdecimal() or not 0 <= int(port) <= 65535:
+    if not separator or not (port.isascii() and port.isdecimal()) or not 0 <= int(port) <= 65535:
         message = f"{text!r} is not ADDRESS:PORT"
         raise ValueError(message)
     return str(address), int(port)

@@ -16,7 +16,7 @@ def dump(data: object) -> bytes:
     return json.dumps(data, default=_plain, separators=(",", ":"), allow_nan=False).encode()
 
 
-def load(body: bytes) -> Any:  # noqa: ANN401 - JSON is any
+def load(body: bytes) -> Any:
     """Return what a body says; raises `BadRequest` for anything but JSON in UTF-8.
 
     Refuses NaN, and lone surrogates, which no store takes.

@@ -253,7 +253,7 @@ def test_more_forwarding_headers_never_make_a_caller_more_trusted(
     ],
 )
 def test_the_public_reaches_the_webhook_alone(
-    method: str, path: str, is_open: bool, status: int | None
+    method: str, path: str, *, is_open: bool, status: int | None
 ) -> None:
     refusal = audience.public_rule(method, path, [("X-Homelab-Probe", "n0nce")], is_open=is_open)
     assert (refusal and refusal.status) == status
@@ -296,7 +296,7 @@ def test_a_probe_hears_its_nonce_only_if_it_is_one() -> None:
     ],
 )
 def test_a_route_admits_whom_it_names(
-    caller: Audience, login: str, route: Route, always: bool, status: int | None
+    caller: Audience, login: str, route: Route, *, always: bool, status: int | None
 ) -> None:
     refusal = audience.permit(route, Caller(caller, "x", login), login_always=always)
     assert (refusal and refusal.status) == status
