@@ -44,6 +44,7 @@ class MovableClock:
 
     async def advance(self, seconds: float) -> None:
         """Let `seconds` pass on all three clocks; whoever sleeps is woken in order, each at its own time."""
+        await self._settle()
         end = self._monotonic + seconds
         while self._sleepers and self._sleepers[0][0] <= end:
             at, _, woken = heapq.heappop(self._sleepers)
@@ -54,6 +55,10 @@ class MovableClock:
             await self._settle()
         self._pass(end - self._monotonic)
         await self._settle()
+
+    def hang(self, seconds: float) -> None:
+        """Let `seconds` pass as while something blocks the loop: who should wake meanwhile wakes only after."""
+        self._pass(seconds)
 
     def step(self, seconds: float) -> None:
         """Set the wall clock forward, or back with a negative number, as an operator or NTP does."""

@@ -1,9 +1,9 @@
 """When a job is due: "every 10 minutes", "every 6 hours", or the five fields of cron ("15 3 * * *").
 
 APScheduler's triggers do the arithmetic of the calendar. What cron users expect and it does otherwise is put
-right here: Sunday is 0 and 7, and where both the day of the month and the day of the week are given, either
-will do (crontab(5)). Its triggers are asked in plain local time, since with a zone they leave out the midnight
-after a change to summer time; what the changes mean is decided here:
+right here: Sunday is 0 and 7; where both the day of the month and that of the week are given, either will do
+(crontab(5)). Its triggers are asked in plain local time, since with a zone they leave out the midnight after
+a change to summer time; what the changes mean is decided here:
 
 - a job with named hours runs once a day for each: in the first of two equal hours, and where the clock leaps
   over its slot, as much later as the clock leaps;
@@ -105,6 +105,13 @@ class Schedule:
         return after.replace(microsecond=0)
 
 
+def local_timezone() -> tzinfo:
+    """Return the host's time zone, with its changes of summer time; reads small files, once."""
+    import tzlocal
+
+    return tzlocal.get_localzone()
+
+
 def parse(text: str, timezone: tzinfo) -> Schedule:
     """Return the schedule that `text` describes, with cron's fields in `timezone`.
 
@@ -142,9 +149,7 @@ def _cron(text: str, fields: Sequence[str]) -> tuple[Sequence[_Trigger], str]:
     try:
         weekdays = _weekdays(weekday)
         return [
-            CronTrigger(
-                minute=minute, hour=hour, day=of_month, month=month, day_of_week=of_week, timezone=UTC
-            )
+            CronTrigger(minute=minute, hour=hour, day=of_month, month=month, day_of_week=of_week, timezone=UTC)
             for of_month, of_week in ([(day, "*"), ("*", weekdays)] if either else [(day, weekdays)])
         ], hour
     except ValueError as error:

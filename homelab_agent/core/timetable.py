@@ -77,10 +77,10 @@ def decide(entry: Entry, now: Instant, *, host: str) -> tuple[Entry, Action]:
     at = entry.catch_up_at
     if at is None:
         at = now.boot + catch_up_delay(host, entry.job, entry.schedule.period(now.wall)).total_seconds()
-    if now.boot >= at:
+    left = timedelta(seconds=at - now.boot)
+    if left <= timedelta(0):
         return dealt_with, Start("catch-up", first)
-    begin = now.wall + timedelta(seconds=at - now.boot)
-    return replace(entry, catch_up_at=at), Wait(min(begin, recent))
+    return replace(entry, catch_up_at=at), Wait(min(now.wall + left, recent))
 
 
 def catch_up_delay(host: str, job: str, period: timedelta) -> timedelta:

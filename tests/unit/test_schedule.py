@@ -19,12 +19,8 @@ VIENNA = ZoneInfo("Europe/Vienna")
 SPRING = datetime(2027, 3, 28, 1, tzinfo=UTC)
 AUTUMN = datetime(2026, 10, 25, 1, tzinfo=UTC)
 CHANGES = st.sampled_from([SPRING, AUTUMN])
-MOMENTS = st.builds(
-    lambda day, second: day + timedelta(seconds=second), CHANGES, st.integers(-(10**8), 10**8)
-)
-NEAR_A_CHANGE = st.builds(
-    lambda day, second: day + timedelta(seconds=second), CHANGES, st.integers(-9000, 9000)
-)
+MOMENTS = st.builds(lambda day, second: day + timedelta(seconds=second), CHANGES, st.integers(-(10**8), 10**8))
+NEAR_A_CHANGE = st.builds(lambda day, second: day + timedelta(seconds=second), CHANGES, st.integers(-9000, 9000))
 
 
 def slots(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
@@ -35,9 +31,7 @@ def slots(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
 
 
 def local(schedule: Schedule, after: datetime, count: int) -> list[str]:
-    return [
-        slot.astimezone(VIENNA).isoformat(timespec="minutes")[5:] for slot in slots(schedule, after, count)
-    ]
+    return [slot.astimezone(VIENNA).isoformat(timespec="minutes")[5:] for slot in slots(schedule, after, count)]
 
 
 @pytest.mark.parametrize(
@@ -81,10 +75,7 @@ def test_what_is_no_schedule_is_refused_with_a_repair(text: str) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-@given(
-    st.text(max_size=30)
-    | st.lists(st.sampled_from(["*", "*/5", "1", "7", "61", "1-5", "mon", "x"])).map(" ".join)
-)
+@given(st.text(max_size=30) | st.lists(st.sampled_from(["*", "*/5", "1", "7", "61", "1-5", "mon", "x"])).map(" ".join))
 def test_any_text_is_a_schedule_or_refused(text: str) -> None:
     try:
         schedule = parse(text, VIENNA)

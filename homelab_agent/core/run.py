@@ -1,0 +1,161 @@
+"""One run of a job, and what is known about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+from homelab_agent.core.errors import AgentError, Exit, describe
+from homelab_agent.core.health import Finding
+
+Trigger: TypeAlias = Literal["schedule", "webhook", "command", "catch-up"]
+RunState: TypeAlias = Literal["waiting", "running", "ok", "failed", "cancelled", "interrupted", "timed_out"]
+
+
+class UnknownJob(AgentError):
+    """There is no job called {job}."""
+
+    repair = "homelab-agent jobs list"
+    exit_code = Exit.USAGE
+
+
+class AlreadyRunning(AgentError):
+    """The job {job} is {state} already, as run {run}."""
+
+    repair = "homelab-agent jobs follow {run}"
+    exit_code = Exit.BUSY
+
+
+class AgentStopping(AgentError):
+    """The agent is about to stop and starts nothing more."""
+
+    repair = "Ask again when it is back: homelab-agent status"
+    exit_code = Exit.BUSY
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended, by its own account: `detail` in words, `repair` a command or a configuration key."""
+
+    ok: bool
+    detail: str
+    repair: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: `done` of `total` (None: not known) in `unit` ("bytes", "files")."""
+
+    done: float
+    total: float | None
+    unit: str
+    note: str = ""
+
+
+@dataclass(slots=True)
+class Run:
+    """What a job's function is given.
+
+    When `cancelled` is set it should return soon, with an `Outcome` that says how far it came; after a grace
+    it is cancelled hard.
+    """
+
+    id: str
+    job: str
+    trigger: Trigger
+    on_progress: Callable[[Progress], None]
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def progress(self, done: float, total: float | None, unit: str, note: str = "") -> None:
+        """Say how far the run is; call it as often as you like, from the event loop's thread."""
+        self.on_progress(Progress(done, total, unit, note))
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something that runs on a schedule ("every 6 hours", "15 3 * * *", "" for on demand only) or when asked.
+
+    Runs whose `uses` meet never overlap. With `catch_up` a slot missed while the host was off or asleep is
+    made up for once. `deadline` in seconds, from when it runs, not from when it waits.
+    """
+
+    name: str
+    run: Callable[[Run], Awaitable[Outcome]]
+    deadline: float
+    schedule: str = ""
+    catch_up: bool = False
+    uses: frozenset[str] = frozenset()
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What is known of a run; a new one is published for every change. Times are aware, in UTC.
+
+    `waits_for` names the job whose run must end first.
+    """
+
+    id: str
+    job: str
+    trigger: Trigger
+    state: RunState
+    requested_at: datetime
+    detail: str = ""
+    repair: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    progress: Progress | None = None
+    waits_for: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self.state not in {"waiting", "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a run is recorded."""
+
+    state: RunState
+    detail: str
+    repair: str = ""
+
+
+Asked: TypeAlias = Literal["", "cancelled", "timed_out"]
+
+
+def judge(job: Job, asked: Asked, outcome: Outcome | None, error: BaseException | None) -> Verdict:
+    """Return how a run ended that was `asked` to stop or not, and returned `outcome` or raised `error`.
+
+    Work that is complete is ok, even if it was asked to stop meanwhile.
+    """
+    if outcome is not None and outcome.ok:
+        return Verdict("ok", outcome.detail, outcome.repair)
+    said = outcome.detail if outcome is not None else ""
+    repair = outcome.repair if outcome is not None else ""
+    match asked:
+        case "cancelled":
+            return Verdict("cancelled", said or "was asked to stop", repair)
+        case "timed_out":
+            late = f"not done within {job.deadline:g} s"
+            return Verdict("timed_out", f"{late}; {said}" if said else late, repair)
+        case "":
+            if error is None:
+                return Verdict("failed", said, repair)
+            repair = error.repair if isinstance(error, AgentError) else ""
+            return Verdict("failed", describe(error), repair)
+
+
+def finding(job: Job, last: RunRecord | None) -> Finding:
+    """Return what a job's last run says about its health; one that was cancelled on purpose is no fault."""
+    if last is None or last.ended_at is None:
+        return Finding.ok("has not run yet")
+    when = f"{last.ended_at:%Y-%m-%d %H:%M} UTC"
+    said = f"{last.state.replace('_', ' ')} {when}" + (f": {last.detail}" if last.detail else "")
+    if last.state in {"ok", "cancelled"}:
+        return Finding.ok(said)
+    return Finding.degraded(said, last.repair or f"homelab-agent jobs run {job.name}")

@@ -1,0 +1,229 @@
+"""Carries out runs: one after the other where they use the same, within their deadline, always recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from homelab_agent.core import journal
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.run import (
+    AgentStopping,
+    AlreadyRunning,
+    Asked,
+    Job,
+    Outcome,
+    Progress,
+    Run,
+    RunRecord,
+    Trigger,
+    Verdict,
+    judge,
+)
+from homelab_agent.core.run_history import RunHistory
+from homelab_agent.core.state import StateUnavailable
+from homelab_agent.core.uuid7 import uuid7
+from homelab_agent.core.waiting import all_done
+
+GRACE_SECONDS = 10.0
+"""How long a run that is asked to stop may take before it is cancelled hard."""
+
+RETRY_SECONDS = 30.0
+PROGRESS_EVERY_SECONDS = 0.2
+
+log = journal.logger("jobs")
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """A run that is not over: in the order of their requests, they wait for each other."""
+
+    job: Job
+    run: Run
+    record: RunRecord
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    free: asyncio.Event = field(default_factory=asyncio.Event)
+    refused: Exception | None = None
+    asked: Asked = ""
+    task: asyncio.Task[None] | None = None
+    work: asyncio.Task[Outcome] | None = None
+    shown_at: float = float("-inf")
+
+    def ask(self, what: Asked) -> None:
+        self.asked = self.asked or what
+        self.run.cancelled.set()
+
+
+class Runner:
+    """The runs under way; `on_change` is given each record as it changes, an ended one once it is on disk."""
+
+    def __init__(self, history: RunHistory, clock: Clock, on_change: Callable[[RunRecord], None]) -> None:
+        self._history = history
+        self._clock = clock
+        self._on_change = on_change
+        self._live: dict[str, _Live] = {}
+        self._stopping = False
+
+    async def start(self, job: Job, trigger: Trigger, schedule: str = "", handled: datetime | None = None) -> str:
+        """Start a run and return its id, once it is on disk; `handled`: see `RunHistory.begin`.
+
+        Raises `AlreadyRunning`, `AgentStopping`, `StateUnavailable`. It goes on whether one waits here or
+        not.
+        """
+        if self._stopping:
+            raise AgentStopping
+        for other in self._live.values():
+            if other.job.name == job.name:
+                raise AlreadyRunning(job=job.name, state=other.record.state, run=other.run.id)
+        live = self._admit(job, trigger)
+        live.task = asyncio.create_task(self._carry_out(live, schedule, handled), name=f"run of {job.name}")
+        await live.told.wait()
+        if live.refused is not None:
+            raise live.refused
+        return live.run.id
+
+    def cancel(self, run_id: str) -> bool:
+        """Ask a run to stop; return whether it is under way."""
+        live = self._live.get(run_id)
+        if live is None or live.free.is_set():
+            return False
+        live.ask("cancelled")
+        return True
+
+    def record(self, run_id: str) -> RunRecord | None:
+        """Return what is known of a run that is under way."""
+        live = self._live.get(run_id)
+        return None if live is None else live.record
+
+    async def stop(self, deadline: float) -> None:
+        """Start nothing more, ask all runs to stop; cancel hard what has not by half of `deadline` seconds.
+
+        Returns when all have ended and are recorded, or at the deadline; what is left then is found as
+        interrupted by the next start.
+        """
+        self._stopping = True
+        runs = list(self._live.values())
+        for live in runs:
+            live.ask("cancelled")
+        tasks = [live.task for live in runs if live.task is not None]
+        if await all_done(tasks, self._clock, within=deadline / 2):
+            return
+        for live in runs:
+            if live.work is not None:
+                live.work.cancel()
+        if not await all_done(tasks, self._clock, within=deadline / 2):
+            left = [live.job.name for live in runs if live.task is not None and not live.task.done()]
+            log.warning("jobs.left_behind", jobs=left)
+
+    def _admit(self, job: Job, trigger: Trigger) -> _Live:
+        now = self._clock.read().wall
+        run_id = uuid7()
+        record = RunRecord(run_id, job.name, trigger, "waiting", now)
+        live = _Live(job, Run(run_id, job.name, trigger, lambda progress: self._progress(live, progress)), record)
+        self._live[run_id] = live
+        if self._in_the_way(live) is None:
+            live.record = replace(record, state="running", started_at=now)
+        return live
+
+    def _in_the_way(self, live: _Live) -> _Live | None:
+        for other in self._live.values():
+            if other is live:
+                break
+            if not other.free.is_set() and other.job.uses & live.job.uses:
+                return other
+        return None
+
+    async def _carry_out(self, live: _Live, schedule: str, handled: datetime | None) -> None:
+        try:
+            try:
+                await self._history.begin(live.record, schedule, handled)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is for who asked
+                live.refused = error
+                return
+            finally:
+                live.told.set()
+            self._on_change(live.record)
+            verdict = await self._wait_for_turn(live) or await self._perform(live)
+            live.free.set()
+            await self._conclude(live, verdict)
+        finally:
+            live.free.set()
+            self._live.pop(live.run.id, None)
+
+    async def _wait_for_turn(self, live: _Live) -> Verdict | None:
+        """Return None when nothing is in the way, or the verdict when it is asked to stop before that."""
+        while (other := self._in_the_way(live)) is not None:
+            self._change(live, replace(live.record, waits_for=other.job.name))
+            ways_on = [asyncio.ensure_future(event.wait()) for event in (other.free, live.run.cancelled)]
+            await asyncio.wait(ways_on, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways_on:
+                way.cancel()
+            if live.run.cancelled.is_set():
+                return Verdict("cancelled", "was asked to stop before it began")
+        if live.record.state == "waiting":
+            now = self._clock.read().wall
+            self._change(live, replace(live.record, state="running", started_at=now, waits_for=""))
+            with contextlib.suppress(StateUnavailable):  # that it would run is on disk
+                await self._history.update(live.record)
+        return None
+
+    async def _perform(self, live: _Live) -> Verdict:
+        log.info("jobs.run_started", job=live.job.name, run_id=live.run.id, trigger=live.run.trigger)
+        live.work = work = asyncio.create_task(_call(live), name=f"job {live.job.name}")
+        limit = asyncio.ensure_future(self._clock.sleep(live.job.deadline))
+        asked = asyncio.ensure_future(live.run.cancelled.wait())
+        try:
+            await asyncio.wait({work, limit, asked}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            limit.cancel()
+            asked.cancel()
+        if not work.done():
+            live.ask("timed_out")
+        while not work.done() and not await all_done([work], self._clock, within=GRACE_SECONDS):
+            work.cancel()
+        if work.cancelled():
+            return judge(live.job, live.asked, None, asyncio.CancelledError())
+        error = work.exception()
+        if error is not None:
+            log.error("jobs.run_raised", job=live.job.name, run_id=live.run.id, exc_info=error)
+        return judge(live.job, live.asked, None if error is not None else work.result(), error)
+
+    async def _conclude(self, live: _Live, verdict: Verdict) -> None:
+        """Record the end; while that is impossible the run counts as under way."""
+        ended = replace(
+            live.record,
+            state=verdict.state,
+            detail=verdict.detail,
+            repair=verdict.repair,
+            ended_at=self._clock.read().wall,
+            waits_for="",
+        )
+        while True:
+            try:
+                await self._history.end(ended)
+                break
+            except StateUnavailable as error:
+                log.warning("jobs.not_recorded", job=ended.job, run_id=ended.id, error=error)
+                await self._clock.sleep(RETRY_SECONDS)
+        self._live.pop(live.run.id)
+        self._change(live, ended)
+        log.info("jobs.run_ended", job=ended.job, run_id=ended.id, state=ended.state, detail=ended.detail)
+
+    def _progress(self, live: _Live, progress: Progress) -> None:
+        live.record = replace(live.record, progress=progress)
+        now = self._clock.read().monotonic
+        if now - live.shown_at >= PROGRESS_EVERY_SECONDS:
+            live.shown_at = now
+            self._on_change(live.record)
+
+    def _change(self, live: _Live, record: RunRecord) -> None:
+        live.record = record
+        self._on_change(record)
+
+
+async def _call(live: _Live) -> Outcome:
+    with journal.bound(run_id=live.run.id):
+        return await live.job.run(live.run)

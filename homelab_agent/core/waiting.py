@@ -1,0 +1,22 @@
+"""Waiting for tasks with an end to it, by the clock that tests can move."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+from homelab_agent.core.clock import Clock
+
+
+async def all_done(tasks: Collection[asyncio.Future[Any]], clock: Clock, *, within: float) -> bool:
+    """Wait until all `tasks` are done, at most `within` seconds; return whether they are. Cancels none."""
+    limit = asyncio.ensure_future(clock.sleep(within))
+    pending = {task for task in tasks if not task.done()}
+    try:
+        while pending and not limit.done():
+            await asyncio.wait({*pending, limit}, return_when=asyncio.FIRST_COMPLETED)
+            pending = {task for task in pending if not task.done()}
+    finally:
+        limit.cancel()
+    return not pending
