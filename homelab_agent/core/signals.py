@@ -1,0 +1,47 @@
+"""What the process does when it is signalled.
+
+SIGTERM and SIGINT ask for an orderly stop; a second SIGINT ends the process at once, also when the event loop
+hangs. SIGUSR1 and SIGABRT (systemd's watchdog) write every thread's stack on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT_AT_ONCE = 128 + signal.SIGINT
+
+
+@contextmanager
+def handled(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on the running loop for the first SIGTERM or SIGINT; only from the main thread.
+
+    Once a signal has come the handlers stay beyond the context, so that a second SIGINT also cuts short what
+    is closed after it.
+    """
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and signal.SIGINT in received:
+            os._exit(EXIT_AT_ONCE)
+        received.append(number)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop)
+
+    # Not loop.add_signal_handler: its callbacks wait for the loop to turn, which is what may be amiss.
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    if not faulthandler.is_enabled():
+        faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
+    try:
+        yield
+    finally:
+        if not received:
+            for number, handler in before.items():
+                signal.signal(number, handler)
