@@ -2,9 +2,10 @@
 
 A child gets an environment made of a list of names, `/` as its directory, no terminal, a session of its own, and
 a signal that kills it when the agent dies, however the agent dies. `setpriv` (util-linux) sets that signal and the
-user, then becomes the program: code run between fork and exec instead (`preexec_fn`) can deadlock in a process with
-threads, and Python 3.12 and later warn of it. The kernel sends the signal when the *thread* that forked ends, so
-children are started on the loop, in the main thread, and not from an executor.
+user; a shell then makes sure that the agent has not died before that, and becomes the program. Code run between
+fork and exec instead (`preexec_fn`) can deadlock in a process with threads, and Python 3.12 and later warn of it.
+The kernel sends the signal when the *thread* that forked ends, so children are started on the loop, in the main
+thread, and not from an executor.
 
 What is stopped ends with all it has started: first its process group, SIGTERM then SIGKILL; then whatever still
 carries the mark that is put into its environment, so also a daemon that has left the group. Not found are a process
@@ -40,6 +41,8 @@ KEPT = ("PATH", "LANG", "TZ")
 """Variables that a child inherits unless the caller names others."""
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit; unset PWD OLDPWD SHLVL; exec "$@"'
+"""Run by sh, whose own variables are not the child's; the agent's process id is its `$0`."""
 _MARK = "HOMELAB_AGENT_CHILD"
 _KILLED_SECONDS = 5.0
 _HELD_OPEN_SECONDS = 1.0
@@ -234,7 +237,7 @@ async def start(argv: Sequence[str | Path], **given: Unpack[Given]) -> Child:
     environment = {"PATH": _PATH, **kept, **given.get("env", {})}
     loop = asyncio.get_running_loop()
     programs = await loop.run_in_executor(
-        _files(), _find, ["setpriv", "prlimit", words[0]], environment["PATH"]
+        _files(), _find, ["setpriv", "sh", "prlimit", words[0]], environment["PATH"]
     )
     command = [*_wrapped(programs, given.get("user"), given.get("limits", NO_LIMITS)), programs[words[0]]]
     mark = uuid.uuid4().hex
@@ -274,8 +277,9 @@ def _wrapped(programs: Mapping[str, str], user: tuple[int, int] | None, limits: 
     words = [programs["setpriv"], "--pdeathsig", "KILL"]
     if user is not None:
         words += [f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups"]
+    words += ["--", programs["sh"], "-c", _UNLESS_ORPHANED, str(os.getpid())]
     bounds = limits.words()
-    return [*words, "--", *([programs["prlimit"], *bounds, "--"] if bounds else [])]
+    return [*words, *([programs["prlimit"], *bounds, "--"] if bounds else [])]
 
 
 def _find(names: Sequence[str], path: str) -> dict[str, str]:

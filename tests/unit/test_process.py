@@ -157,7 +157,7 @@ async def test_of_long_output_the_end_is_kept() -> None:
 async def test_lines_come_as_they_are_written() -> None:
     lines: list[tuple[str, str]] = []
     child = await process.start(
-        ["sh", "-c", r"printf 'a\r50%%\rb\n'; read x; echo oops >&2; printf 'no end'; sleep 1000"],
+        ["sh", "-c", r"printf 'a\r50%%\rb\n'; printf 'no end'; echo oops >&2; sleep 1000"],
         on_line=lambda stream, line: lines.append((stream, line)),
     )
     await until(lambda: ("stderr", "oops") in lines, "it has written")
