@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -78,7 +78,9 @@ class House:
         return next(s.finding for s in self.health.picture() if s.check == f"task.{task}")
 
 
-def failing(error: BaseException | None, times: int = 10**6) -> tuple[Callable[[], Awaitable[None]], list[int]]:
+def failing(
+    error: BaseException | None, times: int = 10**6
+) -> tuple[Callable[[], Coroutine[None, None, None]], list[int]]:
     """Return a task that raises `error` (or returns, if None) so many times and then stays, and its starts."""
     starts: list[int] = []
 
@@ -112,6 +114,28 @@ async def test_a_task_that_ends_in_whatever_way_is_started_again(error: BaseExce
         assert house.finding("sampler").state is State.DEGRADED
         await house.clock.advance(restart.STABLE_SECONDS)
         assert house.finding("sampler") == Finding.ok("running")
+
+
+async def test_a_task_whose_group_failed_or_ran_out_of_time_was_not_told_to_stop() -> None:
+    house = House()
+    starts: list[str] = []
+
+    async def run() -> None:
+        starts.append("")
+        if len(starts) == 1:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(failing(DiskGone())[0]())
+                await for_ever()
+        if len(starts) == 2:
+            async with asyncio.timeout(0.01):
+                await for_ever()
+        await for_ever()
+
+    async with house.running(Task("group", run)):
+        await house.clock.advance(2)
+        await until(lambda: "TimeoutError" in house.finding("group").detail, "the second fall")
+        await house.clock.advance(3)
+        assert len(starts) == 3
 
 
 async def test_a_task_beyond_its_intensity_is_parked_and_health_says_why() -> None:
