@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -28,6 +29,7 @@ from homelab_agent.database.database import Database
 from homelab_agent.web import service as web_service
 from homelab_agent.web import sockets
 
+STARTING = timedelta(seconds=30)
 SCHEMAS = Path(__file__).parent.glob("*/schema/state.sql")
 
 
@@ -74,14 +76,13 @@ async def _live(
 
 
 @asynccontextmanager
-async def _foundation(
-    settings: config.Settings, directory: Path, redactor: Redactor
-) -> AsyncIterator[Foundation]:
+async def _foundation(settings: config.Settings, directory: Path, redactor: Redactor) -> AsyncIterator[Foundation]:
     """Open what every room stands on; closing it puts on disk what is still in memory."""
     host = settings.agent.host or os.uname().nodename
     clock = SystemClock()
     state = await State.open(directory, sorted(SCHEMAS), clock=clock)
-    spool = Spool(state, clock, max_bytes=settings.agent.spool_max_bytes, max_age=settings.agent.spool_max_age)
+    bounds = settings.agent
+    spool = Spool(state, clock, host=host, max_bytes=bounds.spool_max_bytes, max_age=bounds.spool_max_age)
     try:
         yield Foundation(
             host=host,
@@ -106,6 +107,9 @@ def _introduce(base: Foundation, rooms: Sequence[Capability]) -> None:
         base.jobs.add(room.jobs)
         base.health.add(room.checks)
     base.health.add(base.jobs.checks())
+    # What needs a moment to come up alarms nobody; what blocks something is never excused.
+    starting = [check.name for room in rooms for check in room.checks if not check.blocks]
+    base.health.expect(starting, "the agent is starting", base.clock.read().wall + STARTING)
 
 
 def _tasks(base: Foundation, rooms: Sequence[Capability]) -> Sequence[Task]:

@@ -41,7 +41,7 @@ def _greet(console: Console, listen: str) -> None:
     host, port = web_settings.split_address(listen)
     lines = [f"The page:           http://{host}:{port}/", f"From another host:  {tunnel(port)}"]
     try:
-        lines.append(f"Log in (once):      {console.client().post('/api/login-links')['url']}")
+        lines.append(f"Log in (once):      {console.client().post('/api/login-links')['urls'][0]}")
     except AgentError as error:
         lines.append(f"No log-in link:     {error}")
     click.echo("\n".join(["", *lines, "", "Ctrl-C stops it.", ""]))

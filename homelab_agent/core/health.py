@@ -79,9 +79,14 @@ class Standing:
     expected: str = ""
 
     @property
+    def in_trouble(self) -> bool:
+        """Whether it is failed or degraded, announced or not."""
+        return self.finding.state in {State.FAILED, State.DEGRADED}
+
+    @property
     def needs_operator(self) -> bool:
-        """Whether a person should look: failed or degraded, and not announced."""
-        return not self.expected and self.finding.state in {State.FAILED, State.DEGRADED}
+        """Whether a person should look: in trouble, and that was not announced."""
+        return self.in_trouble and not self.expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +150,7 @@ class Health:
         now = self.clock.read().wall
         unknown = Finding(State.OK, "not checked yet")
         return [
-            replace(
-                self._standings.get(name) or Standing(name, unknown, now, now), expected=self._expected(name, now)
-            )
+            replace(self._standings.get(name) or Standing(name, unknown, now, now), expected=self._expected(name, now))
             for name in self._checks
         ]
 

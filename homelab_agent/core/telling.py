@@ -42,9 +42,9 @@ async def stopping(health: Health) -> None:
 
 def _log(change: Change) -> None:
     before, after = change.before, change.after
-    if before is not None and before.finding.state is after.finding.state:
-        return
     finding = after.finding
+    if before is not None and before.finding.state is finding.state and before.needs_operator == after.needs_operator:
+        return
     if after.needs_operator:
         tell = log.error if finding.state is State.FAILED else log.warning
         tell("health.needs_you", check=after.check, state=finding.state, detail=finding.detail, repair=finding.repair)

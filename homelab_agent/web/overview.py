@@ -84,13 +84,13 @@ async def collect(
         started_at=started_at,
         state=base.health.state(),
         needs=needs_of(picture),
-        expected=tuple(_need(standing, standing.expected) for standing in picture if standing.expected),
+        expected=tuple(
+            _need(standing, standing.expected) for standing in picture if standing.expected and standing.in_trouble
+        ),
         capabilities=tuple(_line(capability, picture) for capability in capabilities),
         runs=tuple(await base.jobs.history(limit=LAST_RUNS)),
         upcoming=tuple(Upcoming(job, at) for job, at in base.jobs.next_times()),
-        charts=tuple(
-            chart for capability in capabilities if capability.charts for chart in capability.charts()
-        ),
+        charts=tuple(chart for capability in capabilities if capability.charts for chart in capability.charts()),
         caller=caller,
     )
 
@@ -118,9 +118,7 @@ def _need(standing: Standing, detail: str) -> Need:
 
 def _line(capability: Capability, picture: Sequence[Standing]) -> Line:
     own = {check.name for check in capability.checks}
-    states = {
-        standing.finding.state for standing in picture if standing.check in own and not standing.expected
-    }
+    states = {standing.finding.state for standing in picture if standing.check in own and not standing.expected}
     worst = next((state for state in _WORST_FIRST if state in states), State.OK)
     return Line(capability.name, worst, capability.summary() if capability.summary else "")
 
