@@ -56,9 +56,8 @@ async def stream(
             if not coming.done():
                 await response.write(b": still here\n\n")
                 continue
-            event = coming.result()
-            coming = None
-            await response.write(encode(event))
+            come, coming = coming, None
+            await response.write(encode(come.result()))
     except (ConnectionError, StopAsyncIteration):
         pass  # the client left, or the source has ended
     except Exception as error:  # noqa: BLE001 - the answer has begun: all that is left is to end it

@@ -13,7 +13,7 @@ from homelab_agent.core.capability import Capability
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.http import Answer as HandlerAnswer
-from homelab_agent.core.http import Audience, Json, Request, Response, Route
+from homelab_agent.core.http import Audience, Event, Events, Json, Request, Response, Route
 from homelab_agent.core.run import Job, Outcome, Run
 from homelab_agent.web.settings import Settings
 from tests.clock import until
@@ -53,6 +53,14 @@ class Workshop:
         message = "secret detail"
         raise ZeroDivisionError(message)
 
+    async def broken(self, _request: Request) -> HandlerAnswer:
+        async def source() -> AsyncIterator[Event]:
+            yield Event("first", 1)
+            message = "secret detail"
+            raise ZeroDivisionError(message)
+
+        return Events(source())
+
     async def work(self, run: Run) -> Outcome:
         run.progress(1, 2, "files")
         ends = {asyncio.ensure_future(event.wait()) for event in (self.go_on, run.cancelled)}
@@ -72,6 +80,7 @@ class Workshop:
                 Route("POST", "/said/{what}", self.said),
                 Route("GET", "/fail", self.fail),
                 Route("GET", "/crash", self.crash),
+                Route("GET", "/broken", self.broken, deadline=None),
                 Route("POST", "/api/webhook/gitops", self.echo, audience=Audience.PUBLIC, login=False),
             ],
             checks=[Check("workshop"), Check("workshop.door")],
@@ -167,6 +176,14 @@ async def test_a_crash_shows_neither_traceback_nor_version(site: Site) -> None:
         for secret in (b"Traceback", b"ZeroDivision", b"secret detail", b"aiohttp", b"Python/"):
             assert secret not in crashed.body
         assert "Server" not in crashed.headers
+
+
+async def test_a_stream_whose_source_fails_ends_and_shows_nothing(site: Site) -> None:
+    answer = await site.ask("GET", "/broken")
+    assert answer.status == 200
+    assert answer.body.startswith(b"retry: ")
+    assert answer.body.endswith(b"event: first\ndata: 1\n\n")
+    assert (await site.ask("GET", "/api/health/live")).status == 200
 
 
 async def test_a_request_id_of_ones_own_is_not_taken(site: Site) -> None:
