@@ -70,7 +70,10 @@ class Bounds:
         if now.monotonic >= self._aging_due:
             self._aging_due = now.monotonic + AGING_SECONDS
             too_old = microseconds(now.wall - self._max_age)
-            if self._disk.found.oldest and microseconds(self._disk.found.oldest) < too_old:
+            waiting_since = [
+                time for time in (self._disk.found.oldest, self._memory.oldest) if time is not None
+            ]
+            if waiting_since and microseconds(min(waiting_since)) < too_old:
                 cause = f"the spool was not emptied for {self._max_age.total_seconds():g} s"
                 await self._thin(cause, lambda marks: thinning.aged(marks, too_old), busy, new_promise)
             if self._disk.found.rejected:

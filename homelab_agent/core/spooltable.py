@@ -76,24 +76,23 @@ def store(connection: sqlite3.Connection, parcels: Iterable[Packed]) -> None:
 
 
 def marks(connection: sqlite3.Connection) -> Iterator[Mark]:
-    """Yield what is known of each parcel, in order, without reading the bodies."""
-    found = connection.execute(
-        "SELECT id, promise, at, until, rows, size FROM spool INDEXED BY spool_mark ORDER BY id"
-    )
-    for number, promise, *rest in found:
-        yield Mark(number, bool(promise), *rest)
+    """Yield what is known of each parcel, in order."""
+    found = connection.execute("SELECT id, promise, at, until, rows, size FROM spool ORDER BY id")
+    return (Mark(*row) for row in found)
 
 
 def first(connection: sqlite3.Connection, passing: Container[int], max_rows: int) -> list[Packed]:
     """Return the oldest parcels, passing over some, until they hold `max_rows`."""
     chosen: list[Packed] = []
     rows = 0
-    for mark in marks(connection):
-        if mark.id in passing:
+    for *mark, body in connection.execute(
+        "SELECT id, promise, at, until, rows, size, body FROM spool ORDER BY id"
+    ):
+        parcel = Packed(Mark(*mark), body)
+        if parcel.mark.id in passing:
             continue
-        (body,) = connection.execute("SELECT body FROM spool WHERE id = ?", (mark.id,)).fetchone()
-        chosen.append(Packed(mark, body))
-        rows += mark.rows
+        chosen.append(parcel)
+        rows += parcel.mark.rows
         if rows >= max_rows:
             break
     return chosen
@@ -101,13 +100,12 @@ def first(connection: sqlite3.Connection, passing: Container[int], max_rows: int
 
 def remove(connection: sqlite3.Connection, numbers: Iterable[int]) -> list[Mark]:
     """Take parcels off the disk; return what was there."""
-    text = json.dumps(list(numbers))
     found = connection.execute(
-        "SELECT id, promise, at, until, rows, size FROM spool WHERE id IN (SELECT value FROM json_each(?))",
-        (text,),
-    ).fetchall()
-    connection.execute("DELETE FROM spool WHERE id IN (SELECT value FROM json_each(?))", (text,))
-    return [Mark(*row) for row in found]
+        "DELETE FROM spool WHERE id IN (SELECT value FROM json_each(?))"
+        " RETURNING id, promise, at, until, rows, size",
+        (json.dumps(list(numbers)),),
+    )
+    return [Mark(*row) for row in found.fetchall()]
 
 
 def survey(connection: sqlite3.Connection) -> Survey:

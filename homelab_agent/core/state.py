@@ -8,7 +8,7 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any, TypeAlias, TypeVar
 from homelab_agent.core import statefile
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.health import Check, Finding
-from homelab_agent.core.statefile import StateUnavailable, read_only
+from homelab_agent.core.statefile import Examination, StateUnavailable, read_only
+from homelab_agent.core.worker import Worker
 
 __all__ = ["State", "StateUnavailable", "Work", "read_only"]
 
@@ -65,14 +66,14 @@ class State:
         self._schemas = tuple(schemas)
         self._scripts: Sequence[str] = ()
         self._failure: StateUnavailable | None = None
-        self._examine = True
+        self._examine: Examination | None = Examination.QUICK
         self._closing = False
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._writer: sqlite3.Connection | None = None
         self._writer_ended: Future[None] = Future()
         self._reader: sqlite3.Connection | None = None
         self._reader_opening = 0
-        self._reader_thread = ThreadPoolExecutor(1, thread_name_prefix="state-reader")
+        self._reader_thread = Worker("state-reader")
 
     @classmethod
     async def open(cls, directory: Path, schemas: Sequence[Path], *, clock: Clock) -> State:
@@ -82,7 +83,7 @@ class State:
         all the same: `write` raises until it can.
         """
         state = cls(directory, schemas, clock)
-        state._scripts = await state._in_reader_thread(statefile.read_scripts, schemas)
+        state._scripts = await state._reader_thread.run(statefile.read_scripts, schemas)
         threading.Thread(target=state._write_all, name="state-writer", daemon=True).start()
         with suppress(StateUnavailable):
             await state.write(_nothing)
@@ -104,7 +105,7 @@ class State:
     async def read(self, work: Work[T]) -> T:
         """Run `work` on a connection that can only read, return its result; raises `StateUnavailable`."""
         self._refuse_when_closing("read")
-        return await self._in_reader_thread(self._read, work)
+        return await self._reader_thread.run(self._read, work)
 
     def checks(self) -> Sequence[Check]:
         """Return the check "state"; the gate needs it, for a delivery is a promise."""
@@ -116,8 +117,8 @@ class State:
             return
         self._closing = True
         # The writer closes last: the last to close the file carries its log over and removes it.
-        await self._in_reader_thread(self._close_reader)
-        self._reader_thread.shutdown(wait=False)
+        await self._reader_thread.run(self._close_reader)
+        self._reader_thread.close()
         self._orders.put(None)
         await asyncio.shield(asyncio.wrap_future(self._writer_ended))
 
@@ -128,7 +129,7 @@ class State:
                 await self.write(self._prove)
         if (failure := self._failure) is not None:
             return Finding.of(failure)
-        self.lost = await self._in_reader_thread(statefile.read_loss, self.directory)
+        self.lost = await self._reader_thread.run(statefile.read_loss, self.directory)
         if self.lost:
             acknowledge = f"rm {self.directory / 'state.lost'}  (when you have read it)"
             return Finding.degraded(f"earlier state was lost: {self.lost}", acknowledge)
@@ -142,9 +143,6 @@ class State:
         if self._closing:
             cause = "the agent is stopping"
             raise StateUnavailable(directory=self.directory, done=done, repair="", cause=cause)
-
-    async def _in_reader_thread(self, function: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reader_thread, function, *arguments)
 
     # What follows runs in the writer's thread.
 
@@ -202,7 +200,8 @@ class State:
             return error
         if not statefile.is_full(error):
             self._disconnect()
-        self._examine = self._examine or statefile.is_damage(error)
+        if statefile.is_damage(error):
+            self._examine = Examination.FULL
         self._failure = statefile.unavailable(self.directory, error, done="written")
         return self._failure
 
@@ -214,7 +213,7 @@ class State:
             self._writer = statefile.open_writer(
                 self.directory, self._scripts, examine=self._examine, now=now
             )
-            self._examine = False
+            self._examine = None
             self.lost = statefile.read_loss(self.directory)
             self.openings += 1
         return self._writer
@@ -239,7 +238,8 @@ class State:
             if not statefile.is_unavailable(error):
                 raise
             self._close_reader()
-            self._examine = self._examine or statefile.is_damage(error)
+            if statefile.is_damage(error):
+                self._examine = Examination.FULL
             raise statefile.unavailable(self.directory, error, done="read") from error
 
     def _close_reader(self) -> None:

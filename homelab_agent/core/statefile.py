@@ -16,6 +16,7 @@ import sqlite3
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 
 from homelab_agent.core.errors import AgentError
@@ -38,6 +39,13 @@ _UNAVAILABLE = _DAMAGED | {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_PROTOCOL,
 }
+
+
+class Examination(StrEnum):
+    """How closely a file is looked at: as at each start, or, index by index, after SQLite met damage in it."""
+
+    QUICK = "quick_check"
+    FULL = "integrity_check"
 
 
 class StateUnavailable(AgentError):
@@ -84,7 +92,7 @@ def read_scripts(schemas: Sequence[Path]) -> list[str]:
 
 
 def open_writer(
-    directory: Path, scripts: Sequence[str], *, examine: bool, now: datetime
+    directory: Path, scripts: Sequence[str], *, examine: Examination | None, now: datetime
 ) -> sqlite3.Connection:
     """Open `state.db` for its one writer; begin it where there is none or, if `examine`, none that is whole.
 
@@ -93,7 +101,7 @@ def open_writer(
     directory.mkdir(mode=0o750, parents=True, exist_ok=True)
     database = directory / "state.db"
     if examine or not database.exists():
-        damage = _damage(directory)
+        damage = _damage(directory, examine or Examination.QUICK)
         if damage:
             _set_aside(directory, damage, now)
     if not database.exists():
@@ -187,7 +195,7 @@ def _prepare(connection: sqlite3.Connection, scripts: Sequence[str]) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def _damage(directory: Path) -> str:
+def _damage(directory: Path, examine: Examination) -> str:
     """Return what is wrong with the database in words, "" when it is whole or was never begun.
 
     Raises OSError or sqlite3.Error when that cannot be told.
@@ -199,14 +207,16 @@ def _damage(directory: Path) -> str:
     try:
         # Read-only, so that a damaged file and its log stay as they were found.
         with contextlib.closing(_reader(_uri(database))) as connection:
-            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            verdict = connection.execute(f"PRAGMA {examine}(1)").fetchone()[0]
             (owner,) = connection.execute("PRAGMA application_id").fetchone()
         if verdict != "ok":
-            return f"is damaged (quick_check: {' '.join(verdict.split())})"
+            return f"is damaged ({examine}: {' '.join(verdict.split())})"
         with contextlib.closing(_connect(database)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("CREATE TABLE examined (id)")
             connection.execute("ROLLBACK")
+    except UnicodeDecodeError:  # of SQLite's message about a schema that is no text any more
+        return "is damaged (its schema cannot be read)"
     except sqlite3.DatabaseError as error:
         # A header with an unknown version number also makes a file "read-only" (SQLite's file format, 1.3).
         refuses = _code(error) == sqlite3.SQLITE_READONLY and _is_writable(directory, database)

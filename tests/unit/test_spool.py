@@ -308,6 +308,34 @@ async def test_a_parcel_damaged_on_disk_is_set_aside_and_the_others_arrive(house
     assert house.spool.status().rejected == 1
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.floats(0, 1, exclude_max=True), st.sampled_from([1, 16, 512, 4096]), st.randoms(use_true_random=False)
+)
+def test_wherever_the_file_is_damaged_what_is_whole_arrives_and_life_goes_on(
+    place: float, length: int, noise: random.Random
+) -> None:
+    async def scenario(directory: Path) -> None:
+        house = await House(directory).open()
+        for number in range(40):
+            await house.spool.put(run(number), promise=True)
+        await house.close()
+        content = bytearray((directory / "state.db").read_bytes())
+        start = int(place * len(content))
+        content[start : start + length] = noise.randbytes(min(length, len(content) - start))
+        (directory / "state.db").write_bytes(content)
+        await house.open()
+        await house.spool.put(run(40), promise=True)
+        arrived = [int(str(row.values["number"])) for row in await house.drain(7)]
+        assert arrived == sorted(set(arrived))
+        assert arrived[-1] == 40
+        assert len(arrived) == 41 or house.state.lost or house.spool.status().rejected
+        await house.close()
+
+    with tempfile.TemporaryDirectory() as name:
+        asyncio.run(scenario(Path(name)))
+
+
 async def test_a_sample_with_an_unfit_value_is_written_down_and_harms_no_other(house: House) -> None:
     await house.spool.put(sample(0))
     await house.spool.put([Row("cpu_sample", ("id",), {"id": 1, "value": b"bytes"}, START)])  # type: ignore[dict-item]

@@ -12,9 +12,6 @@ CREATE TABLE IF NOT EXISTS spool (
     body    BLOB    NOT NULL
 ) STRICT;
 
--- Everything but the bodies: counting and thinning do not read them from the disk.
-CREATE INDEX IF NOT EXISTS spool_mark ON spool (id, promise, at, until, rows, size);
-
 -- Rows that PostgreSQL refused, as JSON, and parcels that could not be read back, as they were; and why.
 CREATE TABLE IF NOT EXISTS rejected (
     id          INTEGER PRIMARY KEY,
