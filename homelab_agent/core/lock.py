@@ -77,7 +77,6 @@ class DirectoryLock:
             raise StateDirectoryBusy(directory=self._directory, holder=_holder(self._directory)) from error
 
 
-
 def holder(directory: Path) -> str:
     """Return who holds `directory` in words, "" when nobody does; takes nothing for longer than it looks."""
     try:
