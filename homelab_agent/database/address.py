@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
-from homelab_agent.core import secret
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.core.redaction import Redactor
 
@@ -60,4 +59,8 @@ class Address:
 
 def resolve(url: str, redactor: Redactor) -> Address:
     """Return the address that `[database] url` means, which may be a reference to a secret; reads files."""
-    return Address.of_url(secret.parse(url, redactor).get() if url.startswith(_REFERENCES) else url)
+    if not url.startswith(_REFERENCES):
+        return Address.of_url(url)
+    from homelab_agent.core import secret
+
+    return Address.of_url(secret.parse(url, redactor).get())

@@ -22,19 +22,13 @@ class CannotMakeCluster(AgentError):
     repair = "see the cause; usually it is free space, or the rights of {directory}"
 
 
-async def make(place: Place, programs: Programs, data: Path) -> None:
-    """Make a data directory with one role, and a password for it; `data` is empty and the server's own."""
-    password = place.password() or place.new_password()
-    given = place.directory / "initdb.password"
-    place.write_private(given, password)
-    command = [programs.path("initdb"), f"--pgdata={data}", f"--username={ROLE}", f"--pwfile={given}"]
+async def make(place: Place, programs: Programs, data: Path, password: str) -> None:
+    """Make a data directory with one role that has this password; `data` is empty and the server's own."""
+    command = [programs.path("initdb"), f"--pgdata={data}", f"--username={ROLE}", "--pwfile=/dev/stdin"]
     command += ["--auth=scram-sha-256", "--encoding=UTF8", "--data-checksums", "--no-instructions", "--locale=C"]
     if programs.major >= _BUILTIN_LOCALES:
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    try:
-        await _run(place, data, command)
-    finally:
-        given.unlink()
+    await _run(place, data, command, stdin=f"{password}\n".encode())
 
 
 async def make_database(place: Place, programs: Programs, data: Path) -> None:
@@ -42,9 +36,8 @@ async def make_database(place: Place, programs: Programs, data: Path) -> None:
     await _single(place, programs, data, f"CREATE DATABASE {DATABASE}")
 
 
-async def set_password(place: Place, programs: Programs, data: Path) -> None:
-    """Give the role a new password, where the file that held it was lost."""
-    password = place.new_password()
+async def set_password(place: Place, programs: Programs, data: Path, password: str) -> None:
+    """Give the role another password, where the file that held it was lost."""
     assert re.fullmatch(r"[\w-]+", password)  # noqa: S101 - it is put into SQL as it is
     await _single(place, programs, data, f"ALTER ROLE {ROLE} PASSWORD '{password}'")
 

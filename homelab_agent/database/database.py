@@ -15,7 +15,7 @@ import asyncpg
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, NeighbourUnreachable, describe
-from homelab_agent.core.health import Finding
+from homelab_agent.core.health import Finding, State
 from homelab_agent.core.redaction import Redactor
 from homelab_agent.database import address, editions, migrations, pool
 from homelab_agent.database.address import Address, AddressFaulty
@@ -162,11 +162,15 @@ class Database:
         if url == EMBEDDED:
             if self._embedded is None:
                 self._embedded = Embedded(self._directory)
-            where = await self._embedded.start(lambda what: self._say("connection", Finding.degraded(what)))
+            where = await self._embedded.start(self._say_what_takes_time)
         else:
             where = await self._in_thread(lambda: address.resolve(url, self._redactor))
         self._redactor.add(where.password)
         return where
+
+    def _say_what_takes_time(self, what: str) -> None:
+        if self.connection.state is not State.FAILED:  # what failed stays visible while it is tried again
+            self._say("connection", Finding.degraded(what))
 
     async def _until_lost(self) -> None:
         """Return when a connection broke, or at once when the embedded server ends."""

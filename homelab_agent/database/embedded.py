@@ -82,7 +82,7 @@ class Embedded:
         """
         place = await self._place()
         installed = await self._in_thread(self._find)
-        found = next((old for old in await self._in_thread(place.clusters) if old.in_use), None)
+        found = await self._in_thread(place.used)
         if found is None and installed is None:
             raise NoPrograms
         if found is None or (installed is not None and installed.major > found.major):
@@ -92,7 +92,8 @@ class Embedded:
         server = await self._server_on(place, programs, found.data)
         if not await self._in_thread(place.password):
             await server.stop(STOP_SECONDS)
-            await cluster.set_password(place, programs, found.data)
+            password = await self._in_thread(place.new_password)
+            await cluster.set_password(place, programs, found.data, password)
         say(f"starting PostgreSQL {found.major}")
         await server.start(START_SECONDS)
         self._server = server
@@ -142,7 +143,8 @@ class Embedded:
         await server.stop(STOP_SECONDS)
         try:
             await self._in_thread(lambda: place.hand_over(new.fresh))
-            await cluster.make(place, programs, new.fresh)
+            password = await self._in_thread(lambda: place.password() or place.new_password())
+            await cluster.make(place, programs, new.fresh, password)
             if old is None:
                 await cluster.make_database(place, programs, new.fresh)
             else:

@@ -108,6 +108,10 @@ class Place:
         found = (self.cluster(number) for number in numbers)
         return [cluster for cluster in found if (cluster.data / "PG_VERSION").exists()]
 
+    def used(self) -> Cluster | None:
+        """Return the cluster whose data are the present ones; None when there are none yet."""
+        return next((cluster for cluster in self.clusters() if cluster.in_use), None)
+
     def prepare(self) -> None:
         """Make the directory; raises `StateUnreachable` when the server's user cannot reach it.
 
@@ -143,10 +147,10 @@ class Place:
     def new_password(self) -> str:
         """Make a new password and keep it."""
         password = secrets.token_urlsafe(24)
-        self.write_private(self.pgpass, f"*:*:*:{ROLE}:{password}\n")
+        self._write_private(self.pgpass, f"*:*:*:{ROLE}:{password}\n")
         return password
 
-    def write_private(self, path: Path, text: str) -> None:
+    def _write_private(self, path: Path, text: str) -> None:
         """Write a file that only the server and root may read; whole, and on disk, or not at all."""
         fresh = path.with_name(f"{path.name}.new")
         fresh.unlink(missing_ok=True)

@@ -134,8 +134,15 @@ class Server:
             if time.monotonic() > end:
                 raise ServerWillNotStart(log=self.log, cause=f"process {orphans[0]} of a killed server still runs")
             await asyncio.sleep(0.05)
-        # With nobody on the data a lock file is stale, and the number in it may be anybody's by now.
-        await self._in_thread(lambda: (self.data / "postmaster.pid").unlink(missing_ok=True))
+        await self._in_thread(self._unlock)
+
+    def _unlock(self) -> None:
+        """Remove lock files: with nobody on the data they are stale, and the number in them may be anybody's by now.
+
+        PostgreSQL itself would take a killed server that its parent has not reaped yet for a living one.
+        """
+        for lock in (self.data / "postmaster.pid", self.socket / f".s.PGSQL.{self.port}.lock"):
+            lock.unlink(missing_ok=True)
 
     def _prepare(self, text: str) -> None:
         (self.data / "postgresql.conf").write_text(text)

@@ -45,7 +45,7 @@ _SINCE = {18: {"io_method": "sync"}}
 
 def configuration(major: int, socket: Path, port: int) -> str:
     """Return the text of `postgresql.conf` for a server of that major version."""
-    settings = {**_SETTINGS, "port": str(port), "unix_socket_directories": f'"{socket}"'}
+    settings = {**_SETTINGS, "port": str(port), "unix_socket_directories": _listed(socket)}
     for since, more in _SINCE.items():
         if major >= since:
             settings |= more
@@ -56,3 +56,8 @@ def configuration(major: int, socket: Path, port: int) -> str:
 def _quoted(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace("'", "''")
     return f"'{escaped}'"
+
+
+def _listed(path: Path) -> str:
+    """Return a path as an item of a list, in which commas and quotes have a meaning."""
+    return '"' + str(path).replace('"', '""') + '"'
