@@ -93,7 +93,7 @@ class Site:
 
     async def until_connections(self, number: int, *, seconds: float = 5.0) -> None:
         """Wait until the web room says that it has `number` open connections."""
-        said = f"; {number} open connections"
+        said = f"; open connections: {number}"
         async with asyncio.timeout(seconds):
             while not (await self.base.health.probe("web")).finding.detail.endswith(said):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)

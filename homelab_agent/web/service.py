@@ -55,7 +55,7 @@ def build(
         if not server.serving:
             return Finding.failed("no connections are accepted")
         where = ", ".join(origins(listeners, app.policy.hosts))
-        return Finding.ok(f"answers at {where}; {server.connections} open connections")
+        return Finding.ok(f"answers at {where}; open connections: {server.connections}")
 
     def take(changed: Settings) -> None:
         app.policy = policy(changed, listeners)
@@ -65,7 +65,7 @@ def build(
         tasks=[Task("web", server.run, critical=True)],
         routes=own,
         checks=[Check("web", probe)],
-        summary=lambda: f"{origins(listeners, app.policy.hosts)[0]}, {server.connections} connections",
+        summary=lambda: f"{origins(listeners, app.policy.hosts)[0]}, open connections: {server.connections}",
         reload=take,
     )
     shown.append(web)
