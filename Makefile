@@ -16,8 +16,8 @@ run: ## Run the agent here, with this folder's config.toml; Ctrl-C ends it.
 	@exec $(BIN)/homelab-agent --config config.toml run
 
 test: ## Install what the tests need, then run them all.
-	@deploy/venv.sh $(VENV) test
 	@tests/neighbours/install.sh
+	@deploy/venv.sh $(VENV) test
 	@exec $(BIN)/python -m pytest $(PYTEST)
 
 check: ## The quick loop: ruff, mypy, import-linter, unit tests.
@@ -35,6 +35,7 @@ bench: ## Measure, beside named peers (needs root and Debian for the peers).
 lock: ## Renew requirements/*.txt from pyproject.toml (needs uv).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --output-file requirements/run.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --constraint requirements/run.txt --group test pyproject.toml --output-file requirements/test.txt
+	echo 'systemd-python>=235' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/systemd.txt
 	echo 'flit_core>=3.12,<4' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/build.txt
 
 generate: ## Write config.toml and docs/configuration.md anew from the settings.

@@ -52,9 +52,16 @@ fits "$python" || fail "Python 3.11 to 3.14 is needed; PYTHON=$python is not. Ru
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     fail "Python's venv module is missing. Run: $(install_line "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" python3 python python3 python311)"
 
+# systemd's journal library has no wheel: the tests take it where it can be built.
+locks="build $flavour"
+if [ "$flavour" = test ] && pkg-config --exists libsystemd 2>/dev/null && command -v cc >/dev/null 2>&1; then
+    locks="$locks systemd"
+fi
+
 # What the environment was made from: the locks, the interpreter and this script.
 made_from=$( (
-    cat "$root/requirements/build.txt" "$root/requirements/$flavour.txt" "$root/pyproject.toml" "$0"
+    for lock in $locks; do cat "$root/requirements/$lock.txt"; done
+    cat "$root/pyproject.toml" "$0"
     "$python" -c 'import sys; print(sys.version, sys.base_prefix)'
     echo "$root $flavour"
 ) | sha256sum | cut -d ' ' -f 1)
@@ -68,8 +75,7 @@ if ! "$directory/bin/python" -c 'import pip' 2>/dev/null || ! fits "$directory/b
 fi
 echo "Installing the locked requirements ($flavour) ..."
 pip="$directory/bin/python -m pip --disable-pip-version-check --no-input install --quiet"
-$pip --require-hashes --only-binary :all: -r "$root/requirements/build.txt"
-$pip --require-hashes -r "$root/requirements/$flavour.txt"
+for lock in $locks; do $pip --require-hashes -r "$root/requirements/$lock.txt"; done
 $pip --no-deps --no-build-isolation --editable "$root"
 rm -f "$directory"/made-from-*
 echo "$made_from" >"$stamp"

@@ -12,7 +12,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from homelab_agent import capabilities, config, places, reloading
-from homelab_agent.core import health, jobs, journal, systemd, telling
+from homelab_agent.core import health, jobs, journal, schedule, systemd, telling
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.errors import Exit
@@ -91,7 +91,7 @@ async def _foundation(settings: config.Settings, directory: Path, redactor: Reda
             state=state,
             spool=spool,
             health=health.Health(clock),
-            jobs=jobs.Jobs(state, spool, clock, host=host),
+            jobs=jobs.Jobs(state, spool, clock, host=host, timezone=await asyncio.to_thread(schedule.local_timezone)),
             database=Database(settings.database, directory=directory, clock=clock, redactor=redactor),
             registry=CollectorRegistry(),
         )

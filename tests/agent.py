@@ -52,7 +52,7 @@ class Agent:
         directory.mkdir(parents=True, exist_ok=True)
         self.write()
 
-    def write(self, more: str = "", *, database: str = "embedded", interval: float = 1.0) -> None:
+    def write(self, more: str = "", *, database: str = "embedded", interval: int = 1) -> None:
         """Write the configuration: this test's port and directory, and `more` sections."""
         self.config.write_text(
             f'[agent]\nhost = "testhost"\nstate = "{self.state}"\n\n[web]\nlisten = "127.0.0.1:{self.port}"\n\n'
@@ -110,6 +110,14 @@ class Agent:
         status, body = self.get("/api/health")
         assert status in {200, 503}
         return next(found for found in json.loads(body)["findings"] if found["check"] == check)
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        """Ask the agent's database, as a person would with `homelab-agent db psql`."""
+        rows = f"SELECT coalesce(json_agg(answer), '[]') FROM ({query}) AS answer"
+        done = self.run("db", "psql", "-qAtX", "-c", rows)
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
 
     def kill(self, number: int = signal.SIGKILL) -> int:
         """Send a signal and wait for the end; return the exit code."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from homelab_agent.core import lock
 from homelab_agent.core.errors import Exit
 from homelab_agent.core.lock import DirectoryLock, StateDirectoryBusy, StateDirectoryClosed
 from tests.disk import limited_disk, read_only_directory
@@ -104,3 +105,11 @@ def test_a_directory_that_cannot_be_is_said_with_its_repair(tmp_path: Path) -> N
         pass
     assert str(tmp_path / "file") in caught.value.repair
     assert caught.value.exit_code == Exit.CONFIGURATION
+
+
+def test_who_holds_it_is_seen_without_taking_it(tmp_path: Path) -> None:
+    assert lock.holder(tmp_path) == ""
+    with holder(tmp_path) as child:
+        assert lock.holder(tmp_path).startswith(f"process {child.pid}, since 20")
+        child.kill()
+    assert lock.holder(tmp_path) == ""

@@ -1,0 +1,77 @@
+"""What a process cost, read from /proc; and how a figure is printed beside its bound or its peer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of all threads of a process: schedstat counts nanoseconds, utime only jiffies."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
+
+
+def reaped_cpu_seconds(pid: int) -> float:
+    """Return the CPU time of the children that a process has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_megabytes(pid: int) -> float:
+    """Return the resident set."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def pss_megabytes(pid: int) -> float:
+    """Return the proportional set: what is shared counts by its share."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(pid)
+
+
+def bytes_written(pid: int) -> int:
+    """Return the bytes a process, and the children it has waited for, sent to storage (proc(5), write_bytes)."""
+    fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(fields["write_bytes"]) - int(fields["cancelled_write_bytes"])
+
+
+def tree(pid: int) -> list[int]:
+    """Return `pid` and all its living descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    found, todo = [], [pid]
+    while todo:
+        found.append(todo.pop())
+        todo += children.get(found[-1], [])
+    return found
+
+
+@contextmanager
+def peer(argv: Sequence[str]) -> Iterator[int]:
+    """Run a peer until the context ends; yield its pid."""
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield process.pid
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def figure(name: str, value: float, unit: str, *, bound: float | None = None, note: str = "") -> None:
+    """Print one line: the figure, its bound and whether it holds."""
+    verdict = "" if bound is None else f"  bound {bound:g} {unit}: {'holds' if value <= bound else 'MISSED'}"
+    print(f"{name:<52} {value:10.3f} {unit:<10}{verdict}{'  ' + note if note else ''}", flush=True)

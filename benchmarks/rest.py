@@ -1,0 +1,118 @@
+"""At rest: CPU per sample, memory and bytes written, beside the peers that sample this same host meanwhile."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+import urllib.request
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import process
+from tests import agent as agents
+
+INTERVAL_SECONDS = 10.0
+WARM_UP_SECONDS = 120.0
+
+COLLECTD = """
+Interval {interval}
+BaseDir "{directory}"
+PIDFile "{directory}/collectd.pid"
+Hostname "bench"
+LoadPlugin cpu
+LoadPlugin memory
+LoadPlugin swap
+LoadPlugin load
+LoadPlugin df
+LoadPlugin disk
+LoadPlugin interface
+LoadPlugin csv
+<Plugin csv>
+  DataDir "{directory}/csv"
+</Plugin>
+"""
+
+
+@dataclass(slots=True)
+class Cost:
+    """CPU seconds used and bytes written so far."""
+
+    cpu: float
+    written: int
+
+
+def run(*, minutes: float) -> None:
+    """Sample with everyone for `minutes`, then print each one's cost per sample."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="homelab-agent-bench-")))
+        directory.chmod(0o755)
+        ours = stack.enter_context(agents.running(directory / "agent"))
+        ours.config.write_text(f'[agent]\nstate = "{ours.state}"\n[web]\nlisten = "127.0.0.1:{ours.port}"\n')
+        ours.start()
+        assert ours.process is not None
+        postmaster = _postmaster(ours.state)
+        peers = _peers(stack, directory)
+        scraped = peers.get("prometheus-node-exporter")
+        time.sleep(WARM_UP_SECONDS)
+        before = {name: _cost(pid) for name, pid in {**peers, "agent": ours.process.pid}.items()}
+        database_before = _database_cost(postmaster)
+        began = time.monotonic()
+        while time.monotonic() - began < minutes * 60:
+            time.sleep(INTERVAL_SECONDS)
+            if scraped:
+                urllib.request.urlopen(f"http://127.0.0.1:{_NODE_PORT[0]}/metrics").read()
+        seconds = time.monotonic() - began
+        samples = seconds / INTERVAL_SECONDS
+        for name, pid in {"agent": ours.process.pid, **peers}.items():
+            used = _cost(pid).cpu - before[name].cpu
+            ours_here = name == "agent"
+            process.figure(f"{name}: CPU per sample", 1000 * used / samples, "ms", bound=3 if ours_here else None)
+            process.figure(f"{name}: of a core", 100 * used / seconds, "%", bound=0.05 if ours_here else None)
+            process.figure(f"{name}: RSS", process.rss_megabytes(pid), "MB", bound=75 if ours_here else None)
+        own = _cost(ours.process.pid).written - before["agent"].written
+        database = _database_cost(postmaster).written - database_before.written
+        day = 86400 / seconds / 2**20
+        process.figure("agent: written per day", own * day, "MB")
+        process.figure("embedded PostgreSQL: written per day", database * day, "MB")
+        process.figure("together: written per day", (own + database) * day, "MB", bound=150)
+        database_cpu = _database_cost(postmaster).cpu - database_before.cpu
+        process.figure("embedded PostgreSQL: CPU per sample", 1000 * database_cpu / samples, "ms")
+
+
+_NODE_PORT: list[int] = []
+
+
+def _peers(stack: ExitStack, directory: Path) -> dict[str, int]:
+    found = {}
+    if exporter := shutil.which("prometheus-node-exporter"):
+        _NODE_PORT[:] = [agents.free_port()]
+        argv = [exporter, f"--web.listen-address=127.0.0.1:{_NODE_PORT[0]}"]
+        found["prometheus-node-exporter"] = stack.enter_context(process.peer(argv))
+    if collectd := shutil.which("collectd", path="/usr/sbin:/usr/bin"):
+        config = directory / "collectd.conf"
+        config.write_text(COLLECTD.format(interval=INTERVAL_SECONDS, directory=directory))
+        found["collectd"] = stack.enter_context(process.peer([collectd, "-f", "-C", str(config)]))
+    if glances := shutil.which("glances"):
+        argv = [glances, "-q", "-t", str(INTERVAL_SECONDS), "--export", "csv", "--export-csv-file", str(directory / "g")]
+        found["glances"] = stack.enter_context(process.peer(argv))
+    for name in {"prometheus-node-exporter", "collectd", "glances"} - set(found):
+        print(f"{name}: not here (apt-get install {name})")
+    return found
+
+
+def _postmaster(state: Path) -> int:
+    pidfile = agents.until(lambda: next(state.glob("postgres/**/postmaster.pid"), None), "PostgreSQL runs")
+    return int(pidfile.read_text().split()[0])
+
+
+def _cost(pid: int) -> Cost:
+    tree = process.tree(pid)
+    return Cost(sum(process.cpu_seconds(each) for each in tree if each == pid), process.bytes_written(pid))
+
+
+def _database_cost(postmaster: int) -> Cost:
+    tree = process.tree(postmaster)
+    cpu = sum(process.cpu_seconds(each) for each in tree) + process.reaped_cpu_seconds(postmaster)
+    return Cost(cpu, sum(process.bytes_written(each) for each in tree))

@@ -1,0 +1,145 @@
+"""An agent's life: start, stop, start again; and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from homelab_agent.core.errors import Exit
+from tests.agent import Agent, until
+
+
+def stored(agent: Agent) -> int:
+    """Return how many samples of the memory family PostgreSQL holds."""
+    return int(agent.sql("SELECT count(*) AS n FROM memory_sample")[0]["n"])
+
+
+def test_it_samples_this_host_stops_in_order_and_goes_on_with_the_same_data(agent: Agent) -> None:
+    agent.start()
+    until(lambda: agent.finding("database.connection")["state"] == "ok", "PostgreSQL runs", seconds=60)
+    until(lambda: stored(agent) >= 3, "samples are in PostgreSQL", seconds=60)
+    assert agent.stop() == 0, agent.tail()
+    assert "Traceback" not in agent.tail()
+    assert not list(agent.state.glob("postgres/**/postmaster.pid")), "PostgreSQL was left running"
+    before = time.time()
+    agent.start()
+    until(lambda: agent.finding("database.connection")["state"] == "ok", "PostgreSQL runs again", seconds=60)
+    assert time.time() - before < 30
+    until(lambda: stored(agent) >= 6, "the samples before the stop are still there, and new ones", seconds=60)
+    assert agent.stop() == 0
+
+
+def test_it_prints_the_page_a_tunnel_and_a_log_in_link_that_works_once(agent: Agent) -> None:
+    agent.start()
+    link = until(lambda: re.search(r"http://127\.0\.0\.1:\d+(/login\S+)", agent.tail()), "a log-in link")
+    assert f"ssh -L {agent.port}:127.0.0.1:{agent.port} " in agent.tail()
+    status, page = agent.get(link[1], {"Accept": "text/html"})
+    assert status == 200
+    assert b"<form" in page, "the link alone changes nothing: a preview must not use it up"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order_and_soon(agent: Agent, number: int) -> None:
+    agent.start()
+    began = time.monotonic()
+    assert agent.kill(number) == 0, agent.tail()
+    assert time.monotonic() - began < 10
+
+
+def test_it_stops_when_told_before_it_is_ready(agent: Agent) -> None:
+    agent.spawn()
+    until(lambda: (agent.state / "state.db").exists(), "it has begun")
+    assert agent.stop() in {0, -signal.SIGTERM}, agent.tail()
+    assert "Traceback" not in agent.tail()
+
+
+def test_a_taken_port_is_said_with_who_holds_it(agent: Agent) -> None:
+    with socket.create_server(("127.0.0.1", agent.port)):
+        answer = agent.run("run")
+    assert answer.returncode == Exit.FAILED
+    assert f"Port {agent.port}" in answer.stderr
+    assert f"process {os.getpid()}" in answer.stderr
+    assert "[web] listen" in answer.stderr
+
+
+def test_a_second_agent_on_one_directory_says_who_holds_it(agent: Agent) -> None:
+    agent.start()
+    assert agent.process is not None
+    answer = agent.run("run")
+    assert answer.returncode == Exit.BUSY
+    assert f"process {agent.process.pid}" in answer.stderr
+    assert agent.ready()
+
+
+def test_all_faults_of_a_configuration_are_shown_at_once(agent: Agent) -> None:
+    agent.config.write_text('[metrics]\nintervall = 10\nslow_interval = 0\n[web]\nlisten = 8085\n[wbe]\nx = 1\n')
+    for words in (["run"], ["config", "check"]):
+        answer = agent.run(*words)
+        assert answer.returncode == Exit.CONFIGURATION
+        for said in ("metrics.intervall", "metrics.interval", "config.toml:2", "slow_interval", "web.listen", "wbe"):
+            assert said in answer.stdout + answer.stderr
+        assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("words", [["status"], ["jobs", "list"], ["reload"], ["web", "login"]])
+def test_without_an_agent_a_command_says_how_to_start_one(agent: Agent, words: list[str]) -> None:
+    answer = agent.run(*words)
+    assert answer.returncode == Exit.UNREACHABLE
+    assert "homelab-agent run" in answer.stderr
+
+
+def test_alone_the_command_leads_with_what_needs_the_operator(agent: Agent) -> None:
+    without = agent.run()
+    assert "homelab-agent run" in without.stdout
+    assert "doctor" in without.stdout
+    agent.start()
+    assert "needs you" in agent.run().stdout or "All is well" in agent.run().stdout
+
+
+def test_doctor_checks_also_without_an_agent(agent: Agent) -> None:
+    without = agent.run("doctor")
+    assert without.returncode == 0, without.stdout + without.stderr
+    for check in ("agent.python", "agent.state", "web.listen", "database", "metrics"):
+        assert check in without.stdout
+    agent.start()
+    until(lambda: agent.run("doctor").returncode == 0, "doctor finds all well", seconds=60)
+
+
+def test_a_reload_applies_a_valid_file_and_keeps_the_old_settings_when_it_is_not(agent: Agent) -> None:
+    agent.start()
+    agent.write(interval=2)
+    answer = agent.run("reload")
+    assert answer.returncode == 0, answer.stderr
+    assert "metrics.interval" in answer.stdout
+    agent.config.write_text("[metrics]\ninterval = -1\n")
+    answer = agent.run("reload")
+    assert answer.returncode == Exit.CONFIGURATION
+    assert "metrics.interval" in answer.stderr
+    assert agent.process is not None
+    agent.process.send_signal(signal.SIGHUP)
+    until(lambda: "config.invalid" in agent.tail() or "metrics.interval" in agent.tail(), "the journal says why")
+    assert agent.ready()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_an_ordinary_user_runs_it_too(agent: Agent, open_directory: Path) -> None:
+    nobody = 65534
+    os.chown(open_directory, nobody, nobody)
+    agent.config.chmod(0o644)
+    with agent.log.open("wb") as log:
+        agent.process = subprocess.Popen(
+            agent.command("run"), stdout=log, stderr=log, user=nobody, group=nobody, extra_groups=[],
+            env={"PATH": os.environ["PATH"], "HOME": str(open_directory)}, cwd="/", start_new_session=True,
+        )  # fmt: skip
+    until(agent.ready, "it is ready", seconds=40)
+    until(lambda: agent.finding("database.connection")["state"] == "ok", "PostgreSQL runs", seconds=60)
+    owners = {path.stat().st_uid for path in agent.state.rglob("*")}
+    assert owners == {nobody}
+    assert agent.stop() == 0
