@@ -151,8 +151,8 @@ def _named(metric: Metric, key: str) -> Metric:
 def _number(value: Scalar, divisor: int) -> str:
     if isinstance(value, bool):
         return "1\n" if value else "0\n"
-    if divisor != 1 and isinstance(value, int):
-        value //= divisor
+    if divisor != 1 and isinstance(value, int | float):
+        value = value // divisor if isinstance(value, int) else value / divisor
     return f"{value}\n"
 
 

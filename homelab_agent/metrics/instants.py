@@ -18,7 +18,8 @@ from homelab_agent.core.state import State
 
 AHEAD_SECONDS = 600
 _MOST_LAPS = 999
-_SAME_CLOCK_SECONDS = 1.0
+_SAME_CLOCK_SECONDS = 0.05
+"""Slewing moves wall and boot time alike; only setting the clock changes their difference by more."""
 _PATIENCE_SECONDS = 300.0
 """How long after boot samples wait for the clock to be set."""
 _STA_UNSYNC = 0x0040
@@ -31,10 +32,12 @@ _STATUS_OFFSET = 40
 class Mark:
     """What is remembered of the times used.
 
-    No time is used after the second `high`; `laps` is how often the clock came to used seconds. `boot` and
-    `offset` (wall minus boot time in seconds) tell a later start whether the clock was set back meanwhile.
+    `used` is the highest second used when it was written, `high` the one beyond which none is without a new mark;
+    `laps` is how often the clock came to used seconds. `boot` and `offset` (wall minus boot time in seconds) tell a
+    later start whether the clock was set back meanwhile.
     """
 
+    used: int = 0
     high: int = 0
     laps: int = 0
     boot: str = ""
@@ -48,7 +51,7 @@ class Instants:
         offset = _offset(now)
         high = mark.high
         if mark.boot == boot and offset >= mark.offset - _SAME_CLOCK_SECONDS:
-            high = min(high, int(now.wall.timestamp()))  # the clock only went on: what is to come was never used
+            high = min(high, max(mark.used, int(now.wall.timestamp())))  # it only went on: the future was never used
         self._high = high
         self._laps = mark.laps
         self._in_lap = False
@@ -77,21 +80,20 @@ class Instants:
             and self._high < self._written.high - AHEAD_SECONDS // 10
             and abs(offset - self._written.offset) < _SAME_CLOCK_SECONDS
         )
-        return None if holds else Mark(self._high + AHEAD_SECONDS, self._laps, self._boot, offset)
+        return None if holds else Mark(self._high, self._high + AHEAD_SECONDS, self._laps, self._boot, offset)
 
     def last_mark(self, now: Instant) -> Mark:
         """Return what to write at an orderly end: exactly what was used."""
-        return Mark(self._high, self._laps, self._boot, _offset(now))
+        return Mark(self._high, self._high, self._laps, self._boot, _offset(now))
 
     async def keep(self, mark: Mark, state: State) -> None:
         """Write a mark to state.db; raises `StateUnavailable`."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT INTO metrics_mark (one, high, laps, boot, clock_offset) VALUES (1, ?, ?, ?, ?)"
-                " ON CONFLICT (one) DO UPDATE SET high = excluded.high, laps = excluded.laps,"
-                " boot = excluded.boot, clock_offset = excluded.clock_offset",
-                (mark.high, mark.laps, mark.boot, mark.offset),
+                "INSERT OR REPLACE INTO metrics_mark (one, used, high, laps, boot, clock_offset)"
+                " VALUES (1, ?, ?, ?, ?, ?)",
+                (mark.used, mark.high, mark.laps, mark.boot, mark.offset),
             )
 
         await state.write(write)
@@ -102,7 +104,7 @@ async def resume(state: State, now: Instant) -> Instants:
     """Go on where the mark in state.db says; raises `StateUnavailable`."""
 
     def read(connection: sqlite3.Connection) -> tuple[Mark, str]:
-        row = connection.execute("SELECT high, laps, boot, clock_offset FROM metrics_mark").fetchone()
+        row = connection.execute("SELECT used, high, laps, boot, clock_offset FROM metrics_mark").fetchone()
         return (Mark(*row) if row else Mark()), boot_id()
 
     mark, boot = await state.read(read)

@@ -146,6 +146,16 @@ _TEMPERATURE = (
 _AGENT = (
     _gauge("homelab_agent_resident_memory_bytes", "rss_bytes", "The agent's resident memory."),
     _gauge("homelab_agent_threads", "threads", "The agent's threads."),
+    _gauge("homelab_agent_open_files", "open_files", "The agent's open files."),
+    _gauge("homelab_agent_spool_rows", "spool_rows", "Rows that wait for PostgreSQL."),
+    _gauge("homelab_agent_spool_bytes", "spool_bytes", "Bytes on disk that wait for PostgreSQL."),
+    Metric(
+        "homelab_agent_database_seconds",
+        "gauge",
+        "How long PostgreSQL takes for the shortest question.",
+        (("database_ms", ""),),
+        1000,
+    ),
     _counter("homelab_agent_cpu_seconds_total", "cpu_s", "CPU time of all the agent's threads."),
     _counter("homelab_agent_written_bytes_total", "written_bytes", "Bytes the agent made the disks write."),
 )

@@ -124,7 +124,7 @@ class Sampler:
             if new:
                 put = [*await self._announce(new, sample.at), *put]
             await self._to.spool.put(put)
-        except AgentError as error:
+        except Exception as error:  # noqa: BLE001 - whatever the reason, the loss is counted and the next one taken
             self.lost += 1
             self.loss = describe(error)
             log.error("metrics.sample_lost", cause=self.loss, lost=self.lost)  # noqa: TRY400 - said in words

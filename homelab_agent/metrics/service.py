@@ -32,7 +32,7 @@ def build(settings: MetricsSettings, base: Foundation) -> Capability:
         name="metrics",
         tasks=(Task("metrics.sampler", service.run, critical=True),),
         checks=(
-            Check("metrics.sampling", service.sampling, every=10.0, blocks=frozenset({"watchdog"})),
+            Check("metrics.sampling", service.sampling, every=15.0, blocks=frozenset({"watchdog"})),
             Check("metrics.collectors", service.collectors),
         ),
         summary=service.summary,
@@ -126,7 +126,7 @@ class Service:
             began = self._base.clock.read().monotonic
             try:
                 await self._base.database.fetch("SELECT 1")
-            except NeighbourUnreachable:
+            except Exception:  # noqa: BLE001 - the check "database.connection" says why
                 self._sampler.database_ms = None
             else:
                 self._sampler.database_ms = round((self._base.clock.read().monotonic - began) * 1000, 3)

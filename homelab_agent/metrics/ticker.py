@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from homelab_agent.core import clock
 from homelab_agent.core.clock import Clock, Drift, Instant
@@ -39,51 +39,50 @@ class Tick:
 
 
 class Ticker:
-    """Waits for boundaries: the multiples of `interval` seconds since the epoch."""
+    """Waits for boundaries: the multiples of `interval` seconds since the epoch. `interval` may be set at any time."""
 
     def __init__(self, source: Clock, interval: int) -> None:
         self._clock = source
         self.interval = interval
+        self._pace = interval
         self._last = source.read()
-        self._slot: int | None = None
+        self._due: datetime | None = None
 
     async def next(self) -> Tick:
         """Return at the next boundary."""
         before = self._clock.read()
         while True:
-            slot = self._slot_of(before)
-            due = self._time_of(slot + 1)
+            interval = self.interval
+            due = _boundary(before, interval) + timedelta(seconds=interval)
             left = (due - before.wall).total_seconds()
             await self._clock.sleep(min(left, clock.LONGEST_SLEEP_SECONDS))
             now = self._clock.read()
-            if self._is_due(before, now, slot):
-                return self._tick(now)
+            if self._is_due(due, before, now, interval):
+                return self._tick(now, interval)
             before = now
 
-    def _is_due(self, before: Instant, now: Instant, slot: int) -> bool:
-        """Return whether a boundary was crossed: by the passing of time, or by a step that landed on one."""
-        reached = self._slot_of(now)
+    def _is_due(self, due: datetime, before: Instant, now: Instant, interval: int) -> bool:
+        """Return whether a boundary was reached: by the passing of time, or by a step that landed on one."""
         moved = clock.drift(before, now)
         if abs(moved.step) < DISTURBED_SECONDS and moved.asleep < DISTURBED_SECONDS:
-            return reached > slot
-        into = (now.wall - self._time_of(reached)).total_seconds()
-        return reached != self._slot and into < _ON_TIME_SECONDS
+            return now.wall >= due
+        reached = _boundary(now, interval)
+        return reached != self._due and (now.wall - reached).total_seconds() < _ON_TIME_SECONDS
 
-    def _tick(self, now: Instant) -> Tick:
+    def _tick(self, now: Instant, interval: int) -> Tick:
         moved = clock.drift(self._last, now)
         drift = Drift(step=_unless_noise(moved.step), asleep=max(_unless_noise(moved.asleep), 0.0))
-        awake = (now.monotonic - self._last.monotonic) / self.interval
+        awake = (now.monotonic - self._last.monotonic) / max(interval, self._pace)
         # Between a set clock and the next boundary lies up to an interval more; that is nobody's miss.
         passed = math.floor(awake - 0.1) if drift.step or drift.asleep else round(awake)
-        skipped = 0 if self._slot is None else max(passed - 1, 0)
-        self._slot, self._last = self._slot_of(now), now
-        return Tick(self._time_of(self._slot), now, skipped, drift)
+        skipped = 0 if self._due is None else max(passed - 1, 0)
+        self._due, self._last, self._pace = _boundary(now, interval), now, interval
+        return Tick(self._due, now, skipped, drift)
 
-    def _slot_of(self, instant: Instant) -> int:
-        return math.floor(instant.wall.timestamp() / self.interval)
 
-    def _time_of(self, slot: int) -> datetime:
-        return datetime.fromtimestamp(slot * self.interval, UTC)
+def _boundary(instant: Instant, interval: int) -> datetime:
+    """Return the boundary at or before an instant."""
+    return datetime.fromtimestamp(math.floor(instant.wall.timestamp() / interval) * interval, UTC)
 
 
 def _unless_noise(seconds: float) -> float:

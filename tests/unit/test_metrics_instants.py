@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from homelab_agent.core.clock import Instant
@@ -34,6 +34,7 @@ def test_a_time_used_before_moves_to_the_next_free_millisecond() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(-500, 500), st.booleans(), st.booleans()), max_size=60))
+@example([(0, False, False), (-11, False, True), (-9, False, False)])
 def test_no_time_is_given_out_twice_whatever_the_clock_and_the_process_do(
     moves: list[tuple[int, bool, bool]],
 ) -> None:
@@ -60,13 +61,13 @@ def _written(times: Instants, mark: Mark) -> Instants:
 
 
 def test_a_kill_without_a_set_clock_moves_no_time() -> None:
-    kept = Mark(int(at(AHEAD_SECONDS).wall.timestamp()), 0, "boot", NOON.timestamp() - 5000)
+    kept = Mark(int(NOON.timestamp()), int(at(AHEAD_SECONDS).wall.timestamp()), 0, "boot", NOON.timestamp() - 5000)
     times = Instants(kept, at(30, boot=5030), "boot")
     assert times.free(NOON + timedelta(seconds=40))[1] == 0
 
 
 def test_after_a_power_cut_times_that_may_have_been_used_are_moved() -> None:
-    kept = Mark(int(at(AHEAD_SECONDS).wall.timestamp()), 0, "boot", NOON.timestamp() - 5000)
+    kept = Mark(int(NOON.timestamp()), int(at(AHEAD_SECONDS).wall.timestamp()), 0, "boot", NOON.timestamp() - 5000)
     times = Instants(kept, at(30, boot=20), "another boot")
     assert times.free(NOON + timedelta(seconds=40))[1] == 1
     assert times.free(NOON + timedelta(seconds=AHEAD_SECONDS + 10))[1] == 0

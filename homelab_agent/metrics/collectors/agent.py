@@ -1,13 +1,14 @@
-"""The agent itself: what it costs and how well it keeps time."""
+"""The agent itself: what it costs and how well it keeps time (proc_pid_io(5), proc_pid_statm(5))."""
 
 from __future__ import annotations
 
+import os
 import time
 
 import psutil
 
 from homelab_agent.metrics import instants, rates
-from homelab_agent.metrics.host import Host
+from homelab_agent.metrics.host import Host, field
 from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings
 
@@ -15,8 +16,8 @@ from homelab_agent.metrics.settings import MetricsSettings
 class Agent:
     """Family `agent`.
 
-    `notice` holds what only the loop knows; it is set before each collection. `clock_synchronised` is what
-    the last one found.
+    `notice` holds what only the loop knows; it is set before each collection. `clock_synchronised` is what the last
+    one found. Threads and open files are counted as seldom as slow families are read.
     """
 
     name = "agent"
@@ -27,8 +28,12 @@ class Agent:
         self._host = host
         self._settings = settings
         self._entity = host.entities.get("agent", "agent")
-        self._process: psutil.Process | None = None
+        self._io = host.file("proc/self/io")
+        self._statm = host.file("proc/self/statm")
+        self._page = os.sysconf("SC_PAGE_SIZE")
         self._counters: rates.Counters[str] = rates.Counters()
+        self._counts: Values = {}
+        self._counted_at = 0.0
         self.notice: Values = {}
         self.clock_synchronised = False
 
@@ -38,20 +43,27 @@ class Agent:
 
     def collect(self) -> Families:
         """Read the process's own cost: CPU of all threads, memory, and what it made the disk write."""
-        process = self._process = self._process or psutil.Process()
         self.clock_synchronised = instants.synchronised()
-        cpu = time.process_time()
-        written = process.io_counters().write_bytes
+        cpu, written = time.process_time(), self._written()
         now = self._host.monotonic()
-        grown = self._counters.observe({"": (cpu, written)}, now, interval=self._settings.interval)[""]
+        grown = self._counters.observe({"": (cpu, written or 0)}, now, interval=self._settings.interval)[""]
         share = None if grown.deltas is None else round(100 * grown.deltas[0] / grown.seconds, 4)
         values: Values = {
-            "rss_bytes": process.memory_info().rss,
-            "threads": process.num_threads(),
+            "rss_bytes": int(self._statm.read().split(None, 2)[1]) * self._page,
             "cpu_s": round(cpu, 6),
             "cpu_pct": share,
             "written_bytes": written,
-            "written_bytes_per_s": rates.per_second(grown, 2)[1],
+            "written_bytes_per_s": None if written is None else rates.per_second(grown, 2)[1],
         }
-        values.update(self.notice)
-        return {"agent": [Reading(self._entity, values)]}
+        if not self._counts or now - self._counted_at >= self._settings.slow_interval:
+            process = psutil.Process()
+            self._counts = {"threads": process.num_threads(), "open_files": process.num_fds()}
+            self._counted_at = now
+        return {"agent": [Reading(self._entity, {**values, **self._counts, **self.notice})]}
+
+    def _written(self) -> int | None:
+        """Return the bytes this process made the disks write; None where the kernel does not count them."""
+        try:
+            return field(self._io.read(), b"\nwrite_bytes: ")
+        except OSError:
+            return None

@@ -257,6 +257,7 @@ CREATE TABLE agent_sample (
     collect_ms              real, -- of the sample before
     database_ms             real, -- for the shortest question; null while it is down
     threads                 integer,
+    open_files              integer,
     PRIMARY KEY (entity_id, time)
 );
 COMMENT ON TABLE agent_sample IS 'The agent itself.';

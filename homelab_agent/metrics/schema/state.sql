@@ -1,6 +1,7 @@
 -- Up to when sample times were given out (instants.py); one row.
 CREATE TABLE IF NOT EXISTS metrics_mark (
     one INTEGER PRIMARY KEY CHECK (one = 1),
+    used INTEGER NOT NULL,
     high INTEGER NOT NULL,
     laps INTEGER NOT NULL,
     boot TEXT NOT NULL,

@@ -1,0 +1,125 @@
+"""What the capability contributes: one critical task, checks that tell the truth, charts, `/metrics`, reload."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+import homelab_agent
+from homelab_agent.core.capability import Capability
+from homelab_agent.core.errors import NeighbourUnreachable
+from homelab_agent.core.foundation import Foundation
+from homelab_agent.core.health import Finding, Health
+from homelab_agent.core.health import State as Standing
+from homelab_agent.core.jobs import Jobs
+from homelab_agent.core.spool import Spool
+from homelab_agent.core.state import State
+from homelab_agent.metrics import service
+from homelab_agent.metrics.settings import MetricsSettings
+from tests.clock import MovableClock, until
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
+
+
+WAITING = 3
+"""The sampler, the filling of the charts, the timing of PostgreSQL: each sleeps until its next turn."""
+
+
+class NoDatabase:
+    """PostgreSQL while it is down."""
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Any]:  # noqa: ARG002
+        raise NeighbourUnreachable(neighbour="PostgreSQL", repair="start it")
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        raise NeighbourUnreachable(neighbour="PostgreSQL", repair="start it")
+
+
+@pytest.fixture
+async def base(tmp_path: Path) -> AsyncIterator[Foundation]:
+    clock = MovableClock(NOON)
+    state = await State.open(tmp_path, SCHEMAS, clock=clock)
+    spool = Spool(state, clock, host="here", max_bytes=2**24, max_age=86400)
+    jobs = Jobs(state, spool, clock, host="here", timezone=UTC)
+    yield Foundation("here", tmp_path, clock, state, spool, Health(clock), jobs, NoDatabase(), CollectorRegistry())
+    await spool.close()
+    await state.close()
+
+
+async def found(capability: Capability, name: str) -> Finding:
+    [check] = [check for check in capability.checks if check.name == name]
+    assert check.probe is not None
+    return await check.probe()
+
+
+async def test_it_samples_shows_and_says_so(base: Foundation) -> None:
+    clock = base.clock
+    assert isinstance(clock, MovableClock)
+    capability = service.build(MetricsSettings(), base)
+    assert capability.summary is not None
+    assert capability.exposition is not None
+    assert capability.charts is not None
+    assert capability.summary() == "no sample yet"
+    [task] = capability.tasks
+    assert task.critical
+    running = asyncio.ensure_future(task.run())
+    await until(lambda: clock.sleepers >= WAITING, "everything to wait")
+    for samples in (1, 2):
+        await clock.advance(10)
+        await until_sampled(capability, clock, samples)
+    assert "CPU" in capability.summary()
+    assert b"node_cpu_seconds_total" in capability.exposition()
+    assert len(capability.charts()[0].series[0].points) == 2
+    assert (await found(capability, "metrics.collectors")).state is Standing.OK
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await clock.advance(60)
+    silent = await found(capability, "metrics.sampling")
+    assert silent.state is Standing.FAILED  # so the watchdog is not fed
+    assert "no sample for 60 s" in silent.detail
+
+
+async def test_the_watchdog_asks_for_samples(base: Foundation) -> None:
+    capability = service.build(MetricsSettings(), base)
+    [check] = [check for check in capability.checks if check.name == "metrics.sampling"]
+    assert check.blocks == {"watchdog"}
+    assert (await found(capability, "metrics.sampling")).state is Standing.OK  # the first is not due yet
+
+
+async def test_a_new_interval_and_new_filters_apply_without_a_restart(base: Foundation) -> None:
+    clock = base.clock
+    assert isinstance(clock, MovableClock)
+    capability = service.build(MetricsSettings(), base)
+    assert capability.reload is not None
+    running = asyncio.ensure_future(capability.tasks[0].run())
+    await until(lambda: clock.sleepers >= WAITING, "the first wait")
+    await clock.advance(10)
+    await until_sampled(capability, clock, 1)
+    capability.reload(MetricsSettings(interval=5, mounts_exclude=["*"]))
+    await clock.advance(10)  # the wait that had begun
+    await until_sampled(capability, clock, 2)
+    await clock.advance(5)
+    await until_sampled(capability, clock, 3)
+    batch = await base.spool.take()
+    assert batch is not None
+    assert [row.at - NOON for row in batch.rows if row.table == "tick"] == [
+        timedelta(seconds=seconds) for seconds in (10, 20, 25)
+    ]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def until_sampled(capability: Capability, clock: MovableClock, samples: int) -> None:
+    """Wait until that many samples were taken and the next is waited for."""
+    exposition = capability.exposition
+    assert exposition is not None
+    counted = f"homelab_agent_samples_total {samples}\n".encode()
+    await until(lambda: counted in exposition() and clock.sleepers >= WAITING, f"sample {samples}")
