@@ -63,12 +63,17 @@ def migrate(console: Console, *, plan: bool) -> None:
     """Bring the schema up to date, as the agent does when it starts."""
 
     async def pending(connection: Connection) -> list[migrations.Migration]:
-        edition = await editions.look(connection)
-        return migrations.pending(migrations.load(edition.name), await migrations.read_applied(connection))
+        undo = connection.transaction()
+        await undo.start()
+        try:
+            loaded = await _loaded(await editions.prepare(connection))
+            return migrations.pending(loaded, await migrations.read_applied(connection))
+        finally:
+            await undo.rollback()
 
     async def apply(connection: Connection) -> list[migrations.Migration]:
         edition = await editions.prepare(connection)
-        return await migrations.apply(connection, migrations.load(edition.name), edition=edition.name)
+        return await migrations.apply(connection, await _loaded(edition), edition=edition.name)
 
     found = _ask(_address(console), pending if plan else apply)
     for migration in found:
@@ -90,6 +95,10 @@ def psql(console: Console, words: tuple[str, ...]) -> None:
     # The password goes by the environment: arguments are there for everyone to see.
     env = {**os.environ, "PGPASSWORD": where.password, "PGOPTIONS": "-c search_path=homelab,public"}
     os.execve(program, ["psql", where.shown, *words], env)  # noqa: S606 - psql takes over the terminal
+
+
+async def _loaded(edition: editions.Edition) -> list[migrations.Migration]:
+    return await asyncio.to_thread(migrations.load, edition.name)
 
 
 def _address(console: Console) -> Address:

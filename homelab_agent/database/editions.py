@@ -47,7 +47,8 @@ async def prepare(connection: Connection) -> Edition:
     )
     for name in sorted(row["name"] for row in offered):
         try:
-            await connection.execute(f"CREATE EXTENSION IF NOT EXISTS {name} SCHEMA public")
+            async with connection.transaction():
+                await connection.execute(f"CREATE EXTENSION IF NOT EXISTS {name} SCHEMA public")
         except asyncpg.PostgresError as error:
             journal.logger("database").info("database.extension_refused", extension=name, cause=str(error))
     return await look(connection)

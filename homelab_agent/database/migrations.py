@@ -109,7 +109,10 @@ def pending(migrations: Iterable[Migration], applied: Mapping[tuple[str, int], A
 
 async def read_applied(connection: Connection) -> dict[tuple[str, int], Applied]:
     """Return the migrations that this database has had."""
-    if await connection.fetchval("SELECT to_regclass('homelab.schema_migration')") is None:
+    # Not by `to_regclass`: in a transaction that has waited for a lock, names may be known as they were before.
+    if not await connection.fetchval(
+        "SELECT count(*) FROM pg_tables WHERE schemaname = 'homelab' AND tablename = 'schema_migration'"
+    ):
         return {}
     rows = await connection.fetch(
         "SELECT room, number, checksum, to_char(applied_at, 'YYYY-MM-DD') AS day FROM homelab.schema_migration"

@@ -33,6 +33,7 @@ class Postgres:
 
     def __init__(self, programs: Path, directory: Path, *settings: str) -> None:
         self.directory = directory
+        self.kind = ""
         self._programs = programs
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
