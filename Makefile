@@ -1,6 +1,6 @@
 # homelab-agent: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock generate picture build clean
+.PHONY: help run test soak check bench lock generate picture build clean
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -19,6 +19,11 @@ test: ## Install what the tests need, then run them all.
 	@tests/neighbours/install.sh
 	@deploy/venv.sh $(VENV) test
 	@exec $(BIN)/python -m pytest $(PYTEST)
+
+soak: ## The long forms of the fault tests; SEED=n repeats one.
+	@tests/neighbours/install.sh
+	@deploy/venv.sh $(VENV) test
+	@exec $(BIN)/python -m pytest -m soak $(PYTEST)
 
 check: ## The quick loop: ruff, mypy, import-linter, unit tests.
 	@deploy/venv.sh $(VENV) test

@@ -78,13 +78,16 @@ def _start_and_count(ours: agents.Agent, server: postgres.Postgres, wanted: int)
 async def _fill(directory: Path) -> int:
     clock = SystemClock()
     state = await State.open(directory, sorted(PACKAGE.glob("*/schema/state.sql")), clock=clock)
-    spool = Spool(state, clock, max_bytes=2**27, max_age=7 * 86400)
+    spool = Spool(state, clock, host="testhost", max_bytes=2**27, max_age=7 * 86400)
     taken = await _sample(clock)
     first = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1, minutes=10)
     put = 0
     for number in range(SAMPLES):
         at = first + timedelta(seconds=10 * number)
-        quality = Quality(at, at, 0.1, 1.0, 0.0, 0.0, 0, 0, True, True, taken.collectors)
+        quality = Quality(
+            scheduled_at=at, started_at=at, late_ms=0.1, total_ms=1.0, step=0.0, asleep=0.0, skipped=0, moved_ms=0,
+            spooled=True, clock_synchronised=True, collectors=taken.collectors,
+        )  # fmt: skip
         parcel = rows.of_sample(Sample(at, taken.families, quality), "testhost")
         await spool.put(parcel)
         put += len(parcel)

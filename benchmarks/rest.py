@@ -95,7 +95,8 @@ def _peers(stack: ExitStack, directory: Path) -> dict[str, int]:
         config.write_text(COLLECTD.format(interval=INTERVAL_SECONDS, directory=directory))
         found["collectd"] = stack.enter_context(process.peer([collectd, "-f", "-C", str(config)]))
     if glances := shutil.which("glances"):
-        argv = [glances, "-q", "-t", str(INTERVAL_SECONDS), "--export", "csv", "--export-csv-file", str(directory / "g")]
+        export = ["--export", "csv", "--export-csv-file", str(directory / "glances.csv")]
+        argv = [glances, "-q", "-t", f"{INTERVAL_SECONDS:g}", *export]
         found["glances"] = stack.enter_context(process.peer(argv))
     for name in {"prometheus-node-exporter", "collectd", "glances"} - set(found):
         print(f"{name}: not here (apt-get install {name})")
@@ -103,13 +104,12 @@ def _peers(stack: ExitStack, directory: Path) -> dict[str, int]:
 
 
 def _postmaster(state: Path) -> int:
-    pidfile = agents.until(lambda: next(state.glob("postgres/**/postmaster.pid"), None), "PostgreSQL runs")
+    (pidfile,) = agents.until(lambda: list(state.glob("postgres/**/postmaster.pid")), "PostgreSQL runs")
     return int(pidfile.read_text().split()[0])
 
 
 def _cost(pid: int) -> Cost:
-    tree = process.tree(pid)
-    return Cost(sum(process.cpu_seconds(each) for each in tree if each == pid), process.bytes_written(pid))
+    return Cost(process.cpu_seconds(pid), process.bytes_written(pid))
 
 
 def _database_cost(postmaster: int) -> Cost:

@@ -16,7 +16,9 @@ from tests import agent as agents
 from tests.neighbours import postgres
 
 ROUNDS = 9
-LIBRARIES = "import asyncio, aiohttp.web, asyncpg, apscheduler, click, jinja2, prometheus_client, psutil, pydantic, structlog"
+LIBRARIES = (
+    "import asyncio, aiohttp.web, asyncpg, apscheduler, click, jinja2, prometheus_client, psutil, pydantic, structlog"
+)
 
 
 def run(*, minutes: float) -> None:

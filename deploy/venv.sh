@@ -77,6 +77,4 @@ echo "Installing the locked requirements ($flavour) ..."
 pip="$directory/bin/python -m pip --disable-pip-version-check --no-input install --quiet"
 for lock in $locks; do $pip --require-hashes -r "$root/requirements/$lock.txt"; done
 $pip --no-deps --no-build-isolation --editable "$root"
-rm -f "$directory"/made-from-*
 echo "$made_from" >"$stamp"
-[ "$flavour" = run ] || cp "$stamp" "$directory/made-from-test"

@@ -28,17 +28,13 @@ def main(url: str, file: Path) -> None:
     """Write FILE: the page at URL, light, 1280 wide, cropped to its content."""
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-            )
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
             page = browser.new_page(color_scheme="light", viewport={"width": WIDTH, "height": 800})
             picture = take(page, url)
             browser.close()
     except Error as error:
         reason = error.message.splitlines()[0]
-        sys.exit(
-            f"no picture: {reason}\nIt needs a running agent (`make run`) and `apt-get install chromium`."
-        )
+        sys.exit(f"no picture: {reason}\nIt needs a running agent (`make run`) and `apt-get install chromium`.")
     if len(picture) > MOST_BYTES:
         sys.exit(f"the picture has {len(picture)} bytes, more than {MOST_BYTES}; {file} was left as it is")
     file.write_bytes(picture)

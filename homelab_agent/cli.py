@@ -133,7 +133,7 @@ def main() -> None:
             raise
         Console.problem(error.message, error.cause, error.repair)
         code = error.exit_code
-    except Exception as error:  # noqa: BLE001 - no traceback reaches a person
+    except Exception as error:  # no traceback reaches a person
         if debug:
             raise
         Console.problem(

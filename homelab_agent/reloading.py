@@ -66,4 +66,4 @@ class Reloading:
         try:
             await self()
         except AgentError as error:
-            log.error("config.invalid", cause=error.message, repair="homelab-agent config check")
+            log.error("config.invalid", cause=error.message, repair="homelab-agent config check")  # noqa: TRY400

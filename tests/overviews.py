@@ -64,9 +64,7 @@ def charts(count: int = 360) -> tuple[Chart, ...]:
     )
 
 
-def run(
-    job: str, state: RunState, ago: timedelta, *, took: timedelta | None = None, detail: str = ""
-) -> RunRecord:
+def run(job: str, state: RunState, ago: timedelta, *, took: timedelta | None = None, detail: str = "") -> RunRecord:
     """Return a run that was asked for and, unless it waits, begun `ago`."""
     begun = NOW - ago
     return RunRecord(

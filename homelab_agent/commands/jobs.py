@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -59,10 +59,14 @@ def history(console: Console, job: str, limit: int, *, as_json: bool) -> None:
         console.json(runs)
         return
     rows = (
-        (local_time(run["requested_at"]), run["job"], run["trigger"], run["state"], _took(run), run["detail"], run["id"])
+        (
+            local_time(run["requested_at"]),
+            *(run[key] for key in ("job", "trigger", "state", "detail", "id")),
+            _took(run),
+        )
         for run in runs
     )
-    console.table(("asked", "job", "by", "result", "took", "detail", "run"), rows)
+    console.table(("asked", "job", "by", "result", "detail", "run", "took"), rows)
 
 
 @commands.command("run")
@@ -99,7 +103,7 @@ def _follow(console: Console, run_id: str) -> None:
     last: Mapping[str, Any] = {}
     with click.progressbar(length=1000, show_eta=False, label=run_id[:8]) as bar:
         for event in console.client().events(f"/api/runs/{run_id}/events"):
-            last = event.data
+            last = cast("Mapping[str, Any]", event.data)
             bar.label = f"{last['job']}: {_note(last)}"
             progress = last["progress"] or {}
             if progress.get("total"):

@@ -22,7 +22,8 @@ def commands(ctx: click.Context, console: Console, *, as_json: bool) -> None:
         if not findings.show_needs(overview["needs"]):
             click.echo("All is well.")
         click.echo()
-        click.echo(f"{overview['host']}: homelab-agent {overview['version']} since {local_time(overview['started_at'])}")
+        since = local_time(overview["started_at"])
+        click.echo(f"{overview['host']}: homelab-agent {overview['version']} since {since}")
         findings.show(
             {"check": line["name"], "state": line["state"], "detail": line["summary"]}
             for line in overview["capabilities"]

@@ -89,9 +89,7 @@ def _in_section(text: str, end: int, span: tuple[int, int], name: str, assignmen
     yield _after_line(text, end, assignment)
 
 
-def _additions(
-    text: str, path: tuple[str, ...], entry: Mapping[str, Any], entries: list[Any]
-) -> Iterator[str]:
+def _additions(text: str, path: tuple[str, ...], entry: Mapping[str, Any], entries: list[Any]) -> Iterator[str]:
     block = [
         f"[[{keys.dotted(path)}]]",
         *(f"{keys.quoted(name)} = {keys.toml(one)}" for name, one in entry.items()),

@@ -203,9 +203,7 @@ def _owner(model: Model, named: tuple[str, ...]) -> Model:
 def unknown(path: KeyPath, value: Any, model: Model, where: str) -> Fault:
     """Return the fault of a key or section that does not exist, with the nearest that does."""
     near = nearest(path, model)
-    hidden = isinstance(value, str) and (
-        secrecy.sounds_secret(path) or secrecy.is_secret(tuple(near.split(".")))
-    )
+    hidden = isinstance(value, str) and (secrecy.sounds_secret(path) or secrecy.is_secret(tuple(near.split("."))))
     shown = secrecy.MASK if hidden else secrecy.shown(path, value)
     what = "section" if len(path) == 1 and isinstance(value, dict) else "key"
     return Fault(keys.dotted(path), where, f"unknown {what}", shown, near)

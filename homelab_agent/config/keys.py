@@ -80,11 +80,7 @@ def _groups(path: tuple[str, ...], field: FieldInfo, *, optional: bool) -> Itera
     if model is None:
         return
     optional = optional or repeated or field.is_required() or field.default is None
-    inner = {
-        name: one
-        for name, one in model.model_fields.items()
-        if table(one.annotation) or entry(one.annotation)
-    }
+    inner = {name: one for name, one in model.model_fields.items() if table(one.annotation) or entry(one.annotation)}
     keys = tuple(Key((*path, name), one) for name, one in model.model_fields.items() if name not in inner)
     yield Group(path, model, optional, repeated, keys)
     for name, one in inner.items():
@@ -98,9 +94,7 @@ def note(field: FieldInfo, name: str) -> Any:
 
 def table(annotation: Any) -> Model | None:
     """Return the model of a key that holds a table (`Gate`, `Gate | None`), else None."""
-    return next(
-        (one for one in _options(annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None
-    )
+    return next((one for one in _options(annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def entry(annotation: Any) -> Model | None:
@@ -111,10 +105,7 @@ def entry(annotation: Any) -> Model | None:
 
 def takes_only_text(annotation: Any) -> bool:
     """Return whether a value given as text is meant as it stands, not as a TOML value."""
-    return all(
-        isinstance(one, type) and issubclass(one, str | Path | Enum | SecretStr)
-        for one in _options(annotation)
-    )
+    return all(isinstance(one, type) and issubclass(one, str | Path | Enum | SecretStr) for one in _options(annotation))
 
 
 def _options(annotation: Any) -> list[Any]:
@@ -141,9 +132,7 @@ def find(root: Model, path: KeyPath) -> FieldInfo | None:
 
 def names(root: Model) -> list[str]:
     """Return the dotted name of every table and key."""
-    return [
-        dotted(path) for group in groups(root) for path in (group.path, *(key.path for key in group.keys))
-    ]
+    return [dotted(path) for group in groups(root) for path in (group.path, *(key.path for key in group.keys))]
 
 
 def dotted(path: KeyPath) -> str:

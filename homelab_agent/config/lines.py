@@ -10,9 +10,7 @@ from homelab_agent.config.keys import KeyPath
 
 _SPACE = re.compile(r"[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\r\n,]+|#[^\n]*)*")
-_STRING = re.compile(
-    r'"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:\\.|[^"\\])*"' r"|'[^']*'", re.DOTALL
-)
+_STRING = re.compile(r'"""(?:\\.|[^\\])*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:\\.|[^"\\])*"' r"|'[^']*'", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[^,\]}#\r\n]*")
 
@@ -36,9 +34,7 @@ class Map:
 
     def line(self, path: KeyPath) -> int | None:
         """Return the line of the nearest thing that is there: the key, else the table that it belongs to."""
-        return next(
-            (self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None
-        )
+        return next((self.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.lines), None)
 
 
 def survey(text: str) -> Map:

@@ -47,9 +47,7 @@ def changes(old: M, new: M) -> Changed[M]:
     return Changed(old.model_copy(update=applied), applied, tuple(live), tuple(waiting))
 
 
-def _updated(
-    before: BaseModel, after: BaseModel, path: str, live: list[str], waiting: list[str]
-) -> BaseModel:
+def _updated(before: BaseModel, after: BaseModel, path: str, live: list[str], waiting: list[str]) -> BaseModel:
     """Return `before` with what may change; name what does and what does not."""
     update: dict[str, Any] = {}
     for name, described in type(before).model_fields.items():

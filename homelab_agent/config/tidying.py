@@ -72,9 +72,7 @@ def adopt_old_names(data: dict[str, Any], model: Model, source: Source) -> tuple
                 if old in source.given:
                     source.given[new] = source.given[old]
                 put(data, new, value)
-                warnings.append(
-                    f"{where}: {was} is called {now} now; its old name will be gone in two releases"
-                )
+                warnings.append(f"{where}: {was} is called {now} now; its old name will be gone in two releases")
     return warnings, doubled
 
 

@@ -64,9 +64,7 @@ def set_values(
     """
     wanted = {tuple(name.split(".")): value for name, value in values.items()}
     unknown = [
-        faults.unknown(key, value, model, GIVEN)
-        for key, value in wanted.items()
-        if keys.find(model, key) is None
+        faults.unknown(key, value, model, GIVEN) for key, value in wanted.items() if keys.find(model, key) is None
     ]
     if unknown:
         raise ConfigurationFaulty(unknown)
@@ -118,9 +116,7 @@ def _change(
     except OSError as error:
         if error.errno in {errno.EACCES, errno.EPERM}:
             command = _as_root(path, again)
-            raise ConfigurationNotWritable(
-                path=path, text=f"\n\n{change('')}", command=command, cause=""
-            ) from error
+            raise ConfigurationNotWritable(path=path, text=f"\n\n{change('')}", command=command, cause="") from error
         raise ConfigurationNotWritten(path=path, cause=error) from error
 
 
@@ -164,9 +160,5 @@ def _replace(path: Path, content: bytes) -> None:
 def _as_root(path: Path, again: Sequence[str]) -> str:
     """Return the command for sudo, which keeps neither PATH nor $HOMELAB_AGENT_CONFIG."""
     program = Path(sys.argv[0])
-    started = (
-        [str(program.absolute())]
-        if program.name == "homelab-agent"
-        else [sys.executable, "-m", "homelab_agent"]
-    )
+    started = [str(program.absolute())] if program.name == "homelab-agent" else [sys.executable, "-m", "homelab_agent"]
     return shlex.join(["sudo", *started, "--config", str(path.absolute()), *again])

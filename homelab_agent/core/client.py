@@ -32,7 +32,7 @@ class AgentSocketForbidden(AgentError):
 
 
 class RemoteProblem(AgentError):
-    """{title}"""  # noqa: D400 - the message is the agent's own
+    """{title}"""  # noqa: D400, D415 - the message is the agent's own
 
     def __init__(self, *, title: str, status: int, cause: str = "", repair: str = "") -> None:
         super().__init__(title=title, cause=cause)

@@ -44,9 +44,7 @@ class Console:
         """Print rows in aligned columns; numbers to the right."""
         lines = [[("" if cell is None else str(cell)) for cell in row] for row in rows]
         widths = [max(len(line[column]) for line in [list(head), *lines]) for column in range(len(head))]
-        numeric = [
-            bool(lines) and all(_is_number(line[column]) for line in lines) for column in range(len(head))
-        ]
+        numeric = [bool(lines) and all(_is_number(line[column]) for line in lines) for column in range(len(head))]
         for number, line in enumerate([list(head), *lines]):
             cells = (
                 cell.rjust(width) if right else cell.ljust(width)

@@ -34,17 +34,17 @@ class Finding:
 
     @classmethod
     def ok(cls, detail: str) -> Finding:
-        """All is well."""
+        """Say that all is well."""
         return cls(State.OK, detail)
 
     @classmethod
     def degraded(cls, detail: str, repair: str = "") -> Finding:
-        """It works, but less well than it should."""
+        """Say that it works, but less well than it should."""
         return cls(State.DEGRADED, detail, repair)
 
     @classmethod
     def failed(cls, detail: str, repair: str = "") -> Finding:
-        """It does not work."""
+        """Say that it does not work."""
         return cls(State.FAILED, detail, repair)
 
     @classmethod

@@ -45,9 +45,7 @@ def logger(component: str) -> Logger:
     return cast("Logger", structlog.get_logger(component=component))
 
 
-def open_journal(
-    settings: LogSettings, *, host: str, redactor: Redactor, descriptor: int = _STDERR
-) -> Journal:
+def open_journal(settings: LogSettings, *, host: str, redactor: Redactor, descriptor: int = _STDERR) -> Journal:
     """Send every event, of ours and of the libraries, to where `settings.format` says; close what was open.
 
     `descriptor` is where lines are written, and tells `auto` where the agent runs. Closed at exit by itself.
@@ -159,9 +157,7 @@ class _Libraries(logging.Handler):
 
 
 def _level_of(number: int) -> str:
-    return next(
-        (name for name in ("critical", "error", "warning", "info") if number >= _SEVERITY[name]), "debug"
-    )
+    return next((name for name in ("critical", "error", "warning", "info") if number >= _SEVERITY[name]), "debug")
 
 
 def _connect(journal: Journal) -> Callable[[], None]:

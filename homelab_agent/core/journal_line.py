@@ -170,9 +170,7 @@ def _cut(value: Plain, longest: int) -> Plain:
         case list():
             return [_cut(item, longest) for item in value[: longest // 16]]
         case dict():
-            return {
-                name[:longest]: _cut(item, longest) for name, item in islice(value.items(), longest // 16)
-            }
+            return {name[:longest]: _cut(item, longest) for name, item in islice(value.items(), longest // 16)}
     return value
 
 

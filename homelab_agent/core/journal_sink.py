@@ -93,9 +93,7 @@ class Native:
             self._sendv(*rendered)
         except OSError:
             message, priority, *_ = rendered
-            self._otherwise.write(
-                (b"<", priority.partition(b"=")[2], b">", message.partition(b"=")[2], b"\n")
-            )
+            self._otherwise.write((b"<", priority.partition(b"=")[2], b">", message.partition(b"=")[2], b"\n"))
 
 
 def _await_journald() -> None:
@@ -136,9 +134,7 @@ def choose(form: str, descriptor: int) -> Sink:
     if form == "journal":
         return _native(descriptor)
     if form == "terminal":
-        colours = (
-            os.isatty(descriptor) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        )
+        colours = os.isatty(descriptor) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         return Lines(descriptor, lambda event: journal_line.as_text(event, colours=colours))
     return Lines(descriptor, journal_line.as_json)
 

@@ -183,9 +183,7 @@ def _encode_column(column: Sequence[Scalar]) -> tuple[int, Sequence[object]]:
         return PLAIN, column
     if times + column.count(None) == len(column):
         return TIMES, [microseconds(value) if isinstance(value, datetime) else None for value in column]
-    return MIXED, [
-        [1, microseconds(value)] if isinstance(value, datetime) else [0, value] for value in column
-    ]
+    return MIXED, [[1, microseconds(value)] if isinstance(value, datetime) else [0, value] for value in column]
 
 
 def _decode_group(

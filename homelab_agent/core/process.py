@@ -142,9 +142,7 @@ class Given(TypedDict, total=False):
 class Child:
     """A program that runs; made by `start`."""
 
-    def __init__(
-        self, program: str, mark: str, transport: asyncio.SubprocessTransport, output: Output
-    ) -> None:
+    def __init__(self, program: str, mark: str, transport: asyncio.SubprocessTransport, output: Output) -> None:
         self.program = program
         self.pid = transport.get_pid()
         self._mark = mark
@@ -236,9 +234,7 @@ async def start(argv: Sequence[str | Path], **given: Unpack[Given]) -> Child:
     kept = {name: os.environ[name] for name in given.get("keep", KEPT) if name in os.environ}
     environment = {"PATH": _PATH, **kept, **given.get("env", {})}
     loop = asyncio.get_running_loop()
-    programs = await loop.run_in_executor(
-        _files(), _find, ["setpriv", "sh", "prlimit", words[0]], environment["PATH"]
-    )
+    programs = await loop.run_in_executor(_files(), _find, ["setpriv", "sh", "prlimit", words[0]], environment["PATH"])
     command = [*_wrapped(programs, given.get("user"), given.get("limits", NO_LIMITS)), programs[words[0]]]
     mark = uuid.uuid4().hex
     source = readable(given.get("stdin", b""))

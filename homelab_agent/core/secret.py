@@ -230,9 +230,7 @@ def _from_credentials(name: str) -> str:
     repair = f"LoadCredential={name}:PATH in the agent's unit (systemctl edit homelab-agent)"
     directory = systemd.credentials_directory()
     if directory is None or "/" in name or name in {".", ".."}:
-        raise SecretMissing(
-            reference=reference, repair=repair, cause="" if directory else "no credentials were given"
-        )
+        raise SecretMissing(reference=reference, repair=repair, cause="" if directory else "no credentials were given")
     _, data = _read(directory / name, reference, repair=repair)
     return _value(data, reference, repair=repair)
 
@@ -266,9 +264,7 @@ def _read(path: Path, reference: str, *, repair: str) -> tuple[os.stat_result, b
 
 def _value(data: bytes, reference: str, *, repair: str) -> str:
     if len(data) > BYTES_MAX:
-        raise SecretUnreadable(
-            reference=reference, cause=f"it is longer than {BYTES_MAX} bytes", repair=repair
-        )
+        raise SecretUnreadable(reference=reference, cause=f"it is longer than {BYTES_MAX} bytes", repair=repair)
     try:
         value = data.decode().rstrip("\r\n")
     except UnicodeDecodeError:

@@ -173,9 +173,7 @@ class Disk:
 
     async def reject(self, refused: Sequence[Rejected], *, now: datetime) -> None:
         """Write down what was refused, drop what is past keeping."""
-        self.found.rejected = await self._write(
-            lambda connection: spooltable.reject(connection, refused, now=now)
-        )
+        self.found.rejected = await self._write(lambda connection: spooltable.reject(connection, refused, now=now))
         self.found.rejected_at = max((one.at for one in refused), default=self.found.rejected_at)
 
     def _count_in(self, marks: Iterable[Mark]) -> None:

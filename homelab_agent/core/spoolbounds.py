@@ -70,9 +70,7 @@ class Bounds:
         if now.monotonic >= self._aging_due:
             self._aging_due = now.monotonic + AGING_SECONDS
             too_old = microseconds(now.wall - self._max_age)
-            waiting_since = [
-                time for time in (self._disk.found.oldest, self._memory.oldest) if time is not None
-            ]
+            waiting_since = [time for time in (self._disk.found.oldest, self._memory.oldest) if time is not None]
             if waiting_since and microseconds(min(waiting_since)) < too_old:
                 cause = f"the spool was not emptied for {self._max_age.total_seconds():g} s"
                 await self._thin(cause, lambda marks: thinning.aged(marks, too_old), busy, new_promise)
@@ -84,9 +82,7 @@ class Bounds:
         try:
             marks = [*await self._disk.marks(), *self._memory.marks()]
             leaving = await self._worker.run(_decide, decide, marks, busy)
-            await self._cut_disk(
-                [mark for mark in leaving if mark.id not in self._memory], cause, new_promise
-            )
+            await self._cut_disk([mark for mark in leaving if mark.id not in self._memory], cause, new_promise)
         except StateUnavailable:
             # What is on disk cannot go now: what is in memory must make room alone.
             leaving = await self._worker.run(_decide, decide, self._memory.marks(), busy)

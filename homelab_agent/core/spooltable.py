@@ -85,9 +85,7 @@ def first(connection: sqlite3.Connection, passing: Container[int], max_rows: int
     """Return the oldest parcels, passing over some, until they hold `max_rows`."""
     chosen: list[Packed] = []
     rows = 0
-    for *mark, body in connection.execute(
-        "SELECT id, promise, at, until, rows, size, body FROM spool ORDER BY id"
-    ):
+    for *mark, body in connection.execute("SELECT id, promise, at, until, rows, size, body FROM spool ORDER BY id"):
         parcel = Packed(Mark(*mark), body)
         if parcel.mark.id in passing:
             continue
@@ -101,8 +99,7 @@ def first(connection: sqlite3.Connection, passing: Container[int], max_rows: int
 def remove(connection: sqlite3.Connection, numbers: Iterable[int]) -> list[Mark]:
     """Take parcels off the disk; return what was there."""
     found = connection.execute(
-        "DELETE FROM spool WHERE id IN (SELECT value FROM json_each(?))"
-        " RETURNING id, promise, at, until, rows, size",
+        "DELETE FROM spool WHERE id IN (SELECT value FROM json_each(?)) RETURNING id, promise, at, until, rows, size",
         (json.dumps(list(numbers)),),
     )
     return [Mark(*row) for row in found.fetchall()]

@@ -210,9 +210,7 @@ class State:
             self._disconnect()
         if self._writer is None:
             now = self._clock.read().wall
-            self._writer = statefile.open_writer(
-                self.directory, self._scripts, examine=self._examine, now=now
-            )
+            self._writer = statefile.open_writer(self.directory, self._scripts, examine=self._examine, now=now)
             self._examine = None
             self.lost = statefile.read_loss(self.directory)
             self.openings += 1

@@ -165,9 +165,7 @@ def _uri(database: Path) -> str:
 
 
 def _reader(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS
-    )
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
     try:
         connection.execute("PRAGMA cache_size = -512")
         connection.execute("SELECT count(*) FROM sqlite_schema")

@@ -60,9 +60,7 @@ def without_underscores(headers: Iterable[tuple[str, str]]) -> list[tuple[str, s
     return [(name, value) for name, value in headers if "_" not in name]
 
 
-def decide(
-    connection: Connection, method: str, headers: Headers, hosts: AbstractSet[str]
-) -> Caller | Refusal:
+def decide(connection: Connection, method: str, headers: Headers, hosts: AbstractSet[str]) -> Caller | Refusal:
     """Return who sent a request, or why it is refused.
 
     `headers` without those that `without_underscores` drops; `hosts` are the configured names, lower case.
@@ -189,12 +187,7 @@ def _same_origin(origin: str, host: tuple[str, str]) -> bool:
 
 def _forwarded_for(said: Mapping[str, list[str]]) -> list[_Address | None]:
     """Return every address that a forwarding header names; None for what is no address."""
-    found = [
-        _parse(part)
-        for header in _ADDRESS_HEADERS
-        for value in said.get(header, [])
-        for part in value.split(",")
-    ]
+    found = [_parse(part) for header in _ADDRESS_HEADERS for value in said.get(header, []) for part in value.split(",")]
     for value in said.get("forwarded", []):
         for pair in re.split("[,;]", value):
             key, _, node = pair.partition("=")

@@ -75,9 +75,7 @@ class Credentials:
 
     def tokens(self) -> Sequence[Credential]:
         """Return the tokens by name."""
-        return sorted(
-            (one for one in self._known.values() if one.kind is Kind.TOKEN), key=lambda one: one.name
-        )
+        return sorted((one for one in self._known.values() if one.kind is Kind.TOKEN), key=lambda one: one.name)
 
     async def add(self, kind: Kind, *, name: str = "", age: float | None = None) -> tuple[str, Credential]:
         """Store a new credential for `age` seconds (None: for ever); return its secret, kept nowhere.

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from typing import cast
 
 _END_OF_HEAD = b"\r\n\r\n"
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
-)
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,11 +111,7 @@ class Logins:
 
     async def add_token(self, name: str) -> str:
         """Return a new token, which is kept nowhere; raises `BadTokenName` or `TokenNameTaken`."""
-        if (
-            not 1 <= len(name) <= 64
-            or not name.isascii()
-            or not all(sign.isalnum() or sign in ".-_" for sign in name)
-        ):
+        if not 1 <= len(name) <= 64 or not name.isascii() or not all(sign.isalnum() or sign in ".-_" for sign in name):
             raise BadTokenName
         secret, _ = await self._credentials.add(Kind.TOKEN, name=name)
         return _TOKEN_PREFIX + secret

@@ -91,6 +91,4 @@ def late(seconds: float) -> Problem:
 
 def unexpected() -> Problem:
     """Return the problem of an error that nobody foresaw; the journal has it, under the request's id."""
-    return Problem(
-        500, "unexpected", "Something went wrong inside the agent.", repair="journalctl -u homelab-agent"
-    )
+    return Problem(500, "unexpected", "Something went wrong inside the agent.", repair="journalctl -u homelab-agent")

@@ -176,9 +176,7 @@ class Api:
     async def metrics(self, _request: Request) -> Answer:
         """Give the last sample in Prometheus' text format; nothing is collected for it."""
         parts = [one.exposition() for one in self.capabilities if one.exposition is not None]
-        return Response(
-            b"".join([generate_latest(self.base.registry), *parts]), content_type=CONTENT_TYPE_LATEST
-        )
+        return Response(b"".join([generate_latest(self.base.registry), *parts]), content_type=CONTENT_TYPE_LATEST)
 
     async def reload_settings(self, _request: Request) -> Answer:
         """Apply a changed configuration, and say what of it applies."""

@@ -76,9 +76,7 @@ def policy(settings: Settings, listeners: Listeners) -> Policy:
     """Return what of the settings decides about requests; beyond loopback nothing is free to read."""
     return Policy(
         hosts=frozenset(settings.hosts),
-        login_always=any(
-            not ipaddress.ip_address(address).is_loopback for address, _ in listeners.addresses()
-        ),
+        login_always=any(not ipaddress.ip_address(address).is_loopback for address, _ in listeners.addresses()),
         receive_deadline=settings.receive_deadline,
     )
 

@@ -44,9 +44,7 @@ class Settings(Section):
     drain_deadline: float = setting(
         5.0, "How long requests under way may take to finish when the agent stops.", unit="s", ge=0, le=300
     )
-    session_age: float = setting(
-        30 * 86400.0, "How long a browser stays logged in.", unit="s", ge=60, le=366 * 86400
-    )
+    session_age: float = setting(30 * 86400.0, "How long a browser stays logged in.", unit="s", ge=60, le=366 * 86400)
 
     @field_validator("listen")
     @classmethod

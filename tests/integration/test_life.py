@@ -38,9 +38,9 @@ def test_it_samples_this_host_stops_in_order_and_goes_on_with_the_same_data(agen
 
 def test_it_prints_the_page_a_tunnel_and_a_log_in_link_that_works_once(agent: Agent) -> None:
     agent.start()
-    link = until(lambda: re.search(r"http://127\.0\.0\.1:\d+(/login\S+)", agent.tail()), "a log-in link")
+    (link,) = until(lambda: re.findall(r"http://127\.0\.0\.1:\d+(/login\S+)", agent.tail()), "a log-in link")
     assert f"ssh -L {agent.port}:127.0.0.1:{agent.port} " in agent.tail()
-    status, page = agent.get(link[1], {"Accept": "text/html"})
+    status, page = agent.get(link, {"Accept": "text/html"})
     assert status == 200
     assert b"<form" in page, "the link alone changes nothing: a preview must not use it up"
 
@@ -55,7 +55,7 @@ def test_a_signal_ends_it_in_order_and_soon(agent: Agent, number: int) -> None:
 
 def test_it_stops_when_told_before_it_is_ready(agent: Agent) -> None:
     agent.spawn()
-    until(lambda: (agent.state / "state.db").exists(), "it has begun")
+    until((agent.state / "state.db").exists, "it has begun")
     assert agent.stop() in {0, -signal.SIGTERM}, agent.tail()
     assert "Traceback" not in agent.tail()
 
@@ -79,7 +79,7 @@ def test_a_second_agent_on_one_directory_says_who_holds_it(agent: Agent) -> None
 
 
 def test_all_faults_of_a_configuration_are_shown_at_once(agent: Agent) -> None:
-    agent.config.write_text('[metrics]\nintervall = 10\nslow_interval = 0\n[web]\nlisten = 8085\n[wbe]\nx = 1\n')
+    agent.config.write_text("[metrics]\nintervall = 10\nslow_interval = 0\n[web]\nlisten = 8085\n[wbe]\nx = 1\n")
     for words in (["run"], ["config", "check"]):
         answer = agent.run(*words)
         assert answer.returncode == Exit.CONFIGURATION

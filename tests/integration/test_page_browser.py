@@ -102,9 +102,7 @@ class Server:
         self._streams.add(stream)
         try:
             while (shown := await stream.get()) is not None:
-                await response.write(
-                    f"event: overview\ndata: {json.dumps(render.fragment(shown))}\n\n".encode()
-                )
+                await response.write(f"event: overview\ndata: {json.dumps(render.fragment(shown))}\n\n".encode())
         except ConnectionError:
             pass
         finally:
@@ -113,9 +111,7 @@ class Server:
 
 
 def _html(body: bytes, *, status: int = 200) -> web.Response:
-    return web.Response(
-        body=body, status=status, headers={**render.HEADERS, "Content-Type": render.CONTENT_TYPE}
-    )
+    return web.Response(body=body, status=status, headers={**render.HEADERS, "Content-Type": render.CONTENT_TYPE})
 
 
 @pytest_asyncio.fixture(loop_scope="function")
@@ -130,9 +126,7 @@ async def server() -> AsyncIterator[Server]:
 @pytest_asyncio.fixture(loop_scope="function")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        launched = await playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
+        launched = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield launched
         await launched.close()
 
@@ -205,9 +199,7 @@ async def test_a_lost_connection_is_said_and_mended(server: Server, browser: Bro
     await expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
 
 
-async def test_when_the_log_in_is_over_the_page_says_how_to_renew_it(
-    server: Server, browser: Browser
-) -> None:
+async def test_when_the_log_in_is_over_the_page_says_how_to_renew_it(server: Server, browser: Browser) -> None:
     page, _ = await opened(await browser.new_context(), server.url)
     server.is_logged_in = False
     server.cut()
@@ -244,9 +236,7 @@ async def test_a_repair_is_copied(server: Server, browser: Browser) -> None:
     assert await page.evaluate("navigator.clipboard.readText()") == DATABASE.repair
 
 
-async def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(
-    server: Server, browser: Browser
-) -> None:
+async def test_the_keyboard_reaches_everything_in_order_and_shows_where_it_is(server: Server, browser: Browser) -> None:
     page, _ = await opened(await browser.new_context(), server.url)
     reached = []
     for _ in range(4):
@@ -281,9 +271,7 @@ async def test_a_screen_reader_finds_its_way(server: Server, browser: Browser) -
     await expect(page.locator("[aria-live]")).to_have_count(1)
 
 
-async def test_without_javascript_everything_is_there_but_what_needs_it(
-    server: Server, browser: Browser
-) -> None:
+async def test_without_javascript_everything_is_there_but_what_needs_it(server: Server, browser: Browser) -> None:
     context = await browser.new_context(java_script_enabled=False)
     page = await context.new_page()
     await page.goto(server.url)

@@ -42,9 +42,7 @@ class Workshop:
         return Response(b"".join([chunk async for chunk in request.chunks()]), content_type="text/plain")
 
     async def said(self, request: Request) -> HandlerAnswer:
-        return Json(
-            {"said": await request.json(), "query": dict(request.query), "match": dict(request.match)}
-        )
+        return Json({"said": await request.json(), "query": dict(request.query), "match": dict(request.match)})
 
     async def fail(self, _request: Request) -> HandlerAnswer:
         raise DiskOnFire(cause="smoke in /dev/sda")
@@ -135,9 +133,7 @@ async def test_the_public_hears_that_it_is_closed_and_nothing_else(site: Site) -
         assert "Location" not in answer.headers
 
 
-async def test_while_the_door_is_open_the_public_reaches_the_webhook(
-    tmp_path: Path, workshop: Workshop
-) -> None:
+async def test_while_the_door_is_open_the_public_reaches_the_webhook(tmp_path: Path, workshop: Workshop) -> None:
     door = {"open": True}
     async with serving(tmp_path, [workshop.capability()], public_open=lambda: door["open"]) as site:
         delivered = await site.ask("POST", "/api/webhook/gitops", headers=FUNNEL, body=b"push")
@@ -215,14 +211,10 @@ async def test_a_body_over_the_routes_size_is_refused_early(site: Site) -> None:
     ) + b"\r\nContent-Length: 200000000\r\n\r\n"
     assert (await site.send(huge + b"x" * 100_000)).startswith(b"HTTP/1.1 413 ")
     chunked = huge.replace(b"Content-Length: 200000000", b"Transfer-Encoding: chunked")
-    assert (await site.send(chunked + b"7d1\r\n" + b"x" * 2001 + b"\r\n0\r\n\r\n")).startswith(
-        b"HTTP/1.1 413 "
-    )
+    assert (await site.send(chunked + b"7d1\r\n" + b"x" * 2001 + b"\r\n0\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"\xff", b'{"a": NaN}', b'"\\ud800"', b"[" * 60_000, b"9" * 5000]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"a": NaN}', b'"\\ud800"', b"[" * 60_000, b"9" * 5000])
 async def test_what_is_not_json_is_a_bad_request(site: Site, body: bytes) -> None:
     answer = await site.ask("POST", "/said/x", headers=await site.token(), body=body)
     assert answer.status == 400

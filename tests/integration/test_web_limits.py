@@ -47,9 +47,7 @@ WORKSHOP = Capability(
         Route("POST", "/ignore", ignore, login=False, body_max=1_000_000),
         Route("GET", "/large", large),
         Route("GET", "/flood", flood, deadline=None),
-        Route(
-            "POST", "/api/webhook/gitops", count, audience=Audience.PUBLIC, login=False, body_max=1_000_000
-        ),
+        Route("POST", "/api/webhook/gitops", count, audience=Audience.PUBLIC, login=False, body_max=1_000_000),
     ],
 )
 
@@ -120,9 +118,7 @@ async def test_the_public_webhook_is_cut_like_all(site: Site) -> None:
 
 async def test_a_slow_but_steady_upload_is_let_finish(site: Site) -> None:
     reader, writer = await site.connect()
-    writer.write(
-        b"POST /count HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40000\r\nConnection: close\r\n\r\n"
-    )
+    writer.write(b"POST /count HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40000\r\nConnection: close\r\n\r\n")
     start = time.monotonic()
     for _ in range(20):
         writer.write(b"x" * 2000)
@@ -163,8 +159,7 @@ async def test_a_connection_is_kept_for_the_next_request(site: Site) -> None:
 
 async def test_requests_sent_ahead_are_answered_in_order(site: Site) -> None:
     raw = b"".join(
-        b"POST /count HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (n, b"x" * n)
-        for n in range(1, 40)
+        b"POST /count HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (n, b"x" * n) for n in range(1, 40)
     )
     answer = await site.send(raw + HEAD + b"Connection: close\r\n\r\n")
     assert [int(part.split(b"}")[0]) for part in answer.split(b'{"bytes":')[1:]] == list(range(1, 40))
@@ -207,9 +202,7 @@ async def test_drips_from_everywhere_do_not_keep_the_others_waiting(site: Site) 
 
 async def test_a_client_that_asks_first_is_told_to_go_on_or_not(site: Site) -> None:
     def expecting(path: str, length: int) -> bytes:
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n"
-        )
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nExpect: 100-continue\r\n"
         return f"{head}Connection: close\r\n\r\n".encode()
 
     reader, writer = await site.connect()

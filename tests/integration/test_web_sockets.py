@@ -28,9 +28,7 @@ sys.stdin.read()
 @pytest.fixture
 def holder() -> Iterator[tuple[int, int]]:
     """Another process that listens: its id and its port."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    child = subprocess.Popen([sys.executable, "-c", _HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     yield child.pid, int(child.stdout.readline())
     child.communicate("")
@@ -45,9 +43,7 @@ def answers(path: Path) -> bool:
         return client.connect_ex(str(path)) == 0
 
 
-def test_a_port_that_is_taken_is_said_with_the_process_that_has_it(
-    tmp_path: Path, holder: tuple[int, int]
-) -> None:
+def test_a_port_that_is_taken_is_said_with_the_process_that_has_it(tmp_path: Path, holder: tuple[int, int]) -> None:
     pid, port = holder
     with pytest.raises(PortTaken) as caught:
         sockets.listen(f"127.0.0.1:{port}", tmp_path)
@@ -59,8 +55,7 @@ def test_a_port_that_is_taken_is_said_with_the_process_that_has_it(
 async def test_the_doctor_says_it_before_the_start(tmp_path: Path, holder: tuple[int, int]) -> None:
     pid, port = holder
     taken, free = (
-        doctor.checks(Settings(listen=address), tmp_path)[0].probe
-        for address in (f"127.0.0.1:{port}", "127.0.0.1:0")
+        doctor.checks(Settings(listen=address), tmp_path)[0].probe for address in (f"127.0.0.1:{port}", "127.0.0.1:0")
     )
     assert taken is not None
     assert free is not None

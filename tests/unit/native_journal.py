@@ -62,9 +62,7 @@ def hanging() -> object:
     def read() -> None:
         while "end" not in received[-1:]:
             entry = journald.recv(65536).decode()
-            received.append(
-                "end" if "spool.end" in entry else "report" if "journal.dropped" in entry else "event"
-            )
+            received.append("end" if "spool.end" in entry else "report" if "journal.dropped" in entry else "event")
 
     reading = threading.Thread(target=read)
     reading.start()
@@ -125,8 +123,4 @@ def until(condition: Callable[[], bool], daemon: subprocess.Popen[bytes]) -> Non
 
 
 if __name__ == "__main__":
-    print(
-        json.dumps(
-            {"fields": fields, "hanging": hanging, "absent": absent, "journald": journald}[sys.argv[1]]()
-        )
-    )
+    print(json.dumps({"fields": fields, "hanging": hanging, "absent": absent, "journald": journald}[sys.argv[1]]()))

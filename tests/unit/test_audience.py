@@ -110,9 +110,7 @@ def test_each_way_to_come_has_its_audience(
         ("POST", [HERE, ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate")], 403),
     ],
 )
-def test_a_foreign_host_or_another_site_is_refused(
-    method: str, headers: list[tuple[str, str]], status: int
-) -> None:
+def test_a_foreign_host_or_another_site_is_refused(method: str, headers: list[tuple[str, str]], status: int) -> None:
     decided = decide(LOOPBACK, *headers, method=method)
     assert isinstance(decided, Refusal)
     assert decided.status == status
@@ -141,9 +139,7 @@ def test_a_foreign_host_or_another_site_is_refused(
         ),
     ],
 )
-def test_our_own_page_and_a_followed_link_are_not_refused(
-    method: str, headers: list[tuple[str, str]]
-) -> None:
+def test_our_own_page_and_a_followed_link_are_not_refused(method: str, headers: list[tuple[str, str]]) -> None:
     assert isinstance(decide(LOOPBACK, *headers, method=method), Caller)
 
 
@@ -165,9 +161,7 @@ def test_a_stranger_on_the_lan_cannot_choose_the_address_it_is_known_by() -> Non
 
 ADDRESSES = st.one_of(
     st.ip_addresses().map(str),
-    st.sampled_from(
-        ["100.64.0.1", "fd7a:115c:a1e0::1", "127.0.0.1", "::1", "unknown", "", "[::1]:1", "10.0.0.1:80"]
-    ),
+    st.sampled_from(["100.64.0.1", "fd7a:115c:a1e0::1", "127.0.0.1", "::1", "unknown", "", "[::1]:1", "10.0.0.1:80"]),
 )
 FORGED = st.lists(
     st.one_of(
@@ -229,9 +223,7 @@ def test_no_combination_of_headers_gains_trust(
 def test_more_forwarding_headers_never_make_a_caller_more_trusted(
     connection: Connection, some: list[tuple[str, str]], more: list[tuple[str, str]]
 ) -> None:
-    extra = [
-        pair for pair in more if pair[0].lower() not in {"host", "origin", "sec-fetch-site", "sec-fetch-mode"}
-    ]
+    extra = [pair for pair in more if pair[0].lower() not in {"host", "origin", "sec-fetch-site", "sec-fetch-mode"}]
     before, after = decide(connection, *some), decide(connection, *some, *extra)
     if isinstance(before, Caller) and isinstance(after, Caller):
         assert after.audience <= before.audience
@@ -252,9 +244,7 @@ def test_more_forwarding_headers_never_make_a_caller_more_trusted(
         ("POST", "/login", True, 404),
     ],
 )
-def test_the_public_reaches_the_webhook_alone(
-    method: str, path: str, *, is_open: bool, status: int | None
-) -> None:
+def test_the_public_reaches_the_webhook_alone(method: str, path: str, *, is_open: bool, status: int | None) -> None:
     refusal = audience.public_rule(method, path, [("X-Homelab-Probe", "n0nce")], is_open=is_open)
     assert (refusal and refusal.status) == status
     if status == 503:
@@ -265,9 +255,7 @@ def test_the_public_reaches_the_webhook_alone(
 
 def test_a_probe_hears_its_nonce_only_if_it_is_one() -> None:
     def echo(nonce: str) -> str | None:
-        refusal = audience.public_rule(
-            "GET", audience.PUBLIC_PATH, [("x-homelab-probe", nonce)], is_open=True
-        )
+        refusal = audience.public_rule("GET", audience.PUBLIC_PATH, [("x-homelab-probe", nonce)], is_open=True)
         assert refusal is not None
         return refusal.headers.get("X-Homelab-Probe")
 

@@ -29,10 +29,7 @@ def drawn(*series: Sequence[tuple[datetime, float | None]], unit: str = "percent
 
 
 def subpaths(path: str) -> list[list[tuple[float, float]]]:
-    return [
-        [(float(x), float(y)) for x, y in re.findall(r"([-\d.]+) ([-\d.]+)", part)]
-        for part in path.split("M")[1:]
-    ]
+    return [[(float(x), float(y)) for x, y in re.findall(r"([-\d.]+) ([-\d.]+)", part)] for part in path.split("M")[1:]]
 
 
 def test_a_missing_value_breaks_the_line() -> None:
@@ -202,9 +199,7 @@ def test_a_moment_has_as_much_date_as_it_needs(ahead: timedelta, said: str) -> N
 def test_a_repair_is_a_command_unless_it_reads_like_a_sentence() -> None:
     assert words.repair("sudo systemctl start x") == [words.Piece("sudo systemctl start x", is_code=True)]
     assert words.repair("database.url") == [words.Piece("database.url", is_code=True)]
-    assert words.repair("HOMELAB_AGENT__WEB__LISTEN=x") == [
-        words.Piece("HOMELAB_AGENT__WEB__LISTEN=x", is_code=True)
-    ]
+    assert words.repair("HOMELAB_AGENT__WEB__LISTEN=x") == [words.Piece("HOMELAB_AGENT__WEB__LISTEN=x", is_code=True)]
     assert words.repair("Free some space.") == [words.Piece("Free some space.", is_code=False)]
     assert words.repair("Run `a b`, then `c`.") == [
         words.Piece("Run ", is_code=False),

@@ -41,10 +41,7 @@ def test_the_sample_shows_every_key_with_what_it_accepts_and_its_default() -> No
     assert HOUSE in text
     assert "# A whole number of at least 1048576 (1 MiB), in bytes. Default: 134217728 (128 MiB).\n" in text
     assert "# [library]\n" in text
-    assert (
-        '# [[library.book]]\n\n# What it is called.\n# Text, not empty. Must be set.\n# title = "Ulysses"\n'
-        in text
-    )
+    assert '# [[library.book]]\n\n# What it is called.\n# Text, not empty. Must be set.\n# title = "Ulysses"\n' in text
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -58,9 +55,7 @@ def test_the_sample_says_exactly_the_defaults(model: type[House | config.Setting
 @pytest.mark.parametrize("model", [House, config.Settings])
 def test_the_sample_without_its_comment_signs_is_valid_too(model: type[House | config.Settings]) -> None:
     lines = [
-        line.removeprefix("# ")
-        if line.startswith(("# [", *(f"# {name} = " for name in _names(model))))
-        else line
+        line.removeprefix("# ") if line.startswith(("# [", *(f"# {name} = " for name in _names(model)))) else line
         for line in sample.sample(model).splitlines()
     ]
     assert isinstance(loading.interpret(model, "\n".join(lines), Path("sample.toml"), {}).settings, model)

@@ -284,18 +284,8 @@ class TestTheFile:
 
 # Whatever a file or a variable holds, there are settings or faults, and each fault names its key.
 
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=8)
-    | st.dates()
-    | st.datetimes()
-)
-NAMES = st.sampled_from(
-    [*"ab", "", "a b", "door", "library", "book", "title", "width", "guests", "password", "é"]
-)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.datetimes()
+NAMES = st.sampled_from([*"ab", "", "a b", "door", "library", "book", "title", "width", "guests", "password", "é"])
 GARBAGE = st.recursive(
     SCALARS.filter(lambda value: value is not None),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
@@ -354,9 +344,7 @@ def test_the_agents_own_settings_load_without_what_they_do_not_need(tmp_path: Pa
     )
     path = tmp_path / "config.toml"
     path.write_text("[log]\nlevel = 'debug'\n")
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, check=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, check=True, text=True)
     assert json.loads(done.stdout) == []
 
 

@@ -38,18 +38,14 @@ def path(tmp_path: Path) -> Path:
 def test_a_value_is_exchanged_where_it_stands(path: Path) -> None:
     path.write_text('# top\n\n[door]   # here\nwidth=1.0# m\nguests = [\n  "a", # first\n]\r\n\n# end\n')
     put(path, door__width=2.5)
-    assert (
-        path.read_bytes()
-        == b'# top\n\n[door]   # here\nwidth=2.5# m\nguests = [\n  "a", # first\n]\r\n\n# end\n'
-    )
+    assert path.read_bytes() == b'# top\n\n[door]   # here\nwidth=2.5# m\nguests = [\n  "a", # first\n]\r\n\n# end\n'
 
 
 def test_a_new_key_follows_its_section_and_not_the_next_ones_comment(path: Path) -> None:
     path.write_text('[door]\nlisten = "a:1"\n\n# The cellar.\n[cellar]\ndepth = 3\n')
     put(path, door__guests=["ann"], cellar__bytes_max=2**20)
     assert path.read_text() == (
-        '[door]\nlisten = "a:1"\nguests = ["ann"]\n\n'
-        "# The cellar.\n[cellar]\ndepth = 3\nbytes_max = 1048576\n"
+        '[door]\nlisten = "a:1"\nguests = ["ann"]\n\n# The cellar.\n[cellar]\ndepth = 3\nbytes_max = 1048576\n'
     )
 
 
@@ -224,9 +220,7 @@ def test_any_change_keeps_every_comment_and_every_other_value(
 
 
 @given(document=DOCUMENTS, name=st.sampled_from(["a", "b"]), entry=st.dictionaries(st.just("k"), st.text()))
-def test_any_new_entry_keeps_everything_else(
-    document: dict[str, Any], name: str, entry: dict[str, str]
-) -> None:
+def test_any_new_entry_keeps_everything_else(document: dict[str, Any], name: str, entry: dict[str, str]) -> None:
     text = written(document)
     after = edit.append(text, (name,), entry)
     before = document.get(name, [])

@@ -73,9 +73,7 @@ def pipe() -> Iterator[Pipe]:
 
 
 @contextmanager
-def opened(
-    descriptor: int, *secrets: str, form: str = "json", level: Level = Level.INFO
-) -> Iterator[journal.Journal]:
+def opened(descriptor: int, *secrets: str, form: str = "json", level: Level = Level.INFO) -> Iterator[journal.Journal]:
     redactor = Redactor()
     for secret in secrets:
         redactor.add(secret)
@@ -167,9 +165,7 @@ def test_under_systemd_without_the_library_lines_carry_their_priority(
     assert "time" not in json.loads(first[3:])
 
 
-def test_lines_that_do_not_go_to_the_journal_have_no_prefix(
-    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_that_do_not_go_to_the_journal_have_no_prefix(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "1:2")
     with opened(pipe.writing, form="auto"):
         log.info("spool.thinned")
@@ -205,9 +201,7 @@ def test_a_reader_that_does_not_read_delays_nobody_and_the_loss_is_counted(pipe:
             log.info("spool.thinned", table=f"table {number}", text="x" * 1000)
 
     with opened(pipe.writing) as opening:
-        asyncio.run(
-            asyncio.wait_for(flood(), 10)
-        )  # on the loop, under blockbuster; else it would be for ever
+        asyncio.run(asyncio.wait_for(flood(), 10))  # on the loop, under blockbuster; else it would be for ever
         assert opening.dropped > 1000
         events = everything(opening, pipe)
     report = next(event for event in events if event["event"] == "journal.dropped")
@@ -324,9 +318,7 @@ def test_a_value_without_a_text_does_not_cost_the_event(pipe: Pipe) -> None:
     assert event["error_type"] == "Mute"
 
 
-def test_a_thread_that_fails_is_an_event_and_prints_nothing(
-    pipe: Pipe, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_thread_that_fails_is_an_event_and_prints_nothing(pipe: Pipe, capfd: pytest.CaptureFixture[str]) -> None:
     with opened(pipe.writing):
         thread = threading.Thread(target=fail, name="prober")
         thread.start()
@@ -406,8 +398,7 @@ def test_any_value_becomes_one_line_of_valid_json_within_the_bound(fields: dict[
         {f"field{number}": "x" * 100 for number in range(400)},
         {
             "deep": {
-                f"a{number}": {f"b{number}": ["\N{SNOWMAN}" * 3000] * 9 for number in range(9)}
-                for number in range(9)
+                f"a{number}": {f"b{number}": ["\N{SNOWMAN}" * 3000] * 9 for number in range(9)} for number in range(9)
             }
         },
     ],
@@ -446,9 +437,7 @@ NATIVE = Path(__file__).with_name("native_journal.py")
 def in_a_namespace() -> Callable[[str], str]:
     if os.geteuid() != 0:
         pytest.skip("a mount namespace of one's own needs root")
-    if subprocess.run(
-        [sys.executable, "-c", "import systemd.journal"], capture_output=True, check=False
-    ).returncode:
+    if subprocess.run([sys.executable, "-c", "import systemd.journal"], capture_output=True, check=False).returncode:
         pytest.skip("systemd-python is not installed: pip install 'homelab-agent[systemd]'")
 
     def run(what: str) -> str:
@@ -494,9 +483,7 @@ def test_without_journald_events_go_to_stderr(in_a_namespace: Callable[[str], st
     assert said["line"].startswith('<6>{"level":"info"')
 
 
-@pytest.mark.skipif(
-    not Path("/lib/systemd/systemd-journald").exists(), reason="no systemd-journald on this host"
-)
+@pytest.mark.skipif(not Path("/lib/systemd/systemd-journald").exists(), reason="no systemd-journald on this host")
 def test_a_real_journald_shows_the_event(in_a_namespace: Callable[[str], str]) -> None:
     (entry,) = json.loads(in_a_namespace("journald"))
     assert entry["HOMELAB_EVENT"] == "spool.thinned"

@@ -95,9 +95,7 @@ async def test_a_session_lasts_thirty_days_and_over_a_restart(
     assert recognise(later, cookie=cookie(session)) == ""
 
 
-async def test_logging_out_ends_the_session_for_good(
-    logins: Logins, state: State, clock: MovableClock
-) -> None:
+async def test_logging_out_ends_the_session_for_good(logins: Logins, state: State, clock: MovableClock) -> None:
     link, _ = await logins.new_link()
     session = await logins.claim(link, "192.0.2.1")
     await logins.log_out(session)
@@ -173,9 +171,7 @@ async def test_a_disk_that_takes_nothing_changes_nothing(logins: Logins, state: 
     assert recognise(logins, authorization=f"Bearer {token}") == "token"
 
 
-async def test_ten_failures_close_the_door_to_one_source_for_a_while(
-    logins: Logins, clock: MovableClock
-) -> None:
+async def test_ten_failures_close_the_door_to_one_source_for_a_while(logins: Logins, clock: MovableClock) -> None:
     token = await logins.add_token("x")
     for _ in range(login.FAILURES):
         assert recognise(logins, authorization="Bearer wrong") == ""
@@ -209,16 +205,11 @@ def test_any_cookie_header_can_be_read(text: str) -> None:
 
 def test_the_cookie_is_for_this_site_and_no_script() -> None:
     set_cookie = login.set_cookie("s3ss10n", secure=True, age=30 * DAY)
-    assert (
-        set_cookie
-        == "homelab_agent_session=s3ss10n; Path=/; Max-Age=2592000; HttpOnly; SameSite=Strict; Secure"
-    )
+    assert set_cookie == "homelab_agent_session=s3ss10n; Path=/; Max-Age=2592000; HttpOnly; SameSite=Strict; Secure"
     assert "Secure" not in login.set_cookie("s", secure=False, age=1)
 
 
-async def test_an_unknown_secret_of_any_kind_is_unknown(
-    logins: Logins, state: State, clock: MovableClock
-) -> None:
+async def test_an_unknown_secret_of_any_kind_is_unknown(logins: Logins, state: State, clock: MovableClock) -> None:
     credentials = Credentials(state, clock)
     await credentials.load()
     for kind in Kind:

@@ -83,9 +83,7 @@ def letters() -> list[bytes]:
     return [
         render.login_page("atlas", problem="That link was used before."),
         render.confirm_page("atlas", action="/login", token="t0k3n"),
-        render.error_page(
-            "atlas", status=503, title="Down", detail="why", repair="do `this`", request_id="0193"
-        ),
+        render.error_page("atlas", status=503, title="Down", detail="why", repair="do `this`", request_id="0193"),
     ]
 
 
@@ -251,9 +249,7 @@ def test_no_text_of_any_field_becomes_markup(texts: list[str]) -> None:
     }
     for text in (host, check, name, title, label):
         assert " ".join(text.split()) in read.words or not text.strip()
-    error = whole(
-        render.error_page(host, status=400, title=title, detail=detail, repair=repair, request_id=other)
-    )
+    error = whole(render.error_page(host, status=400, title=title, detail=detail, repair=repair, request_id=other))
     assert "script" not in [tag for tag, each in error.elements if "src" not in each]
 
 
@@ -262,9 +258,7 @@ def contrast(one: str, other: str) -> float:
 
     def luminance(colour: str) -> float:
         parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-        red, green, blue = (
-            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-        )
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
     low, high = sorted((luminance(one), luminance(other)))

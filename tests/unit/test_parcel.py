@@ -44,17 +44,13 @@ def test_rows_come_back_in_order_as_they_were(given_rows: list[Row]) -> None:
 
 
 def test_what_is_not_a_number_stays_not_a_number() -> None:
-    row = Row(
-        "t", ("a",), {"a": float("nan"), "b": float("inf"), "c": -0.0}, datetime(2026, 1, 1, tzinfo=UTC)
-    )
+    row = Row("t", ("a",), {"a": float("nan"), "b": float("inf"), "c": -0.0}, datetime(2026, 1, 1, tzinfo=UTC))
     (back,) = parcel.decode(parcel.encode([row]))
     assert [str(value) for value in back.values.values()] == ["nan", "inf", "-0.0"]
 
 
 @given(st.lists(rows(), min_size=1, max_size=3), st.data())
-def test_a_damaged_parcel_says_so_and_never_comes_back_changed(
-    given_rows: list[Row], data: st.DataObject
-) -> None:
+def test_a_damaged_parcel_says_so_and_never_comes_back_changed(given_rows: list[Row], data: st.DataObject) -> None:
     body = bytearray(parcel.encode(given_rows))
     position = data.draw(st.integers(0, len(body) - 1))
     with pytest.raises(ParcelDamaged):
@@ -81,9 +77,7 @@ def test_a_parcel_of_another_format_is_not_guessed_at(monkeypatch: pytest.Monkey
     [((), {"a": 1}), (("a", "b"), {"a": 1}), ((), {})],
     ids=["no key", "key not there", "empty"],
 )
-def test_a_row_without_a_value_for_its_key_cannot_be_made(
-    key: tuple[str, ...], values: dict[str, Scalar]
-) -> None:
+def test_a_row_without_a_value_for_its_key_cannot_be_made(key: tuple[str, ...], values: dict[str, Scalar]) -> None:
     with pytest.raises(ValueError, match="a value for each column of its key"):
         Row("t", key, values, datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -110,7 +104,6 @@ def test_a_sample_takes_little_room() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     counters = {f"read_{number}_bytes": number * 1000 for number in range(18)}
     sample = [
-        Row("disk_sample", ("entity_id", "time"), {"entity_id": n, "time": at, **counters}, at)
-        for n in range(15)
+        Row("disk_sample", ("entity_id", "time"), {"entity_id": n, "time": at, **counters}, at) for n in range(15)
     ]
     assert len(parcel.encode(sample)) < 1500

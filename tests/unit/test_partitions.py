@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from homelab_agent.database import partitions
 
 times = st.datetimes(
-    datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.sampled_from([UTC, timezone(timedelta(hours=13))])  # noqa: DTZ001
+    datetime(1970, 1, 2),
+    datetime(2200, 1, 1),
+    timezones=st.sampled_from([UTC, timezone(timedelta(hours=13))]),
 )
 
 

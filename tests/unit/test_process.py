@@ -196,9 +196,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("user", [None, pytest.param(NOBODY, marks=as_root)])
 def test_an_agent_that_is_killed_takes_its_child_along(user: tuple[int, int] | None) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", AGENT % (user,)], stdout=subprocess.PIPE, text=True
-    ) as agent:
+    with subprocess.Popen([sys.executable, "-c", AGENT % (user,)], stdout=subprocess.PIPE, text=True) as agent:
         assert agent.stdout is not None
         pid = int(agent.stdout.readline())
         assert alive(pid)
@@ -240,9 +238,7 @@ async def test_a_token_is_handed_over_by_descriptor() -> None:
 
 
 async def test_many_at_once_all_end() -> None:
-    done = await asyncio.gather(
-        *(process.run(["sh", "-c", f"exit {number}"], deadline=30) for number in range(30))
-    )
+    done = await asyncio.gather(*(process.run(["sh", "-c", f"exit {number}"], deadline=30) for number in range(30)))
     assert [each.code for each in done] == list(range(30))
 
 

@@ -108,9 +108,7 @@ def test_a_file_of_another_user_is_refused(file: Path, redactor: Redactor) -> No
     assert caught.value.repair == f"chown 0 {file}"
 
 
-def test_what_is_not_there_says_so(
-    tmp_path: Path, redactor: Redactor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_there_says_so(tmp_path: Path, redactor: Redactor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH", raising=False)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     for reference in ("env:NO_SUCH", f"file:{tmp_path}/none", "credential:token"):
@@ -184,9 +182,7 @@ async def test_a_value_that_one_cannot_use_is_adopted_by_none(file: Path, redact
     assert redactor.mask("wrong one") == MASK
 
 
-async def test_an_adoption_that_fails_does_not_keep_the_others_from_it(
-    file: Path, redactor: Redactor
-) -> None:
+async def test_an_adoption_that_fails_does_not_keep_the_others_from_it(file: Path, redactor: Redactor) -> None:
     found = secret.parse(f"file:{file}", redactor)
     await found.refresh()
     adopted: list[str] = []

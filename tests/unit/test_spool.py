@@ -81,9 +81,7 @@ class House:
         return rows
 
     async def on_disk(self) -> int:
-        return await self.state.read(
-            lambda c: int(c.execute("SELECT coalesce(sum(rows), 0) FROM spool").fetchone()[0])
-        )
+        return await self.state.read(lambda c: int(c.execute("SELECT coalesce(sum(rows), 0) FROM spool").fetchone()[0]))
 
     async def finding(self) -> health.Finding:
         (check,) = self.spool.checks()
@@ -109,9 +107,7 @@ async def test_rows_of_one_put_travel_together_and_all_in_order(house: House) ->
     assert batch is not None
     assert [len(parcel.rows) for parcel in batch.parcels] == [3, 3, 3]
     await house.spool.done(batch)
-    assert [row.values["number"] for row in await house.drain(7)] == [
-        n for n in range(3, 10) for _ in range(3)
-    ]
+    assert [row.values["number"] for row in await house.drain(7)] == [n for n in range(3, 10) for _ in range(3)]
     assert await house.spool.take() is None
 
 
@@ -296,9 +292,7 @@ async def test_a_parcel_damaged_on_disk_is_set_aside_and_the_others_arrive(house
         await house.spool.put(run(number), promise=True)
 
     def scribble(connection: sqlite3.Connection) -> None:
-        connection.execute(
-            "UPDATE spool SET body = x'00112233' WHERE id = (SELECT id FROM spool LIMIT 1 OFFSET 2)"
-        )
+        connection.execute("UPDATE spool SET body = x'00112233' WHERE id = (SELECT id FROM spool LIMIT 1 OFFSET 2)")
 
     await house.state.write(scribble)
     assert [row.values["number"] for row in await house.drain()] == [0, 1, 3, 4]
@@ -309,9 +303,7 @@ async def test_a_parcel_damaged_on_disk_is_set_aside_and_the_others_arrive(house
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.floats(0, 1, exclude_max=True), st.sampled_from([1, 16, 512, 4096]), st.randoms(use_true_random=False)
-)
+@given(st.floats(0, 1, exclude_max=True), st.sampled_from([1, 16, 512, 4096]), st.randoms(use_true_random=False))
 def test_wherever_the_file_is_damaged_what_is_whole_arrives_and_life_goes_on(
     place: float, length: int, noise: random.Random
 ) -> None:
@@ -401,9 +393,7 @@ async def test_a_full_spool_thins_the_oldest_and_says_so(tmp_path: Path) -> None
     st.integers(20_000, 80_000),
     st.sampled_from(["works", "fails"]),
 )
-def test_the_bound_holds_and_no_promise_goes(
-    puts: list[tuple[bool, int, int]], max_bytes: int, disk: str
-) -> None:
+def test_the_bound_holds_and_no_promise_goes(puts: list[tuple[bool, int, int]], max_bytes: int, disk: str) -> None:
     disk_works = disk == "works"
     noise = random.Random(4)
 
@@ -642,9 +632,7 @@ async def test_killed_at_any_moment_no_promise_is_lost_and_none_doubled(tmp_path
 
 def _promises_until_killed(directory: Path, first: int, count: int) -> set[int]:
     """Let a child promise until it has said `count` of them and something more; return what it said."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, directory, str(first)], stdout=subprocess.PIPE, text=True
-    )
+    child = subprocess.Popen([sys.executable, "-c", CHILD, directory, str(first)], stdout=subprocess.PIPE, text=True)
     assert child.stdout is not None
     said = [child.stdout.readline() for _ in range(count)]
     child.send_signal(signal.SIGKILL)

@@ -156,9 +156,7 @@ async def test_the_schema_grows_with_a_room(state: State, directory: Path, schem
     await grown.close()
 
 
-async def test_opening_and_reading_write_nothing_to_the_disk(
-    state: State, directory: Path, schema: Path
-) -> None:
+async def test_opening_and_reading_write_nothing_to_the_disk(state: State, directory: Path, schema: Path) -> None:
     await note(state, "one")
     await state.close()
     before = (directory / "state.db").read_bytes()
@@ -184,9 +182,7 @@ def _counts_writes(directory: Path) -> bool:
         "import os, resource, sys; file = open(sys.argv[1], 'wb', buffering=0); file.write(b'x' * 65536);"
         "os.fsync(file.fileno()); print(resource.getrusage(resource.RUSAGE_THREAD).ru_oublock)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, directory / "trial"], capture_output=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, directory / "trial"], capture_output=True, check=True)
     return int(done.stdout) > 0
 
 
@@ -270,9 +266,7 @@ def _replace_by_foreign(database: Path) -> None:
 DAMAGES = [_truncate, _empty, _scribble, _garble_header, _replace_by_text, _replace_by_foreign]
 
 
-@pytest.mark.parametrize(
-    "damage", DAMAGES, ids=["torn", "empty", "scribbled on", "garbled header", "text", "foreign"]
-)
+@pytest.mark.parametrize("damage", DAMAGES, ids=["torn", "empty", "scribbled on", "garbled header", "text", "foreign"])
 async def test_a_damaged_database_is_set_aside_under_a_dated_name(
     state: State, directory: Path, schema: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -282,9 +276,7 @@ async def test_a_damaged_database_is_set_aside_under_a_dated_name(
     damage(directory / "state.db")
     ruin = (directory / "state.db").read_bytes()
     again = await State.open(directory, [schema], clock=SystemClock())
-    (aside,) = (
-        name for name in names_in(directory) if re.fullmatch(r"state\.db\.corrupt-\d{8}T\d{6}Z", name)
-    )
+    (aside,) = (name for name in names_in(directory) if re.fullmatch(r"state\.db\.corrupt-\d{8}T\d{6}Z", name))
     assert (directory / aside).read_bytes() == ruin
     assert aside in again.lost
     await note(again, "life goes on")
@@ -292,9 +284,7 @@ async def test_a_damaged_database_is_set_aside_under_a_dated_name(
     await again.close()
 
 
-async def test_the_log_of_a_damaged_database_is_kept_with_it(
-    state: State, directory: Path, schema: Path
-) -> None:
+async def test_the_log_of_a_damaged_database_is_kept_with_it(state: State, directory: Path, schema: Path) -> None:
     await note(state, "only in the log")
     copy = directory.with_name("copy")
     shutil.copytree(directory, copy)  # as a power cut leaves it: the log not carried over
@@ -377,9 +367,7 @@ async def test_a_full_disk_is_said_with_its_repair_and_over_as_soon_as_there_is_
     await note(state, "before")
     ballast = _fill(small_disk)
     with pytest.raises(StateUnavailable) as caught:
-        await state.write(
-            lambda c: c.execute("INSERT INTO note (text) VALUES (hex(zeroblob(300000)))").close()
-        )
+        await state.write(lambda c: c.execute("INSERT INTO note (text) VALUES (hex(zeroblob(300000)))").close())
     assert "full" in caught.value.cause
     assert f"df -h {small_disk}" in caught.value.repair
     ballast.unlink()
@@ -389,9 +377,7 @@ async def test_a_full_disk_is_said_with_its_repair_and_over_as_soon_as_there_is_
     await state.close()
 
 
-async def test_on_a_full_disk_what_fits_is_taken_though_its_neighbour_does_not(
-    small_disk: Path, schema: Path
-) -> None:
+async def test_on_a_full_disk_what_fits_is_taken_though_its_neighbour_does_not(small_disk: Path, schema: Path) -> None:
     state = await State.open(small_disk / "state", [schema], clock=SystemClock())
     large = "INSERT INTO note (text) VALUES (hex(zeroblob(800000)))"
     outcomes = await asyncio.gather(

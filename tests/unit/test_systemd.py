@@ -29,9 +29,7 @@ print(json.dumps({
 
 
 @pytest.fixture(params=["path", "abstract"])
-def manager(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[socket.socket]:
+def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     name = str(tmp_path / "notify") if request.param == "path" else f"@homelab-agent-test-{uuid.uuid4().hex}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(name.replace("@", "\0"))
@@ -75,9 +73,7 @@ def test_a_reload_carries_the_time_that_the_protocol_asks_for(manager: socket.so
     assert second.removeprefix("MONOTONIC_USEC=").isdecimal()
 
 
-async def test_a_manager_that_does_not_listen_delays_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_manager_that_does_not_listen_delays_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
         deaf.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))

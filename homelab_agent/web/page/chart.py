@@ -115,11 +115,7 @@ def draw(chart: Chart, *, now: datetime, zone: tzinfo | None = None) -> Drawing:
 
 def unbroken(points: Iterable[tuple[datetime, float | None]], start: float, end: float) -> list[Run]:
     """Cut what lies between `start` and `end` where a value is missing or not finite, or time is left out."""
-    known = [
-        (at, value)
-        for at, value in ((time.timestamp(), value) for time, value in points)
-        if start <= at <= end
-    ]
+    known = [(at, value) for at, value in ((time.timestamp(), value) for time, value in points) if start <= at <= end]
     longest = _PAUSE * _usual_step([at for at, _ in known])
     runs: list[Run] = []
     run: Run = []

@@ -49,9 +49,7 @@ def prepare() -> None:
         environment.get_template(name)
 
 
-def render(
-    overview: Overview, *, events: str = "/events", logout: str = "", zone: tzinfo | None = None
-) -> bytes:
+def render(overview: Overview, *, events: str = "/events", logout: str = "", zone: tzinfo | None = None) -> bytes:
     """Return the whole status page.
 
     `events` is where the browser listens for fragments; `logout` is where the log-out form goes, "" for a

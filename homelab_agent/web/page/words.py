@@ -121,9 +121,7 @@ class Piece:
 def pieces(text: str) -> list[Piece]:
     """Cut a text where it `quotes` something to type."""
     return [
-        Piece(part, is_code=bool(position % 2))
-        for position, part in enumerate(re.split(r"`([^`]+)`", text))
-        if part
+        Piece(part, is_code=bool(position % 2)) for position, part in enumerate(re.split(r"`([^`]+)`", text)) if part
     ]
 
 
