@@ -197,13 +197,15 @@ class Spool:
 
     async def _choose(self, max_rows: int) -> list[Parcel | Packed]:
         """Return the oldest parcels of memory and disk together."""
+        # Memory first: a promise that is committed while the disk is read comes before what is put after it.
+        in_memory = self._memory.marks()
         on_disk: list[Packed] = []
         with suppress(StateUnavailable):
             on_disk = await self._disk.first(self._shipped, max_rows)
         bodies = {parcel.mark.id: parcel for parcel in on_disk}
         chosen: list[Parcel | Packed] = []
         rows = 0
-        for mark in heapq.merge((parcel.mark for parcel in on_disk), self._memory.marks()):
+        for mark in heapq.merge((parcel.mark for parcel in on_disk), in_memory):
             chosen.append(bodies.get(mark.id) or self._memory.get(mark.id))
             rows += mark.rows
             if rows >= max_rows:
