@@ -7,19 +7,15 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.redaction import Redactor
-from homelab_agent.database import account, address, binaries, editions, embedded, info, migrations, pool
+from homelab_agent.database import binaries, doctor, editions, info, migrations, pool
 from homelab_agent.database.address import Address
-from homelab_agent.database.place import Place
 from homelab_agent.database.pool import Connection
-from homelab_agent.database.settings import EMBEDDED
 
 T = TypeVar("T")
 
@@ -102,10 +98,7 @@ async def _loaded(edition: editions.Edition) -> list[migrations.Migration]:
 
 
 def _address(console: Console) -> Address:
-    url: str = console.section("database").url
-    if url != EMBEDDED:
-        return address.resolve(url, Redactor())
-    return embedded.address(Place.of(Path(console.find_state()).resolve(), account.ourselves()))
+    return doctor.find_address(console.section("database"), console.find_state())
 
 
 def _ask(where: Address, question: Callable[[Connection], Awaitable[T]]) -> T:
@@ -119,4 +112,4 @@ def _ask(where: Address, question: Callable[[Connection], Awaitable[T]]) -> T:
 
 
 def _mebibytes(size: float | None) -> str:
-    return "-" if size is None else f"{size / 2**20:.1f}"
+    return "-" if size is None else f"{size / 2**20:.2f}"

@@ -101,10 +101,12 @@ class Embedded:
         return await self._in_thread(lambda: address(place))
 
     async def stop(self, deadline: float) -> None:
-        """Stop the server within `deadline` seconds."""
+        """Stop the server within `deadline` seconds; also a start that was cut short has ended then."""
         if (server := self._server) is not None:
             await server.stop(deadline)
             await self._in_thread(lambda: Place(server.log.parent, server.account).drop_socket_directory())
+        # What a cancelled start was doing in the thread is done before anyone else begins.
+        await self._in_thread(lambda: None)
         self._files.shutdown(wait=False)
 
     async def ended(self) -> None:

@@ -104,7 +104,8 @@ class Place:
 
     def clusters(self) -> list[Cluster]:
         """Return the clusters that hold data, retired ones included, the newest first."""
-        numbers = sorted((int(path.name) for path in self.directory.glob("[0-9]*")), reverse=True)
+        names = (path.name for path in self.directory.glob("*"))
+        numbers = sorted((int(name) for name in names if name.isdecimal()), reverse=True)
         found = (self.cluster(number) for number in numbers)
         return [cluster for cluster in found if (cluster.data / "PG_VERSION").exists()]
 

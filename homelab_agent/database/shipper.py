@@ -59,9 +59,10 @@ class Shipper:
                 elif self.database.is_up:  # else there is something better to wait for
                     await self.clock.sleep(backoff(failures))
         finally:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_SECONDS):
-                    await self._drain()
+            if self.database.is_up:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(FLUSH_SECONDS):
+                        await self._drain()
 
     async def _drain(self) -> bool:
         """Ship until the spool is empty; return whether it is."""

@@ -166,6 +166,27 @@ async def test_a_killed_server_comes_back_with_every_committed_row(open_director
         assert [row["n"] for row in await found.fetch("SELECT n FROM kept ORDER BY n")] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("seconds", [0.02, 0.15, 0.4, 0.6])
+async def test_a_stop_in_the_middle_of_the_first_start_leaves_no_server(open_directory: Path, seconds: float) -> None:
+    found = Database(DatabaseSettings(), directory=open_directory, clock=SystemClock())
+    running = asyncio.create_task(found.run())
+    await asyncio.wait([running], timeout=seconds)
+    running.cancel()
+    await asyncio.wait([running])
+    await until(lambda: not working_in(open_directory), "nothing of it runs")
+    async with started(open_directory) as (_, address):
+        assert await ask(address, "SELECT 1") == 1
+
+
+def working_in(directory: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").readlink().is_relative_to(directory):
+                found.append((entry / "cmdline").read_text())
+    return found
+
+
 async def test_a_path_too_long_for_a_socket_gets_a_short_one_that_goes_with_the_server(open_directory: Path) -> None:
     state = open_directory / ("long" * 15) / ("longer" * 10)
     state.mkdir(parents=True)

@@ -54,9 +54,16 @@ class Way:
         status = self.spool.status
         await until(lambda: not status().rows_memory + status().rows_disk, "the spool is empty", seconds=seconds)
 
-    async def rejected(self) -> list[tuple[str, str]]:
-        query = "SELECT table_name, reason FROM rejected ORDER BY rowid"
-        return await self.state.read(lambda connection: connection.execute(query).fetchall())
+    async def rejected(self, count: int) -> list[tuple[str, str]]:
+        """Return table and reason of the rows that were refused, once there are `count` of them."""
+        await until(lambda: self.shipper.rejected >= count, f"{count} rows are rejected")
+        query = "SELECT table_name, reason FROM rejected ORDER BY id"
+        async with asyncio.timeout(20):
+            while True:
+                await self.spool.tend()
+                found = await self.state.read(lambda connection: connection.execute(query).fetchall())
+                if len(found) >= count:
+                    return found
 
 
 @asynccontextmanager
@@ -126,12 +133,17 @@ async def test_a_row_that_postgresql_refuses_is_set_aside_and_holds_up_no_other(
 ) -> None:
     async with way(server, tmp_path) as there:
         server.psql(TABLES)
-        bad = {3: {"count": 2000}, 40: {"count": 10**9}, 41: {"value": "much"}, 77: {"count": 1001}}
+        bad: dict[int, dict[str, Scalar]] = {
+            3: {"count": 2000},
+            40: {"count": 10**9},
+            41: {"value": "much"},
+            77: {"count": 1001},
+        }
         await there.spool.put([sample(n, **bad.get(n, {})) for n in range(100)])
         await there.spool.put([Row("child", ("id",), {"id": 9, "name": "orphan"}, BEGIN)])
         await there.spool.put([Row("child", ("id",), {"id": 10, "name": None}, BEGIN)])
         await there.empty()
-        reasons = await there.rejected()
+        reasons = await there.rejected(6)
     assert server.psql("SELECT count(*) FROM homelab.x_sample") == "96"
     assert sorted(table for table, _ in reasons) == ["child", "child", *["x_sample"] * 4]
     for words in ("check constraint", "value out of", "foreign key", "null value"):
@@ -148,7 +160,7 @@ async def test_the_same_key_with_the_same_content_is_nothing_new_and_with_other_
         await there.spool.put([sample(n, **({"value": 4711.5} if n == 20 else {})) for n in range(50)])
         await there.spool.put([sample(60), sample(60, value=1.5)])
         await there.empty()
-        assert [reason for _, reason in await there.rejected()] == [
+        assert [reason for _, reason in await there.rejected(2)] == [
             "x_sample holds this entity_id, time with other content"
         ] * 2
     assert server.psql("SELECT count(*), max(value) < 21 FROM homelab.x_sample") == "51|t"
@@ -161,7 +173,7 @@ async def test_rows_without_a_place_are_rejected_with_the_reason(server: Postgre
         await there.spool.put([sample(1, colour="red"), sample(2)])
         await there.spool.put([Row("x_sample", ("entity_id",), {"entity_id": 5, "time": None}, BEGIN)])
         await there.empty()
-        assert [reason for _, reason in await there.rejected()] == [
+        assert [reason for _, reason in await there.rejected(3)] == [
             'there is no table no "such', "x_sample has no column colour", "time is not a time",
         ]  # fmt: skip
     assert server.psql("SELECT count(*) FROM homelab.x_sample") == "1"
@@ -175,7 +187,7 @@ async def test_a_missing_partition_is_made_and_never_a_reason_to_reject(server: 
         server.psql("DROP TABLE homelab.x_sample_y2026m12")
         await there.spool.put([sample(7201)])
         await there.empty()
-        assert await there.rejected() == []
+        assert await there.rejected(0) == []
     parts = server.psql("SELECT relid FROM pg_partition_tree('homelab.x_sample') WHERE isleaf").split()
     assert sorted(parts) == ["x_sample_y2026m11", "x_sample_y2026m12", "x_sample_y2028m01"]
     assert server.psql("SELECT count(*) FROM homelab.x_sample") == "3"
@@ -186,12 +198,12 @@ async def test_entities_go_before_the_rows_of_the_same_batch_that_point_to_them(
 ) -> None:
     async with way(server, tmp_path) as there:
         server.psql(TABLES)
-        entity = {"id": 9, "host": "here", "family": "disk", "key": "sn", "label": "sda"}
+        entity: dict[str, Scalar] = {"id": 9, "host": "here", "family": "disk", "key": "sn", "label": "sda"}
         await there.spool.put(
             [Row("child", ("id",), {"id": 9, "name": "sda"}, BEGIN), Row("entity", ("id",), entity, BEGIN)]
         )
         await there.empty()
-        assert await there.rejected() == []
+        assert await there.rejected(0) == []
 
 
 async def test_values_keep_their_type_and_too_long_is_refused_not_cut(server: Postgres, tmp_path: Path) -> None:
@@ -205,7 +217,7 @@ async def test_values_keep_their_type_and_too_long_is_refused_not_cut(server: Po
         for changed in ({}, {}, {"id": key[:-1] + "2", "note": "abcd"}, {"id": key[:-1] + "3", "day": "2026-02-30"}):
             await there.spool.put([Row("odd", ("id",), {**values, **changed}, BEGIN)])
         await there.empty()
-        assert len(await there.rejected()) == 2
+        assert len(await there.rejected(2)) == 2
     assert server.psql("SELECT address, amount, extra, note, day FROM homelab.odd") == (
         '10.0.0.0/8|1.10|{"a": [1, null, "ü"]}|abc|2026-02-28'
     )
@@ -228,7 +240,7 @@ async def test_a_table_that_changed_under_the_shipper_is_looked_at_anew(server: 
         server.psql("ALTER TABLE homelab.x_sample ALTER COLUMN value TYPE numeric")
         await there.spool.put([sample(1)])
         await there.empty()
-        assert await there.rejected() == []
+        assert await there.rejected(0) == []
     assert server.psql("SELECT count(*) FROM homelab.x_sample") == "2"
 
 
@@ -247,3 +259,15 @@ async def test_a_wrong_password_is_told_without_any(
     said = capfd.readouterr()
     for text in (f"{error.value!r}{error.value}", repr(database.connection), said.out, said.err):
         assert wrong not in text
+
+
+async def test_the_address_may_be_a_secret_kept_in_a_file(server: Postgres, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    await asyncio.to_thread(file.write_text, server.url)
+    file.chmod(0o600)
+    database = Database(DatabaseSettings(url=f"file:{file}"), directory=tmp_path, clock=SystemClock())
+    running = asyncio.create_task(database.run())
+    await asyncio.wait_for(database.wait_until_up(), 10)
+    assert (await database.fetch("SELECT 1 AS one"))[0]["one"] == 1
+    running.cancel()
+    await asyncio.wait([running])
