@@ -64,12 +64,13 @@ class Settings(Section):
 
 def split_address(text: str) -> tuple[str, int]:
     """Return address and port of "127.0.0.1:8085" or "[::1]:8085"; raises ValueError."""
-    host, separator, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.IPv6Address(host[1:-1])
-    else:
-        address = ipaddress.IPv4Address(host)
-    if not separator or not (port.isascii() and port.isdecimal()) or not 0 <= int(port) <= 65535:
-        message = f"{text!r} is not ADDRESS:PORT"
-        raise ValueError(message)
+    host, _, port = text.rpartition(":")
+    try:
+        bracketed = host.startswith("[") and host.endswith("]")
+        address = ipaddress.IPv6Address(host[1:-1]) if bracketed else ipaddress.IPv4Address(host)
+        if not port.isdecimal() or not 0 <= int(port) <= 65535:
+            raise ValueError(port)
+    except ValueError:
+        message = f"{text!r} is not ADDRESS:PORT, such as 127.0.0.1:8085 or [::1]:8085"
+        raise ValueError(message) from None
     return str(address), int(port)

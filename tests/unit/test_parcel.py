@@ -12,8 +12,8 @@ from homelab_agent.core import parcel
 from homelab_agent.core.parcel import Packed, Parcel, ParcelDamaged, Row, Scalar
 
 times = st.datetimes(
-    min_value=datetime(1900, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
-    max_value=datetime(2200, 1, 1),  # noqa: DTZ001
+    min_value=datetime(1900, 1, 1),
+    max_value=datetime(2200, 1, 1),
     timezones=st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=45)), timezone(-timedelta(hours=3))]),
 )
 json_values = st.recursive(
@@ -82,7 +82,7 @@ def test_a_row_without_a_value_for_its_key_cannot_be_made(key: tuple[str, ...], 
         Row("t", key, values, datetime(2026, 1, 1, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("unfit", [b"bytes", {1, 2}, datetime(2026, 1, 1)], ids=["bytes", "set", "no zone"])  # noqa: DTZ001
+@pytest.mark.parametrize("unfit", [b"bytes", {1, 2}, datetime(2026, 1, 1)], ids=["bytes", "set", "no zone"])
 def test_a_value_that_has_no_place_is_refused(unfit: Scalar) -> None:
     row = Row("t", ("a",), {"a": unfit}, datetime(2026, 1, 1, tzinfo=UTC))
     (outcome,) = parcel.pack_all([Parcel(1, promise=False, rows=(row,))])
