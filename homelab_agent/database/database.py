@@ -27,6 +27,8 @@ from homelab_agent.database.settings import EMBEDDED, DatabaseSettings
 T = TypeVar("T")
 
 RETRY_MAX_SECONDS = 30.0
+CONNECT_MAX_SECONDS = 5.0
+"""The longest pause between attempts to reach a server elsewhere: one costs little, and its return is not announced."""
 STOP_SECONDS = 8.0
 
 OWN_REPAIR = "the agent starts it again by itself; if it does not come, read postgres/log in the state directory"
@@ -113,7 +115,8 @@ class Database:
                     await self._until_lost()
                 else:
                     failures += 1
-                    await self._clock.sleep(backoff(failures))
+                    own = self._settings.url == EMBEDDED
+                    await self._clock.sleep(backoff(failures, RETRY_MAX_SECONDS if own else CONNECT_MAX_SECONDS))
         finally:
             await self._go_down()
 
@@ -236,10 +239,10 @@ class Database:
             self._pool = None
 
 
-def backoff(failures: int) -> float:
+def backoff(failures: int, longest: float = RETRY_MAX_SECONDS) -> float:
     """Return how many seconds to wait after so many failures in a row.
 
     Full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/): agents that share a
     database do not all come back at one moment.
     """
-    return random.uniform(0, min(RETRY_MAX_SECONDS, 0.5 * 2.0 ** min(failures, 10)))  # noqa: S311 - not a secret
+    return random.uniform(0, min(longest, 0.5 * 2.0 ** min(failures, 10)))  # noqa: S311 - not a secret
