@@ -12,18 +12,19 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from homelab_agent import capabilities, config, places, reloading
-from homelab_agent.core import health, jobs, journal, schedule, systemd, telling
+from homelab_agent.core import health, jobs, journal, systemd, telling
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.errors import Exit
 from homelab_agent.core.foundation import Foundation
+from homelab_agent.core.jobs import schedule
+from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.lock import DirectoryLock
-from homelab_agent.core.looplag import LoopLag
-from homelab_agent.core.redaction import Redactor
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
 from homelab_agent.core.supervisor import Supervisor
-from homelab_agent.core.watchdog import Watchdog
+from homelab_agent.core.supervisor.looplag import LoopLag
+from homelab_agent.core.supervisor.watchdog import Watchdog
 from homelab_agent.database import service as database_service
 from homelab_agent.database.database import Database
 from homelab_agent.web import service as web_service

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from homelab_agent.core.capability import Chart, Series
 from homelab_agent.core.health import State
-from homelab_agent.core.run import Progress, RunRecord, RunState
+from homelab_agent.core.jobs.run import Progress, RunRecord, RunState
 from homelab_agent.web.overview import Line, Need, Overview, Upcoming
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from homelab_agent.core.jobs import Jobs
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
 from homelab_agent.web import service, sockets
-from homelab_agent.web.settings import Settings
+from homelab_agent.web.settings import WebSettings
 
 HOST = "server.tail1234.ts.net"
 TAILNET = {"Host": HOST, "X-Forwarded-For": "100.101.102.103", "X-Forwarded-Proto": "https"}
@@ -111,10 +111,10 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def serving(
-    directory: Path, capabilities: Sequence[Capability] = (), *, settings: Settings | None = None, **more: Any
+    directory: Path, capabilities: Sequence[Capability] = (), *, settings: WebSettings | None = None, **more: Any
 ) -> AsyncIterator[Site]:
     """Serve the routes of `capabilities` and the web room's own until the context ends."""
-    settings = settings or Settings(listen="127.0.0.1:0", hosts=[HOST])
+    settings = settings or WebSettings(listen="127.0.0.1:0", hosts=[HOST])
     clock = SystemClock()
     schemas = [
         path

@@ -12,7 +12,7 @@ from homelab_agent import agent, config
 from homelab_agent.core import journal, systemd
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.redaction import Redactor
+from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.web import settings as web_settings
 
 

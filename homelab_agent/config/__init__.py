@@ -2,7 +2,7 @@
 
 `settings` lists the sections; `loading` reads them (file, environment, old names) and `faults` says what is
 wrong; `writer` is the only one that changes the file; `sample`, `reference` and `show` tell a person what
-there is; `reload` compares what is in force with what was read anew.
+there is; `difference` compares what is in force with what was read anew.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from homelab_agent.config import loading
+from homelab_agent.config.difference import Changed, changes
 from homelab_agent.config.faults import ConfigurationFaulty, Fault
 from homelab_agent.config.loading import Loaded
-from homelab_agent.config.reload import Changed, changes
 from homelab_agent.config.settings import Settings
 
 __all__ = ["Changed", "ConfigurationFaulty", "Fault", "Loaded", "Settings", "changes", "load"]

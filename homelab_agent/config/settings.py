@@ -10,7 +10,7 @@ from homelab_agent import capabilities
 from homelab_agent.core.settings import AgentSettings, LogSettings, Section
 from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.metrics.settings import MetricsSettings
-from homelab_agent.web.settings import Settings as WebSettings
+from homelab_agent.web.settings import WebSettings
 
 
 class Settings(Section):

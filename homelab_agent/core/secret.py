@@ -19,7 +19,7 @@ from typing import NoReturn, TypeAlias
 from homelab_agent.core import systemd
 from homelab_agent.core.clock import Clock, SystemClock
 from homelab_agent.core.errors import AgentError, describe
-from homelab_agent.core.redaction import Redactor
+from homelab_agent.core.journal.redaction import Redactor
 
 Source: TypeAlias = Callable[[str], str]
 """Reads what a reference names after its scheme; may block, runs in a thread of its own, raises AgentError."""

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from homelab_agent.core.errors import AgentError, Exit
-from homelab_agent.core.redaction import Redactor
+from homelab_agent.core.journal.redaction import Redactor
 
 _REFERENCES = ("env:", "file:", "credential:", "openbao:")
 _CONNECTION = {"search_path": "homelab, public", "timezone": "UTC", "application_name": "homelab-agent"}

@@ -16,7 +16,7 @@ from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, NeighbourUnreachable, describe
 from homelab_agent.core.health import Finding, State
-from homelab_agent.core.redaction import Redactor
+from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.database import address, editions, migrations, pool
 from homelab_agent.database.address import Address, AddressFaulty
 from homelab_agent.database.editions import Edition

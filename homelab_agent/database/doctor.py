@@ -8,7 +8,7 @@ from pathlib import Path
 
 from homelab_agent.core.errors import NeighbourUnreachable
 from homelab_agent.core.health import Check, Finding
-from homelab_agent.core.redaction import Redactor
+from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.database import account, address, editions, embedded, migrations, pool
 from homelab_agent.database.address import Address
 from homelab_agent.database.database import OTHER_REPAIR

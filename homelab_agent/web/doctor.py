@@ -9,10 +9,10 @@ from pathlib import Path
 
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.web import sockets
-from homelab_agent.web.settings import Settings, split_address
+from homelab_agent.web.settings import WebSettings, split_address
 
 
-def checks(settings: Settings, _directory: Path) -> Sequence[Check]:
+def checks(settings: WebSettings, _directory: Path) -> Sequence[Check]:
     """Return the check whether the address can be listened on."""
 
     async def probe() -> Finding:

@@ -16,7 +16,7 @@ from homelab_agent.web.login_routes import LoginApi
 from homelab_agent.web.pages import Pages
 from homelab_agent.web.routes import Api, Reload
 from homelab_agent.web.server import Server
-from homelab_agent.web.settings import Settings
+from homelab_agent.web.settings import WebSettings
 from homelab_agent.web.sockets import Listeners
 
 
@@ -26,7 +26,7 @@ def closed() -> bool:
 
 
 def build(
-    settings: Settings,
+    settings: WebSettings,
     base: Foundation,
     capabilities: Sequence[Capability],
     *,
@@ -57,7 +57,7 @@ def build(
         where = ", ".join(origins(listeners, app.policy.hosts))
         return Finding.ok(f"answers at {where}; open connections: {server.connections}")
 
-    def take(changed: Settings) -> None:
+    def take(changed: WebSettings) -> None:
         app.policy = policy(changed, listeners)
 
     web = Capability(
@@ -72,7 +72,7 @@ def build(
     return web
 
 
-def policy(settings: Settings, listeners: Listeners) -> Policy:
+def policy(settings: WebSettings, listeners: Listeners) -> Policy:
     """Return what of the settings decides about requests; beyond loopback nothing is free to read."""
     return Policy(
         hosts=frozenset(settings.hosts),

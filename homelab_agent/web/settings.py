@@ -9,7 +9,7 @@ from pydantic import field_validator
 from homelab_agent.core.settings import Section, setting
 
 
-class Settings(Section):
+class WebSettings(Section):
     """The status page, the API and the metrics exposition over HTTP."""
 
     listen: str = setting(

@@ -14,8 +14,8 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.http import Answer as HandlerAnswer
 from homelab_agent.core.http import Audience, Event, Events, Json, Request, Response, Route
-from homelab_agent.core.run import Job, Outcome, Run
-from homelab_agent.web.settings import Settings
+from homelab_agent.core.jobs.run import Job, Outcome, Run
+from homelab_agent.web.settings import WebSettings
 from tests.clock import until
 from tests.website import FUNNEL, HOST, TAILNET, Answer, Site, serving
 
@@ -301,13 +301,13 @@ async def test_a_new_host_name_applies_at_once(site: Site) -> None:
     new = {"Host": "new.example", **await site.token()}
     assert (await site.ask("GET", "/api/health", headers=new)).status == 421
     assert site.web.reload is not None
-    site.web.reload(Settings(listen="127.0.0.1:0", hosts=["new.example"]))
+    site.web.reload(WebSettings(listen="127.0.0.1:0", hosts=["new.example"]))
     assert (await site.ask("GET", "/api/health", headers=new)).status == 200
     assert (await site.ask("GET", "/api/health/live", headers={"Host": HOST})).status == 421
 
 
 async def test_beyond_loopback_reading_needs_a_login_even_from_here(tmp_path: Path) -> None:
-    async with serving(tmp_path, settings=Settings(listen="0.0.0.0:0")) as site:
+    async with serving(tmp_path, settings=WebSettings(listen="0.0.0.0:0")) as site:
         assert (await site.ask("GET", "/api/health")).status == 401
         assert (await site.ask("GET", "/api/health/live")).status == 200
         assert (await site.ask("GET", "/api/health", headers=await site.token())).status == 200

@@ -11,7 +11,7 @@ import pytest
 
 from homelab_agent.core.capability import Capability
 from homelab_agent.core.http import Answer, Audience, Event, Events, Json, Request, Response, Route
-from homelab_agent.web.settings import Settings
+from homelab_agent.web.settings import WebSettings
 from tests.website import FUNNEL, Site, serving
 
 DEADLINE = 0.6
@@ -54,7 +54,7 @@ WORKSHOP = Capability(
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    settings = Settings(
+    settings = WebSettings(
         listen="127.0.0.1:0", hosts=["server.tail1234.ts.net"], max_connections=8, receive_deadline=DEADLINE
     )
     async with serving(tmp_path, [WORKSHOP], settings=settings, public_open=lambda: True) as site:

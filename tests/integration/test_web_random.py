@@ -18,8 +18,8 @@ import pytest
 
 from homelab_agent.core.capability import Capability
 from homelab_agent.core.http import Answer, Audience, Json, Request, Route
-from homelab_agent.core.run import Job, Outcome, Run
-from homelab_agent.web.settings import Settings
+from homelab_agent.core.jobs.run import Job, Outcome, Run
+from homelab_agent.web.settings import WebSettings
 from tests.website import HOST, Site, serving
 
 SEED = int(os.environ.get("HOMELAB_TEST_SEED", "20261124"))
@@ -201,7 +201,7 @@ class Line:
 
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    settings = Settings(listen="127.0.0.1:0", hosts=[HOST])
+    settings = WebSettings(listen="127.0.0.1:0", hosts=[HOST])
     async with serving(tmp_path, [WORKSHOP], settings=settings, reload=reload, public_open=lambda: True) as site:
         yield site
 

@@ -14,7 +14,7 @@ import pytest
 
 from homelab_agent.core.health import State
 from homelab_agent.web import doctor, sockets
-from homelab_agent.web.settings import Settings
+from homelab_agent.web.settings import WebSettings
 from homelab_agent.web.sockets import CannotListen, Listeners, PortTaken
 
 _HOLD = """
@@ -55,7 +55,8 @@ def test_a_port_that_is_taken_is_said_with_the_process_that_has_it(tmp_path: Pat
 async def test_the_doctor_says_it_before_the_start(tmp_path: Path, holder: tuple[int, int]) -> None:
     pid, port = holder
     taken, free = (
-        doctor.checks(Settings(listen=address), tmp_path)[0].probe for address in (f"127.0.0.1:{port}", "127.0.0.1:0")
+        doctor.checks(WebSettings(listen=address), tmp_path)[0].probe
+        for address in (f"127.0.0.1:{port}", "127.0.0.1:0")
     )
     assert taken is not None
     assert free is not None
@@ -136,14 +137,14 @@ def test_a_tcp_socket_handed_down_takes_the_place_of_listen(tmp_path: Path) -> N
 )
 def test_listen_is_an_address_and_a_port(listen: str, *, good: bool) -> None:
     if good:
-        assert Settings(listen=listen).listen == listen
+        assert WebSettings(listen=listen).listen == listen
     else:
         with pytest.raises(ValueError, match="listen"):
-            Settings(listen=listen)
+            WebSettings(listen=listen)
 
 
 @pytest.mark.parametrize("name", ["", "https://x", "x:8085", "a b", "ü.example", "x/"])
 def test_hosts_are_bare_names(name: str) -> None:
     with pytest.raises(ValueError, match="hosts"):
-        Settings(hosts=[name])
-    assert Settings(hosts=["Server.Example."]).hosts == ["server.example"]
+        WebSettings(hosts=[name])
+    assert WebSettings(hosts=["Server.Example."]).hosts == ["server.example"]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from homelab_agent.core import journal
-from homelab_agent.core.redaction import Redactor
+from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.settings import LogSettings
 
 ADDRESS = "/run/systemd/journal/socket"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from homelab_agent.config.reload import changes
+from homelab_agent.config.difference import changes
 from tests.house import Book, Cellar, Door, House, Library
 
 

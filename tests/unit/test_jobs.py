@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homelab_agent.core import run_history, runner, statefile
+from homelab_agent.core import statefile
 from homelab_agent.core.clock import Clock, SystemClock
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.core.health import State as Standing
@@ -33,8 +33,10 @@ from homelab_agent.core.jobs import (
     Run,
     RunRecord,
     UnknownJob,
+    runner,
 )
-from homelab_agent.core.run import Asked, judge
+from homelab_agent.core.jobs import history as run_history
+from homelab_agent.core.jobs.run import Asked, judge
 from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State, StateUnavailable
 from tests.clock import MovableClock, until

@@ -21,11 +21,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homelab_agent.core import journal, journal_line, journal_sink
+from homelab_agent.core import journal
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.redaction import MASK, Redactor
+from homelab_agent.core.journal import line as journal_line
+from homelab_agent.core.journal import sink as journal_sink
+from homelab_agent.core.journal.redaction import MASK, Redactor
+from homelab_agent.core.journal.suppression import BURST
 from homelab_agent.core.settings import Level, LogSettings
-from homelab_agent.core.suppression import BURST
 
 HEAD = {
     "level": "info",
@@ -353,7 +355,7 @@ def test_closed_it_leaves_logging_as_it_was(pipe: Pipe) -> None:
 
 AT_THE_END = """
 from homelab_agent.core import journal
-from homelab_agent.core.redaction import Redactor
+from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.settings import LogSettings
 journal.open_journal(LogSettings(), host="nas", redactor=Redactor())
 for number in range(300):

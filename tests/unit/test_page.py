@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from homelab_agent.core.capability import Chart, Series
 from homelab_agent.core.health import State
-from homelab_agent.core.run import Progress, RunRecord
+from homelab_agent.core.jobs.run import Progress, RunRecord
 from homelab_agent.web.overview import Line, Need, Upcoming
 from homelab_agent.web.page import assets, render
 from tests.overviews import DATABASE, FUNNEL, NOW, busy, charts, overview, points, run

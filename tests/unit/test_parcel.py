@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homelab_agent.core import parcel
-from homelab_agent.core.parcel import Packed, Parcel, ParcelDamaged, Row, Scalar
+from homelab_agent.core.spool import parcel
+from homelab_agent.core.spool.parcel import Packed, Parcel, ParcelDamaged, Row, Scalar
 
 times = st.datetimes(
     min_value=datetime(1900, 1, 1),

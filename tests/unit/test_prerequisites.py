@@ -38,14 +38,18 @@ if not {venv}:
 exec(sys.argv[1])
 """
     program = host / "python3"
-    program.write_text(f'#!{shutil.which("sh")}\nshift\nexec {sys.executable} - "$@" <<\'EOF\'\n{lies}\nEOF\n')
+    program.write_text(f"#!{shutil.which('sh')}\nshift\nexec {sys.executable} - \"$@\" <<'EOF'\n{lies}\nEOF\n")
     program.chmod(0o755)
 
 
 def said(host: Path, tmp_path: Path) -> str:
     """Return what the script says; it must fail, in one line."""
     done = subprocess.run(
-        ["/bin/sh", SCRIPT, tmp_path / "venv", "run"], env={"PATH": str(host)}, capture_output=True, text=True, check=False
+        ["/bin/sh", SCRIPT, tmp_path / "venv", "run"],
+        env={"PATH": str(host)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert done.stdout == ""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from homelab_agent.core.redaction import MASK, Redactor
+from homelab_agent.core.journal.redaction import MASK, Redactor
 
 SECRETS = st.text(min_size=4, max_size=40).filter(lambda text: "*" not in text)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homelab_agent.core.errors import Exit
-from homelab_agent.core.schedule import Schedule, ScheduleInvalid, parse
+from homelab_agent.core.jobs.schedule import Schedule, ScheduleInvalid, parse
 from homelab_agent.core.uuid7 import uuid7
 
 VIENNA = ZoneInfo("Europe/Vienna")

@@ -11,7 +11,7 @@ import pytest
 
 from homelab_agent.core import secret
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.redaction import MASK, Redactor
+from homelab_agent.core.journal.redaction import MASK, Redactor
 from tests.clock import MovableClock
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homelab_agent.core import health, spooltable
+from homelab_agent.core import health
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.spool import Batch, Row, Spool
+from homelab_agent.core.spool import table as spooltable
 from homelab_agent.core.state import State, StateUnavailable
 from tests.clock import MovableClock, until
 from tests.disk import limited_disk, read_only_directory

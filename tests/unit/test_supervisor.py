@@ -19,11 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homelab_agent.core import restart
 from homelab_agent.core.capability import Task
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.core.health import Finding, Health, State
-from homelab_agent.core.supervisor import Supervisor
+from homelab_agent.core.supervisor import Supervisor, restart
 from tests.clock import MovableClock, until
 
 ROOT = Path(__file__).parents[2]

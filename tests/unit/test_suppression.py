@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homelab_agent.core.suppression import BURST, KINDS_MAX, WINDOW_SECONDS, Suppression
+from homelab_agent.core.journal.suppression import BURST, KINDS_MAX, WINDOW_SECONDS, Suppression
 
 
 def event(name: str = "spool.thinned", **values: Any) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homelab_agent.core import thinning
-from homelab_agent.core.parcel import Mark
+from homelab_agent.core.spool import thinning
+from homelab_agent.core.spool.parcel import Mark
 
 sizes = st.lists(st.integers(100, 5000), max_size=200)
 

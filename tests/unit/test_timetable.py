@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homelab_agent.core.clock import Instant
-from homelab_agent.core.schedule import parse
-from homelab_agent.core.timetable import GRACE, Entry, Skip, Start, Wait, catch_up_delay, decide
+from homelab_agent.core.jobs.schedule import parse
+from homelab_agent.core.jobs.timetable import GRACE, Entry, Skip, Start, Wait, catch_up_delay, decide
 from tests.clock import MovableClock
 
 VIENNA = ZoneInfo("Europe/Vienna")

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homelab_agent.core.clock import SystemClock
-from homelab_agent.core.looplag import KEPT, LoopLag
 from homelab_agent.core.pulse import Pulse
-from homelab_agent.core.watchdog import Watchdog, hunger
+from homelab_agent.core.supervisor.looplag import KEPT, LoopLag
+from homelab_agent.core.supervisor.watchdog import Watchdog, hunger
 from tests.clock import MovableClock, until
 
 

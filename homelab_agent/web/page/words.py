@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from homelab_agent.core.run import Progress
+    from homelab_agent.core.jobs.run import Progress
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
 from homelab_agent.core.clock import Instant
-from homelab_agent.core.schedule import Schedule
+from homelab_agent.core.jobs.schedule import Schedule
 
 GRACE = timedelta(seconds=60)
 """A slot seen later than this counts as missed: the host was off or asleep, or its clock leapt."""

@@ -17,7 +17,8 @@ from itertools import chain
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import describe
 from homelab_agent.core.health import Check, Finding
-from homelab_agent.core.parcel import (
+from homelab_agent.core.spool.bounds import Bounds
+from homelab_agent.core.spool.parcel import (
     Packed,
     Parcel,
     ParcelDamaged,
@@ -27,9 +28,8 @@ from homelab_agent.core.parcel import (
     pack_all,
     unpack_all,
 )
-from homelab_agent.core.shelf import TRANSACTION_PARCELS, Disk, Memory
-from homelab_agent.core.spoolbounds import Bounds
-from homelab_agent.core.spooltable import REJECTED_MAX, Rejected
+from homelab_agent.core.spool.shelf import TRANSACTION_PARCELS, Disk, Memory
+from homelab_agent.core.spool.table import REJECTED_MAX, Rejected
 from homelab_agent.core.state import State, StateUnavailable
 from homelab_agent.core.worker import Worker
 

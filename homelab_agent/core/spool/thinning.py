@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 
-from homelab_agent.core.parcel import Mark
+from homelab_agent.core.spool.parcel import Mark
 
 
 def surplus(observations: Sequence[Mark], allowance: int) -> list[Mark]:

@@ -8,9 +8,9 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
-from homelab_agent.core import spooltable
-from homelab_agent.core.parcel import Mark, Packed, Parcel, footprint, microseconds, moment, pack
-from homelab_agent.core.spooltable import Rejected, Survey, Tally
+from homelab_agent.core.spool import table as spooltable
+from homelab_agent.core.spool.parcel import Mark, Packed, Parcel, footprint, microseconds, moment, pack
+from homelab_agent.core.spool.table import Rejected, Survey, Tally
 from homelab_agent.core.state import State, StateUnavailable, Work
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from homelab_agent.core.run import RunRecord
+from homelab_agent.core.jobs.run import RunRecord
 from homelab_agent.core.spool import Row, Scalar, Spool
 from homelab_agent.core.state import State
 

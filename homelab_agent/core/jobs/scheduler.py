@@ -16,8 +16,8 @@ from homelab_agent.core import journal
 from homelab_agent.core.clock import LONGEST_SLEEP_SECONDS, Clock
 from homelab_agent.core.feed import Feed
 from homelab_agent.core.health import Check, Finding
-from homelab_agent.core.pulse import Pulse
-from homelab_agent.core.run import (
+from homelab_agent.core.jobs.history import RunHistory
+from homelab_agent.core.jobs.run import (
     AgentStopping,
     AlreadyRunning,
     Job,
@@ -29,12 +29,12 @@ from homelab_agent.core.run import (
     UnknownJob,
     finding,
 )
-from homelab_agent.core.run_history import RunHistory
-from homelab_agent.core.runner import Runner
-from homelab_agent.core.schedule import Schedule, local_timezone, parse
+from homelab_agent.core.jobs.runner import Runner
+from homelab_agent.core.jobs.schedule import Schedule, local_timezone, parse
+from homelab_agent.core.jobs.timetable import Entry, Skip, Start, Wait, decide
+from homelab_agent.core.pulse import Pulse
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State, StateUnavailable
-from homelab_agent.core.timetable import Entry, Skip, Start, Wait, decide
 
 __all__ = [
     "AgentStopping",

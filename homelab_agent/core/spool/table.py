@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from homelab_agent.core.parcel import Mark, Packed, Row, microseconds, moment
+from homelab_agent.core.spool.parcel import Mark, Packed, Row, microseconds, moment
 
 REJECTED_KEEP = timedelta(days=30)
 REJECTED_MAX = 10_000

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from homelab_agent.core import journal, systemd
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.looplag import LoopLag
 from homelab_agent.core.pulse import Pulse
+from homelab_agent.core.supervisor.looplag import LoopLag
 
 log = journal.logger("watchdog")
 

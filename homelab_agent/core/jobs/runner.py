@@ -10,7 +10,8 @@ from datetime import datetime
 
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.run import (
+from homelab_agent.core.jobs.history import RunHistory
+from homelab_agent.core.jobs.run import (
     AgentStopping,
     AlreadyRunning,
     Asked,
@@ -23,7 +24,6 @@ from homelab_agent.core.run import (
     Verdict,
     judge,
 )
-from homelab_agent.core.run_history import RunHistory
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.core.uuid7 import uuid7
 from homelab_agent.core.waiting import all_done

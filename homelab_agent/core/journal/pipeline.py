@@ -22,8 +22,9 @@ import structlog
 from structlog.contextvars import bound_contextvars, get_contextvars
 from structlog.typing import FilteringBoundLogger
 
-from homelab_agent.core import journal_line, journal_sink
-from homelab_agent.core.redaction import Redactor
+from homelab_agent.core.journal import line as journal_line
+from homelab_agent.core.journal import sink as journal_sink
+from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.settings import Level, LogSettings
 
 Logger: TypeAlias = FilteringBoundLogger

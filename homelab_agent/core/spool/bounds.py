@@ -7,10 +7,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from homelab_agent.core import thinning
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.parcel import MICROSECOND, Mark, Parcel, Row, microseconds, moment, pack
-from homelab_agent.core.shelf import TRANSACTION_PARCELS, Disk, Memory
+from homelab_agent.core.spool import thinning
+from homelab_agent.core.spool.parcel import MICROSECOND, Mark, Parcel, Row, microseconds, moment, pack
+from homelab_agent.core.spool.shelf import TRANSACTION_PARCELS, Disk, Memory
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.core.worker import Worker
 

@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from homelab_agent.core import journal, signals
+from homelab_agent.core import journal
 from homelab_agent.core.capability import Task
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, Exit, describe
 from homelab_agent.core.health import Check, Finding, Health
-from homelab_agent.core.restart import INTENSITY, STABLE_SECONDS, WINDOW_SECONDS, Tally, after_end
+from homelab_agent.core.supervisor import signals
+from homelab_agent.core.supervisor.restart import INTENSITY, STABLE_SECONDS, WINDOW_SECONDS, Tally, after_end
 from homelab_agent.core.waiting import all_done
 
 RESTART_AGENT = "systemctl restart homelab-agent"

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
 
-from homelab_agent.core import journal_line, systemd
-from homelab_agent.core.suppression import Fields, Suppression
+from homelab_agent.core import systemd
+from homelab_agent.core.journal import line as journal_line
+from homelab_agent.core.journal.suppression import Fields, Suppression
 
 PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """syslog(3)'s severities, which the journal and a line's `<N>` share."""

@@ -1,0 +1,31 @@
+"""Jobs: what runs on a schedule or when asked, and the history of its runs.
+
+`scheduler` holds `Jobs`, which knows every job and starts it when it is due; `timetable` decides what a schedule asks
+for now, `schedule` says when; `runner` runs one at a time of those that exclude each other; `history` is the table.
+"""
+
+from __future__ import annotations
+
+from homelab_agent.core.jobs.run import (
+    AgentStopping,
+    AlreadyRunning,
+    Job,
+    Outcome,
+    Progress,
+    Run,
+    RunRecord,
+    UnknownJob,
+)
+from homelab_agent.core.jobs.scheduler import Jobs
+
+__all__ = [
+    "AgentStopping",
+    "AlreadyRunning",
+    "Job",
+    "Jobs",
+    "Outcome",
+    "Progress",
+    "Run",
+    "RunRecord",
+    "UnknownJob",
+]
