@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -31,7 +30,8 @@ from homelab_agent.web import service as web_service
 from homelab_agent.web import sockets
 
 STARTING = timedelta(seconds=30)
-SCHEMAS = Path(__file__).parent.glob("*/schema/state.sql")
+ROOMS = (*capabilities.NAMES, "web")
+SCHEMAS = [file for room in ROOMS if (file := Path(__file__).parent / room / "schema/state.sql").exists()]
 
 
 def run(
@@ -79,9 +79,9 @@ async def _live(
 @asynccontextmanager
 async def _foundation(settings: config.Settings, directory: Path, redactor: Redactor) -> AsyncIterator[Foundation]:
     """Open what every room stands on; closing it puts on disk what is still in memory."""
-    host = settings.agent.host or os.uname().nodename
+    host = places.host(settings.agent)
     clock = SystemClock()
-    state = await State.open(directory, sorted(SCHEMAS), clock=clock)
+    state = await State.open(directory, SCHEMAS, clock=clock)
     bounds = settings.agent
     spool = Spool(state, clock, host=host, max_bytes=bounds.spool_max_bytes, max_age=bounds.spool_max_age)
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 from homelab_agent import config
@@ -29,8 +31,29 @@ def state_directory(agent: AgentSettings) -> Path:
     return Path(base) / "homelab-agent"
 
 
+def host(agent: AgentSettings) -> str:
+    """Return this host's name in every row and log line."""
+    return agent.host or os.uname().nodename
+
+
 def socket(config_path: Path | None) -> Path:
-    """Return the socket to ask the agent on: the service's if it is there, else the state directory's."""
+    """Return the socket to ask the agent on: the service's if it is there, else the state directory's.
+
+    A running agent is found also when the configuration has become faulty.
+    """
     if SERVICE_SOCKET.exists():
         return SERVICE_SOCKET
-    return state_directory(settings(config_path).agent) / "agent.sock"
+    try:
+        agent = settings(config_path).agent
+    except config.ConfigurationFaulty:
+        agent = _as_far_as_legible(config_path)
+    return state_directory(agent) / "agent.sock"
+
+
+def _as_far_as_legible(config_path: Path | None) -> AgentSettings:
+    path = config.find(config_path)
+    with suppress(OSError, ValueError):
+        if path is not None:
+            state = tomllib.loads(path.read_text()).get("agent", {}).get("state")
+            return AgentSettings(state=Path(str(state)) if state else None)
+    return AgentSettings()

@@ -11,8 +11,15 @@ from homelab_agent import config
 from homelab_agent.core import journal, systemd
 from homelab_agent.core.capability import Capability
 from homelab_agent.core.errors import AgentError
+from homelab_agent.core.supervisor import signals
 
 log = journal.logger("config")
+
+
+def warn(loaded: config.Loaded[config.Settings]) -> None:
+    """Log what the operator should be told of the configuration, such as keys under an old name."""
+    for warning in loaded.warnings:
+        log.warning("config.warning", detail=warning)
 
 
 class Reloading:
@@ -34,6 +41,7 @@ class Reloading:
             systemd.notify(RELOADING=1)
             try:
                 loaded = await asyncio.to_thread(config.load, self._path)
+                warn(loaded)
                 changed = config.changes(self._settings, loaded.settings)
                 for room in self._rooms:
                     if room.reload is not None and room.name in changed.applied:
@@ -48,7 +56,10 @@ class Reloading:
 
     @contextmanager
     def on_hangup(self) -> Iterator[None]:
-        """Reload on SIGHUP while the context lasts."""
+        """Reload on SIGHUP while the context lasts, and ignore it after; where a terminal may close, SIGHUP ends."""
+        if signals.has_terminal():
+            yield
+            return
         loop = asyncio.get_running_loop()
 
         def ask() -> None:
@@ -61,6 +72,7 @@ class Reloading:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     async def _tried(self) -> None:
         try:

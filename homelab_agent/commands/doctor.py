@@ -44,7 +44,7 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
         found, running = [], False
         click.echo(f"{error.message} Checking from outside.", err=True)
     if not running:
-        found = [_as_json(standing) for standing in _examine(sections, console.find_state())]
+        found = [standing.as_fields() for standing in _examine(sections, console.find_state())]
     shown = [finding for finding in found if not area or finding["check"].split(".")[0] == area]
     if as_json:
         console.json(shown)
@@ -83,15 +83,3 @@ def _state_directory(directory: Path) -> Finding:
         return Finding.degraded(f"{there} has {free / 2**20:.0f} MiB left", f"free some space on {there}")
     made = "" if there == directory else ", not made yet"
     return Finding.ok(f"{directory}{made}; {free / 2**30:.1f} GiB free")
-
-
-def _as_json(standing: Standing) -> Mapping[str, Any]:
-    finding = standing.finding
-    return {
-        "check": standing.check,
-        "state": finding.state,
-        "detail": finding.detail,
-        "repair": finding.repair,
-        "since": standing.since.isoformat(),
-        "expected": standing.expected,
-    }

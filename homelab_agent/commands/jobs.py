@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
+from urllib.parse import quote
 
 import click
 
 from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import AgentError, Exit
 
-ENDED = frozenset({"ok", "failed", "cancelled", "interrupted", "timed_out"})
-
 
 class RunFailed(AgentError):
     """{job} ended as {state}."""
 
     repair = "{repair}"
+
+
+class RunLostSight(AgentError):
+    """The agent stopped before the run {run} of {job} ended."""
+
+    repair = "homelab-agent jobs follow {run}  (once it runs again)"
+    exit_code = Exit.UNREACHABLE
 
 
 @click.group("jobs")
@@ -75,7 +81,7 @@ def history(console: Console, job: str, limit: int, *, as_json: bool) -> None:
 @click.pass_obj
 def run(console: Console, job: str, *, detach: bool) -> None:
     """Run a job now and follow it; Ctrl-C stops following, not the job."""
-    run_id = console.client().post(f"/api/jobs/{job}/run")["run"]
+    run_id = console.client().post(f"/api/jobs/{quote(job, safe='')}/run")["run"]
     if detach:
         click.echo(run_id)
     else:
@@ -95,14 +101,14 @@ def follow(console: Console, run_id: str) -> None:
 @click.pass_obj
 def cancel(console: Console, run_id: str) -> None:
     """Ask a run to stop."""
-    console.client().post(f"/api/runs/{run_id}/cancel")
+    console.client().post(f"/api/runs/{quote(run_id, safe='')}/cancel")
     click.echo("asked to stop; see: homelab-agent jobs history")
 
 
 def _follow(console: Console, run_id: str) -> None:
     last: Mapping[str, Any] = {}
     with click.progressbar(length=1000, show_eta=False, label=run_id[:8]) as bar:
-        for event in console.client().events(f"/api/runs/{run_id}/events"):
+        for event in console.client().events(f"/api/runs/{quote(run_id, safe='')}/events"):
             last = cast("Mapping[str, Any]", event.data)
             bar.label = f"{last['job']}: {_note(last)}"
             progress = last["progress"] or {}
@@ -110,16 +116,14 @@ def _follow(console: Console, run_id: str) -> None:
                 bar.update(int(1000 * min(1.0, progress["done"] / progress["total"])) - bar.pos)
             else:
                 bar.render_progress()
-            if last["state"] in ENDED:
+            if last["ended_at"]:
                 bar.update(1000 - bar.pos)
                 break
-    if not last:
-        raise AgentError(cause=f"the run {run_id} said nothing")
+    if not last or not last["ended_at"]:
+        raise RunLostSight(run=run_id, job=last.get("job", "its job"))
     click.echo(f"{last['job']}: {last['state']}, {last['detail'] or 'nothing to say'}{_took(last, ' in ')}")
     if last["state"] != "ok":
-        error = RunFailed(job=last["job"], state=last["state"], repair=last["repair"], cause=last["detail"])
-        error.exit_code = Exit.FAILED
-        raise error
+        raise RunFailed(job=last["job"], state=last["state"], repair=last["repair"], cause=last["detail"])
 
 
 def _note(run: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import socket
 
 import click
 
-from homelab_agent import agent, config
+from homelab_agent import agent, config, places, reloading
 from homelab_agent.core import journal, systemd
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError
@@ -24,10 +24,8 @@ def commands(ctx: click.Context, console: Console) -> None:
     loaded = config.load(ctx.find_root().params["config_path"])
     settings = loaded.settings
     redactor = Redactor()
-    host = settings.agent.host or os.uname().nodename
-    opened = journal.open_journal(settings.log, host=host, redactor=redactor)
-    for warning in loaded.warnings:
-        journal.logger("config").warning("config.warning", detail=warning)
+    opened = journal.open_journal(settings.log, host=places.host(settings.agent), redactor=redactor)
+    reloading.warn(loaded)
     try:
         ctx.exit(agent.run(loaded, opened, redactor, lambda: _greet(console, settings.web.listen)))
     finally:

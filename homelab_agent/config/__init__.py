@@ -14,10 +14,10 @@ from pathlib import Path
 from homelab_agent.config import loading
 from homelab_agent.config.difference import Changed, changes
 from homelab_agent.config.faults import ConfigurationFaulty, Fault
-from homelab_agent.config.loading import Loaded
+from homelab_agent.config.loading import Loaded, find
 from homelab_agent.config.settings import Settings
 
-__all__ = ["Changed", "ConfigurationFaulty", "Fault", "Loaded", "Settings", "changes", "load"]
+__all__ = ["Changed", "ConfigurationFaulty", "Fault", "Loaded", "Settings", "changes", "find", "load"]
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Loaded[Settings]:

@@ -88,6 +88,17 @@ class Standing:
         """Whether a person should look: in trouble, and that was not announced."""
         return self.in_trouble and not self.expected
 
+    def as_fields(self) -> dict[str, object]:
+        """Return what a program is told: the standing's part of `GET /api/health`."""
+        return {
+            "check": self.check,
+            "state": self.finding.state,
+            "detail": self.finding.detail,
+            "repair": self.finding.repair,
+            "since": self.since,
+            "expected": self.expected,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Change:

@@ -63,9 +63,18 @@ async def run(base: Foundation, run_id: str, last_event_id: str) -> AsyncGenerat
                 yield event
             if record.ended:
                 return
-            record = await changes.get()
-            while record.id != run_id:
-                record = await changes.get()
+            record = await _next(base, run_id, changes)
+
+
+async def _next(base: Foundation, run_id: str, changes: asyncio.Queue[RunRecord]) -> RunRecord | None:
+    """Return the run's next record; asked for when none came for a while, as a feed drops what is not read in time."""
+    try:
+        async with asyncio.timeout(LATEST_SECONDS):
+            while (record := await changes.get()).id != run_id:
+                continue
+            return record
+    except TimeoutError:
+        return await base.jobs.get(run_id)
 
 
 def of(record: RunRecord) -> Event:

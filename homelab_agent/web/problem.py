@@ -86,7 +86,12 @@ def malformed(status: int) -> Problem:
 
 def late(seconds: float) -> Problem:
     """Return the problem of a handler that did not finish within its deadline."""
-    return Problem(503, "late", "That took too long.", f"It was stopped after {seconds:g} s.")
+    return Problem(
+        503,
+        "late",
+        "That took too long.",
+        f"After {seconds:g} s nobody waits for it any more; what had begun may still happen.",
+    )
 
 
 def unexpected() -> Problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -191,20 +190,8 @@ class Api:
 
     def _findings(self, picture: Sequence[Standing]) -> Json:
         state = self.base.health.state()
-        data = {"status": state, "findings": [_finding(standing) for standing in picture]}
+        data = {"status": state, "findings": [standing.as_fields() for standing in picture]}
         return Json(data, status=503 if state is State.FAILED else 200)
-
-
-def _finding(standing: Standing) -> dict[str, Any]:
-    finding = standing.finding
-    return {
-        "check": standing.check,
-        "state": finding.state,
-        "detail": finding.detail,
-        "repair": finding.repair,
-        "since": standing.since,
-        "expected": standing.expected,
-    }
 
 
 def _not_found(error: UnknownJob) -> NotFound:

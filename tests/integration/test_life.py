@@ -118,14 +118,42 @@ def test_a_reload_applies_a_valid_file_and_keeps_the_old_settings_when_it_is_not
     answer = agent.run("reload")
     assert answer.returncode == 0, answer.stderr
     assert "metrics.interval" in answer.stdout
-    agent.config.write_text("[metrics]\ninterval = -1\n")
+    agent.write(interval=-1)
     answer = agent.run("reload")
     assert answer.returncode == Exit.CONFIGURATION
     assert "metrics.interval" in answer.stderr
+    assert agent.run("status").returncode == 0, "a faulty file does not hide a running agent"
     assert agent.process is not None
     agent.process.send_signal(signal.SIGHUP)
     until(lambda: "config.invalid" in agent.tail() or "metrics.interval" in agent.tail(), "the journal says why")
     assert agent.ready()
+
+
+@pytest.mark.parametrize("name", ["no-such", "a b", "../ü", "x?y#z"])
+def test_a_job_that_is_not_there_is_named(agent: Agent, name: str) -> None:
+    agent.start()
+    answer = agent.run("jobs", "run", name)
+    assert answer.returncode == Exit.FAILED
+    assert f"There is no job called {name}" in answer.stderr
+
+
+def test_following_a_run_that_outlives_the_agent_says_so(agent: Agent) -> None:
+    agent.start()
+    agent.stop()
+    answer = agent.run("jobs", "follow", "01900000-0000-7000-8000-000000000000")
+    assert answer.returncode == Exit.UNREACHABLE
+
+
+def test_closing_its_terminal_ends_it_in_order(agent: Agent) -> None:
+    command = " ".join(agent.command("run"))
+    words = ["script", "-qefc", command, "/dev/null"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as terminal:
+        until(lambda: agent.run("status").returncode == 0, "it runs")
+        pid = int((agent.state / "agent.lock").read_text().split()[1].rstrip(","))
+        terminal.kill()
+    until(lambda: not Path(f"/proc/{pid}").exists(), "it has ended")
+    assert not (agent.state / "agent.sock").exists(), "it was not in order"
+    assert not list(agent.state.glob("postgres/**/postmaster.pid")), "PostgreSQL was left running"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -1,7 +1,7 @@
 """What the process does when it is signalled.
 
-SIGTERM and SIGINT ask for an orderly stop; a second SIGINT ends the process at once, also when the event loop
-hangs. SIGUSR1 and SIGABRT (systemd's watchdog) write every thread's stack on stderr.
+SIGTERM and SIGINT ask for an orderly stop, as does SIGHUP when a terminal was closed; a second SIGINT ends the process
+at once, also when the event loop hangs. SIGUSR1 and SIGABRT (systemd's watchdog) write every thread's stack on stderr.
 """
 
 from __future__ import annotations
@@ -17,9 +17,18 @@ from types import FrameType
 EXIT_AT_ONCE = 128 + signal.SIGINT
 
 
+def has_terminal() -> bool:
+    """Whether this process has a terminal whose closing hangs it up; a service has none."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def handled(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on the running loop for the first SIGTERM or SIGINT; only from the main thread.
+    """Call `stop` on the running loop for the first signal that asks for it; only from the main thread.
 
     Once a signal has come the handlers stay beyond the context, so that a second SIGINT also cuts short what
     is closed after it.
@@ -35,7 +44,8 @@ def handled(stop: Callable[[], None]) -> Iterator[None]:
             loop.call_soon_threadsafe(stop)
 
     # Not loop.add_signal_handler: its callbacks wait for the loop to turn, which is what may be amiss.
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    ending = [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if has_terminal() else [])]
+    before = {number: signal.signal(number, on_signal) for number in ending}
     if not faulthandler.is_enabled():
         faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
