@@ -19,6 +19,7 @@ from homelab_agent.metrics.instants import Instants, Mark
 from homelab_agent.metrics.latest import Latest
 from homelab_agent.metrics.recent import Recent
 from homelab_agent.metrics.sample import Quality, Sample
+from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.metrics.ticker import Tick, Ticker
 
 log = journal.logger("metrics")
@@ -68,6 +69,12 @@ class Sampler:
         self.lost = 0
         self.loss = ""
         self.database_ms: float | None = None
+
+    def adopt(self, settings: MetricsSettings) -> None:
+        """Take new settings; the next sample is due by the new interval, counted from now."""
+        self._collection.adopt(settings)
+        self.ticker.adopt(settings.interval)
+        self.beat = self._clock.read().monotonic
 
     async def run(self) -> None:
         """Sample until cancelled; then stamp what still waits and keep the mark."""

@@ -69,10 +69,9 @@ class Service:
                 task.cancel()
 
     def reload(self, settings: MetricsSettings) -> None:
-        """Take new settings; they count from the next tick on."""
+        """Take new settings; they count at once."""
         self._settings = settings
-        self._collection.adopt(settings)
-        self._sampler.ticker.interval = settings.interval
+        self._sampler.adopt(settings)
 
     def charts(self) -> Sequence[Chart]:
         """Return the last hour's charts."""

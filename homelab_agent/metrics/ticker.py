@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from homelab_agent.core import clock
 from homelab_agent.core.clock import Clock, Drift, Instant
+from homelab_agent.core.nudge import Nudge
 
 DISTURBED_SECONDS = 0.5
 """A clock that moved by more than this between two looks was set, or the host slept."""
@@ -39,14 +40,20 @@ class Tick:
 
 
 class Ticker:
-    """Waits for boundaries: the multiples of `interval` seconds since the epoch. `interval` may be set at any time."""
+    """Waits for boundaries: the multiples of `interval` seconds since the epoch."""
 
     def __init__(self, source: Clock, interval: int) -> None:
         self._clock = source
+        self._nudge = Nudge(source)
         self.interval = interval
         self._pace = interval
         self._last = source.read()
         self._due: datetime | None = None
+
+    def adopt(self, interval: int) -> None:
+        """Take a new interval, also for the wait that has begun."""
+        self.interval = interval
+        self._nudge.give()
 
     async def next(self) -> Tick:
         """Return at the next boundary."""
@@ -55,7 +62,7 @@ class Ticker:
             interval = self.interval
             due = _boundary(before, interval) + timedelta(seconds=interval)
             left = (due - before.wall).total_seconds()
-            await self._clock.sleep(min(left, clock.LONGEST_SLEEP_SECONDS))
+            await self._nudge.sleep(min(left, clock.LONGEST_SLEEP_SECONDS))
             now = self._clock.read()
             if self._is_due(due, before, now, interval):
                 return self._tick(now, interval)

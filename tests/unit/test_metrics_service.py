@@ -104,15 +104,33 @@ async def test_a_new_interval_and_new_filters_apply_without_a_restart(base: Foun
     await clock.advance(10)
     await until_sampled(capability, clock, 1)
     capability.reload(MetricsSettings(interval=5, mounts_exclude=["*"]))
-    await clock.advance(10)  # the wait that had begun
-    await until_sampled(capability, clock, 2)
-    await clock.advance(5)
-    await until_sampled(capability, clock, 3)
+    for samples in (2, 3):  # the wait that had begun is over
+        await clock.advance(5)
+        await until_sampled(capability, clock, samples)
     batch = await base.spool.take()
     assert batch is not None
     assert [row.at - NOON for row in batch.rows if row.table == "tick"] == [
-        timedelta(seconds=seconds) for seconds in (10, 20, 25)
+        timedelta(seconds=seconds) for seconds in (10, 15, 20)
     ]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_shorter_interval_makes_no_sample_overdue(base: Foundation) -> None:
+    """What fails here withholds the watchdog's food: the agent would be killed for a reload."""
+    clock = base.clock
+    assert isinstance(clock, MovableClock)
+    capability = service.build(MetricsSettings(interval=3600), base)
+    assert capability.reload is not None
+    running = asyncio.ensure_future(capability.tasks[0].run())
+    await until(lambda: clock.sleepers >= WAITING, "the first wait")
+    await clock.advance(100)
+    assert (await found(capability, "metrics.sampling")).state is Standing.OK
+    capability.reload(MetricsSettings(interval=10))
+    assert (await found(capability, "metrics.sampling")).state is Standing.OK
+    await clock.advance(10)
+    await until_sampled(capability, clock, 1)
+    assert (await found(capability, "metrics.sampling")).state is Standing.OK
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

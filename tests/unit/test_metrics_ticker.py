@@ -131,3 +131,16 @@ async def test_long_intervals_are_slept_in_pieces_so_that_a_step_is_seen() -> No
     await clock.advance(41)
     assert [tick.due for tick in listener.ticks] == [NOON + timedelta(hours=1)]
     listener.task.cancel()
+
+
+async def test_a_new_interval_counts_at_once_also_in_the_middle_of_a_long_wait() -> None:
+    clock = MovableClock(NOON)
+    listener = await listening(clock, interval=3600)
+    await clock.advance(17)
+    listener.ticker.adopt(10)
+    await clock.advance(14)
+    listener.ticker.adopt(3600)
+    await clock.advance(60)
+    assert [tick.due for tick in listener.ticks] == [NOON + timedelta(seconds=20), NOON + timedelta(seconds=30)]
+    assert [tick.skipped for tick in listener.ticks] == [0, 0]
+    listener.task.cancel()
