@@ -275,6 +275,26 @@ async def test_a_refused_row_is_written_down_with_its_reason_and_counted(house: 
     assert "PostgreSQL refused 1 rows" in said.detail
 
 
+async def test_a_refused_promise_is_in_one_place_or_the_other_also_on_a_disk_that_fills(house: House) -> None:
+    long = "small when packed, large when written down " * 10_000
+    await house.spool.put([Row("job_run", ("id",), {"id": "one", "detail": long}, START)], promise=True)
+    await house.state.write(lambda c: c.execute(f"PRAGMA max_page_count = {_pages(c) + 10}").fetchall())
+    batch = await house.spool.take()
+    assert batch is not None
+    await house.spool.done(batch, [(batch.rows[0], "no")])
+    assert await house.spool.take() is None
+    assert await house.on_disk() == 1, "it left before it was written down"
+    await house.state.write(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchall())
+    again = house.new_spool()  # as after a crash, which forgets what was refused
+    assert await again.take() == batch
+    await again.done(batch, [(batch.rows[0], "no")])
+    assert (again.status().rejected, await house.on_disk()) == (1, 0)
+
+
+def _pages(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA page_count").fetchone()[0])
+
+
 async def test_refused_rows_are_kept_thirty_days_and_ten_thousand_at_most(house: House) -> None:
     await house.spool.put(sample(0, rows=10_050))
     batch = await house.spool.take()
@@ -603,6 +623,37 @@ async def main(directory, first):
 
 asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
 """
+
+
+REFUSED = """
+import asyncio, os, signal, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from homelab_agent.core.clock import SystemClock
+from homelab_agent.core.spool import Row, Spool, table
+from homelab_agent.core.state import State
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main(directory):
+    state = await State.open(directory, [], clock=SystemClock())
+    spool = Spool(state, SystemClock(), host="attic", max_bytes=1 << 27, max_age=604800.0)
+    await spool.put([Row("job_run", ("id",), {"id": 1}, datetime.now(UTC))], promise=True)
+    batch = await spool.take()
+    table.reject = die
+    await spool.done(batch, [(batch.rows[0], "no")])
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+async def test_killed_between_leaving_and_being_written_down_a_refused_promise_is_still_there(tmp_path: Path) -> None:
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", REFUSED, tmp_path)
+    assert await child.wait() == -signal.SIGKILL
+    house = await House(tmp_path).open()
+    assert [row.values["id"] for row in await house.drain()] == [1]
+    await house.close()
 
 
 async def test_killed_at_any_moment_no_promise_is_lost_and_none_doubled(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Bounds:
                 await self._thin(cause, lambda marks: thinning.aged(marks, too_old), busy, new_promise)
             if self._disk.found.rejected:
                 with suppress(StateUnavailable):
-                    await self._disk.reject([], now=now.wall)
+                    await self._disk.forget_rejected(now.wall)
 
     async def _thin(self, cause: str, decide: Decide, busy: Container[int], new_promise: NewParcel) -> None:
         try:

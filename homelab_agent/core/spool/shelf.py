@@ -157,24 +157,29 @@ class Disk:
         """Return what is known of each parcel, in order."""
         return await self._read(lambda connection: list(spooltable.marks(connection)))
 
-    async def remove(self, numbers: Iterable[int], *, instead: Sequence[Packed] = ()) -> None:
-        """Take parcels off, and in the same transaction put others there."""
+    async def remove(
+        self, numbers: Iterable[int], *, instead: Sequence[Packed] = (), refused: Sequence[Rejected] = ()
+    ) -> None:
+        """Take parcels off, and in the same transaction put others there and write down what was refused."""
 
-        def work(connection: sqlite3.Connection) -> tuple[list[Mark], datetime | None]:
+        def work(connection: sqlite3.Connection) -> tuple[list[Mark], datetime | None, int]:
+            kept = self.found.rejected
+            if refused:
+                kept = spooltable.reject(connection, refused, now=max(one.at for one in refused))
             gone = spooltable.remove(connection, numbers)
             spooltable.store(connection, instead)
-            return gone, spooltable.oldest(connection)
+            return gone, spooltable.oldest(connection), kept
 
-        gone, oldest = await self._write(work)
+        gone, oldest, self.found.rejected = await self._write(work)
         for mark in gone:
             (self.found.promises if mark.promise else self.found.observations).remove([mark])
         self._count_in([parcel.mark for parcel in instead])
         self.found.oldest = oldest
-
-    async def reject(self, refused: Sequence[Rejected], *, now: datetime) -> None:
-        """Write down what was refused, drop what is past keeping."""
-        self.found.rejected = await self._write(lambda connection: spooltable.reject(connection, refused, now=now))
         self.found.rejected_at = max((one.at for one in refused), default=self.found.rejected_at)
+
+    async def forget_rejected(self, now: datetime) -> None:
+        """Drop what was refused so long ago that it is past keeping."""
+        self.found.rejected = await self._write(lambda connection: spooltable.reject(connection, [], now=now))
 
     def _count_in(self, marks: Iterable[Mark]) -> None:
         self._stores += 1

@@ -245,15 +245,15 @@ class Spool:
                 self._shipped.add(number)
 
     async def _settle(self) -> None:
-        """Bring to disk what has left and what was refused; where that fails it is kept for the next time."""
+        """Bring to disk what has left and what was refused; where that fails it is kept for the next time.
+
+        Both in one transaction: what was refused is still a parcel or is written down, whatever happens meanwhile.
+        """
         with suppress(StateUnavailable):
-            while self._shipped:
-                part = sorted(self._shipped)[:TRANSACTION_PARCELS]
-                await self._disk.remove(part)
+            while self._shipped or self._refused:
+                part, refused = sorted(self._shipped)[:TRANSACTION_PARCELS], tuple(self._refused)
+                await self._disk.remove(part, refused=refused)
                 self._shipped.difference_update(part)
-            if self._refused:
-                refused = tuple(self._refused)
-                await self._disk.reject(refused, now=self._clock.read().wall)
                 del self._refused[: len(refused)]
         del self._refused[:-REJECTED_MAX]
         self._see_whether_filled()
