@@ -9,9 +9,11 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -181,6 +183,31 @@ async def test_a_clock_set_back_does_not_change_the_order(house: House) -> None:
     await house.spool.put(run(2), promise=True)
     await house.spool.put(sample(3))
     assert [row.values["number"] for row in await house.drain()] == [0, 1, 2, 3]
+
+
+async def test_a_promise_put_while_the_disk_is_read_comes_before_the_sample_after_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, may_end, first = threading.Event(), threading.Event(), spooltable.first
+
+    def read_slowly(*arguments: Any) -> Any:
+        found = first(*arguments)
+        reading.set()
+        assert may_end.wait(10)
+        return found
+
+    await house.spool.put(run(0), promise=True)
+    monkeypatch.setattr(spooltable, "first", read_slowly)
+    taking = asyncio.create_task(house.spool.take())
+    await until(reading.is_set, "the disk is read")
+    await house.spool.put(run(1), promise=True)
+    await house.spool.put(sample(2))
+    may_end.set()
+    batch = await taking
+    arrived = numbers(batch)
+    assert batch is not None
+    await house.spool.done(batch)
+    assert arrived + [row.values["number"] for row in await house.drain()] == [0, 1, 2]
 
 
 async def test_promises_put_at_once_share_commits_and_all_arrive(house: House) -> None:
