@@ -95,4 +95,4 @@ class _Service:
 
     def reload(self, settings: Any) -> None:
         """Take a new rhythm of shipping."""
-        self.shipper.ship_every = settings.ship_every
+        self.shipper.adopt(settings.ship_every)

@@ -18,12 +18,17 @@ import asyncpg
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import NeighbourUnreachable, describe
+from homelab_agent.core.nudge import Nudge
 from homelab_agent.core.spool import Batch, Row, Spool
 from homelab_agent.database import insert
 from homelab_agent.database.catalogue import Catalogue, Rejected
 from homelab_agent.database.database import Database, backoff
 from homelab_agent.database.insert import Shape
 from homelab_agent.database.pool import Connection
+
+MANY_ROWS = 5000
+LOOK_SECONDS = 10.0
+"""So many rows are shipped though more could be gathered, which is looked at this often."""
 
 FLUSH_SECONDS = 5.0
 """How long the last rows may take at shutdown; what is left then goes to disk."""
@@ -45,9 +50,18 @@ class Shipper:
     rejected: int = 0
     trouble: str = ""
     _known: Catalogue = field(default_factory=Catalogue)
+    _nudge: Nudge = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._nudge = Nudge(self.clock)
+
+    def adopt(self, ship_every: float) -> None:
+        """Take a new rhythm, also for the wait that has begun."""
+        self.ship_every = ship_every
+        self._nudge.give()
 
     async def run(self) -> None:
-        """Ship what the spool holds, at most every `ship_every` seconds, until cancelled; then once more."""
+        """Ship what the spool holds, every `ship_every` seconds or when it is much, until cancelled; then once more."""
         failures = 0
         try:
             while True:
@@ -55,7 +69,7 @@ class Shipper:
                 await self.database.wait_until_up()
                 failures = 0 if await self._drain() else failures + 1
                 if not failures:
-                    await self.clock.sleep(self.ship_every)
+                    await self._gather()
                 elif self.database.is_up:  # else there is something better to wait for
                     await self.clock.sleep(backoff(failures))
         finally:
@@ -63,6 +77,15 @@ class Shipper:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(FLUSH_SECONDS):
                         await self._drain()
+
+    async def _gather(self) -> None:
+        """Let rows gather for `ship_every` seconds, as long as they are not many."""
+        began = self.clock.read().monotonic
+        while (left := began + self.ship_every - self.clock.read().monotonic) > 0:
+            status = self.spool.status()
+            if status.rows_memory + status.rows_disk >= MANY_ROWS:
+                return
+            await self._nudge.sleep(min(left, LOOK_SECONDS))
 
     async def _drain(self) -> bool:
         """Ship until the spool is empty; return whether it is."""

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 import homelab_agent
-from homelab_agent.core.clock import SystemClock
+from homelab_agent.core.clock import Clock, SystemClock
 from homelab_agent.core.spool import Row, Scalar, Spool
 from homelab_agent.core.state import State
+from homelab_agent.database import shipper
 from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.database.shipper import Shipper
-from tests.clock import until
+from tests.clock import MovableClock, until
 from tests.neighbours import postgres
 from tests.neighbours.postgres import Postgres
 
@@ -67,8 +68,10 @@ class Way:
 
 
 @asynccontextmanager
-async def way(server: Postgres, directory: Path, *, ship_every: float = 0.01) -> AsyncIterator[Way]:
-    clock = SystemClock()
+async def way(
+    server: Postgres, directory: Path, *, ship_every: float = 0.01, clock: Clock | None = None
+) -> AsyncIterator[Way]:
+    clock = clock or SystemClock()
     state = await State.open(directory, [SCHEMA], clock=clock)
     spool = Spool(state, clock, host="here", max_bytes=2**27, max_age=7 * 86400)
     database = Database(DatabaseSettings(url=server.url), directory=directory, clock=clock)
@@ -230,6 +233,33 @@ async def test_what_is_left_is_shipped_when_the_agent_stops(server: Postgres, tm
         await there.empty()
         await there.spool.put([sample(1)])
     assert server.psql("SELECT count(*) FROM homelab.x_sample") == "2"
+
+
+async def test_a_shorter_wait_between_shipments_counts_at_once(server: Postgres, tmp_path: Path) -> None:
+    clock = MovableClock()
+    async with way(server, tmp_path, ship_every=3600, clock=clock) as there:
+        server.psql(TABLES)
+        await there.spool.put([sample(0)])
+        await there.empty()
+        await there.spool.put([sample(1)])
+        await clock.advance(60)
+        assert there.spool.status().rows_memory == 1
+        there.shipper.adopt(30)
+        await there.empty()
+
+
+async def test_many_rows_do_not_wait_until_more_have_gathered(server: Postgres, tmp_path: Path) -> None:
+    clock = MovableClock()
+    async with way(server, tmp_path, ship_every=3600, clock=clock) as there:
+        server.psql(TABLES)
+        await there.spool.put([sample(0)])
+        await there.empty()
+        await there.spool.put([sample(number) for number in range(1, 100)])
+        await clock.advance(shipper.LOOK_SECONDS)
+        assert there.spool.status().rows_memory == 99
+        await there.spool.put([sample(number) for number in range(100, 100 + shipper.MANY_ROWS)])
+        await clock.advance(shipper.LOOK_SECONDS)
+        await there.empty()
 
 
 async def test_a_table_that_changed_under_the_shipper_is_looked_at_anew(server: Postgres, tmp_path: Path) -> None:
