@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -37,13 +38,14 @@ class Destination:
     state: State
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
-    """A sample that waits for the clock to be set."""
+    """A sample that waits for the clock to be set; once it is `stamped` its time stays, however often it is put."""
 
     tick: Tick
     taken: Taken
     spooled: bool
+    stamped: Sample | None = None
 
 
 class Sampler:
@@ -63,7 +65,7 @@ class Sampler:
         self._recent = recent
         self._instants: Instants | None = None
         self._announced: set[int] = set()
-        self._waiting: list[_Waiting] = []
+        self._waiting: deque[_Waiting] = deque()
         self.ticker = Ticker(clock, collection.settings.interval)
         self.beat = clock.read().monotonic
         self.lost = 0
@@ -115,13 +117,18 @@ class Sampler:
 
     async def _release(self, now: Instant) -> None:
         """Stamp and put what waits; a sample that waited for the clock is stamped from boot time."""
-        waiting, self._waiting = self._waiting, []
-        for number, one in enumerate(waiting, start=1):
-            current = number == len(waiting) and now.monotonic - one.tick.at.monotonic < self.ticker.interval
-            wanted = one.tick.due if current else instants.from_boot(one.tick.at, now)
-            assert self._instants is not None  # noqa: S101 - run() opens it before any tick
-            at, moved_ms = self._instants.free(wanted)
-            await self._put(Sample(at, one.taken.families, self._quality(one, moved_ms=moved_ms)))
+        while self._waiting:
+            one = self._waiting[0]
+            if one.stamped is None:
+                one.stamped = self._stamp(one, now)
+            await self._put(one.stamped)
+            self._waiting.popleft()  # only now: who is cancelled in the middle of a put finds it here again
+
+    def _stamp(self, one: _Waiting, now: Instant) -> Sample:
+        assert self._instants is not None  # noqa: S101 - run() opens it before any tick
+        current = len(self._waiting) == 1 and now.monotonic - one.tick.at.monotonic < self.ticker.interval
+        at, moved_ms = self._instants.free(one.tick.due if current else instants.from_boot(one.tick.at, now))
+        return Sample(at, one.taken.families, self._quality(one, moved_ms=moved_ms))
 
     async def _put(self, sample: Sample) -> None:
         entities = [reading.entity for readings in sample.families.values() for reading in readings]

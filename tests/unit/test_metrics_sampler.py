@@ -39,6 +39,12 @@ class Bench:
     sampler: Sampler
     latest: Latest
     spool: Spool
+    task: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        """Stop the sampler, as the supervisor does."""
+        self.task.cancel()
+        await asyncio.wait([self.task])
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass interval by interval, and each sample be taken."""
@@ -68,11 +74,10 @@ async def bench(directory: Path, clock: MovableClock, settings: MetricsSettings 
     task = asyncio.create_task(sampler.run())
     await until(lambda: clock.sleepers, "the sampler to wait for its first tick")
     try:
-        yield Bench(clock, sampler, latest, spool)
+        yield Bench(clock, sampler, latest, spool, task)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        collection.close()
         await spool.close()
         await state.close()
 
@@ -180,6 +185,36 @@ async def test_a_hung_mount_costs_one_deadline_once_and_nothing_after(tmp_path: 
             assert stuck == sorted(stuck, key=lambda age: float(str(age)))
             assert float(str(stuck[0])) >= 0.3
             assert at.sampler._collection.trouble.keys() == {str(point)}
+
+
+@pytest.mark.parametrize("puts_before", [0, 1])
+async def test_a_stop_in_the_middle_of_a_put_loses_no_sample_and_stamps_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, puts_before: int
+) -> None:
+    """Cancelled before the promise of the entities is on disk, or between that and the sample's own rows."""
+    clock = MovableClock(NOON)
+    put, puts, hangs = Spool.put, 0, asyncio.Event()
+
+    async def slow(spool: Spool, rows: Sequence[Row], *, promise: bool = False) -> None:
+        nonlocal puts
+        puts += 1
+        if puts == puts_before + 1:
+            await put(spool, rows, promise=promise)  # it may be done, and its caller never learns of it
+            hangs.set()
+            await asyncio.Event().wait()
+        await put(spool, rows, promise=promise)
+
+    monkeypatch.setattr(Spool, "put", slow)
+    async with bench(tmp_path, clock) as at:
+        await clock.advance(10)
+        await until(hangs.is_set, "the put hangs")
+        await at.stop()
+        ticks = await at.rows("tick")
+        assert {row.at for row in ticks} == {NOON + timedelta(seconds=10)}
+        assert {row.values["moved_ms"] for row in ticks} == {0}
+        assert await at.rows("entity") != []
+        assert len({(row.values["entity_id"], row.at) for row in await at.rows("cpu_sample")}) == 1
+        assert at.sampler.lost == 0
 
 
 async def test_a_full_disk_costs_no_sample(tmp_path: Path) -> None:
