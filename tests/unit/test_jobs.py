@@ -36,7 +36,7 @@ from homelab_agent.core.jobs import (
     runner,
 )
 from homelab_agent.core.jobs import history as run_history
-from homelab_agent.core.jobs.run import Asked, judge
+from homelab_agent.core.jobs.run import DETAIL_MAX, Asked, judge
 from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State, StateUnavailable
 from tests.clock import MovableClock, until
@@ -172,6 +172,39 @@ async def test_a_run_that_fails_says_why_and_health_hears_of_it(
         assert found.state is Standing.DEGRADED
         assert detail in found.detail
         assert found.repair == (repair or "homelab-agent jobs run sync")
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("copied \udce9.txt", "copied ?.txt"),  # a file's name that is no UTF-8
+        ("a\0b", "ab"),
+        ("x" * 100_000, "x" * (DETAIL_MAX - 1) + "…"),
+    ],
+)
+async def test_what_no_database_takes_does_not_keep_a_run_from_ending(tmp_path: Path, said: str, kept: str) -> None:
+    async with house(tmp_path, MovableClock()) as here:
+        done, broken = Work(Outcome(ok=True, detail=said, repair=said)), Work(OSError(said))
+        for work in (done, broken):
+            work.may_end.set()
+        here.jobs.add([Job("done", done, deadline=60.0), Job("broken", broken, deadline=60.0)])
+        record = await here.ended(await here.jobs.start("done"))
+        assert (record.state, record.detail, record.repair) == ("ok", kept, kept)
+        record = await here.ended(await here.jobs.start("broken"))
+        assert (record.state, record.detail) == ("failed", kept)
+
+
+async def test_an_end_that_cannot_be_recorded_as_it_is_counts_as_failed(tmp_path: Path) -> None:
+    async with house(tmp_path, MovableClock()) as here:
+        work = Work()
+        work.may_end.set()
+        here.jobs.add([Job("sync", work, deadline=60.0)])
+        await here.jobs.history()
+        refuse = "CREATE TRIGGER no BEFORE INSERT ON job_run WHEN new.state = 'ok' BEGIN SELECT RAISE(ABORT, 'no'); END"
+        await here.state.write(lambda connection: connection.execute(refuse).close())
+        record = await here.ended(await here.jobs.start("sync"))
+        assert (record.state, record.detail) == ("failed", "IntegrityError: no")
+        assert [row["state"] for row in await here.on_disk()] == ["failed"]
 
 
 async def test_an_unknown_job_and_one_that_runs_already_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ Trigger: TypeAlias = Literal["schedule", "webhook", "command", "catch-up"]
 RunState: TypeAlias = Literal["waiting", "running", "ok", "failed", "cancelled", "interrupted", "timed_out"]
 
 
+DETAIL_MAX = 4000
+"""So many characters of what a run says are kept."""
+
+
 class UnknownJob(AgentError):
     """There is no job called {job}."""
 
@@ -131,8 +135,19 @@ Asked: TypeAlias = Literal["", "cancelled", "timed_out"]
 def judge(job: Job, asked: Asked, outcome: Outcome | None, error: BaseException | None) -> Verdict:
     """Return how a run ended that was `asked` to stop or not, and returned `outcome` or raised `error`.
 
-    Work that is complete is ok, even if it was asked to stop meanwhile.
+    Work that is complete is ok, even if it was asked to stop meanwhile. What it says is fit to be recorded.
     """
+    verdict = _judge(job, asked, outcome, error)
+    return Verdict(verdict.state, recordable(verdict.detail), recordable(verdict.repair))
+
+
+def recordable(text: str) -> str:
+    """Return `text` as SQLite and PostgreSQL both take it: UTF-8, no NUL, not longer than `DETAIL_MAX`."""
+    fit = text.encode("utf-8", "replace").decode().replace("\0", "")
+    return fit if len(fit) <= DETAIL_MAX else fit[: DETAIL_MAX - 1] + "…"
+
+
+def _judge(job: Job, asked: Asked, outcome: Outcome | None, error: BaseException | None) -> Verdict:
     if outcome is not None and outcome.ok:
         return Verdict("ok", outcome.detail, outcome.repair)
     said = outcome.detail if outcome is not None else ""

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
+from homelab_agent.core.errors import describe
 from homelab_agent.core.jobs.history import RunHistory
 from homelab_agent.core.jobs.run import (
     AgentStopping,
@@ -23,6 +24,7 @@ from homelab_agent.core.jobs.run import (
     Trigger,
     Verdict,
     judge,
+    recordable,
 )
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.core.uuid7 import uuid7
@@ -201,16 +203,25 @@ class Runner:
             ended_at=self._clock.read().wall,
             waits_for="",
         )
-        while True:
-            try:
-                await self._history.end(ended)
-                break
-            except StateUnavailable as error:
-                log.warning("jobs.not_recorded", job=ended.job, run_id=ended.id, error=error)
-                await self._clock.sleep(RETRY_SECONDS)
+        try:
+            await self._record_end(ended)
+        except Exception as error:  # noqa: BLE001 - a run without an end would count as under way for good
+            log.error("jobs.not_recordable", job=ended.job, run_id=ended.id, exc_info=error)
+            ended = replace(ended, state="failed", detail=recordable(describe(error)), repair="")
+            await self._record_end(ended)
         self._live.pop(live.run.id)
         self._change(live, ended)
         log.info("jobs.run_ended", job=ended.job, run_id=ended.id, state=ended.state, detail=ended.detail)
+
+    async def _record_end(self, ended: RunRecord) -> None:
+        while True:
+            try:
+                await self._history.end(ended)
+            except StateUnavailable as error:
+                log.warning("jobs.not_recorded", job=ended.job, run_id=ended.id, error=error)
+                await self._clock.sleep(RETRY_SECONDS)
+            else:
+                return
 
     def _progress(self, live: _Live, progress: Progress) -> None:
         live.record = replace(live.record, progress=progress)
