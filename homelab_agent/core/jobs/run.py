@@ -137,21 +137,10 @@ def judge(job: Job, asked: Asked, outcome: Outcome | None, error: BaseException 
 
     Work that is complete is ok, even if it was asked to stop meanwhile. What it says is fit to be recorded.
     """
-    verdict = _judge(job, asked, outcome, error)
-    return Verdict(verdict.state, recordable(verdict.detail), recordable(verdict.repair))
-
-
-def recordable(text: str) -> str:
-    """Return `text` as SQLite and PostgreSQL both take it: UTF-8, no NUL, not longer than `DETAIL_MAX`."""
-    fit = text.encode("utf-8", "replace").decode().replace("\0", "")
-    return fit if len(fit) <= DETAIL_MAX else fit[: DETAIL_MAX - 1] + "…"
-
-
-def _judge(job: Job, asked: Asked, outcome: Outcome | None, error: BaseException | None) -> Verdict:
+    said = recordable(outcome.detail) if outcome is not None else ""
+    repair = recordable(outcome.repair) if outcome is not None else ""
     if outcome is not None and outcome.ok:
-        return Verdict("ok", outcome.detail, outcome.repair)
-    said = outcome.detail if outcome is not None else ""
-    repair = outcome.repair if outcome is not None else ""
+        return Verdict("ok", said, repair)
     match asked:
         case "cancelled":
             return Verdict("cancelled", said or "was asked to stop", repair)
@@ -161,8 +150,14 @@ def _judge(job: Job, asked: Asked, outcome: Outcome | None, error: BaseException
         case "":
             if error is None:
                 return Verdict("failed", said, repair)
-            repair = error.repair if isinstance(error, AgentError) else ""
-            return Verdict("failed", describe(error), repair)
+            repair = recordable(error.repair) if isinstance(error, AgentError) else ""
+            return Verdict("failed", recordable(describe(error)), repair)
+
+
+def recordable(text: str) -> str:
+    """Return `text` as SQLite and PostgreSQL both take it: UTF-8, no NUL, not longer than `DETAIL_MAX`."""
+    fit = text.encode("utf-8", "replace").decode().replace("\0", "")
+    return fit if len(fit) <= DETAIL_MAX else fit[: DETAIL_MAX - 1] + "…"
 
 
 def finding(job: Job, last: RunRecord | None) -> Finding:

@@ -69,6 +69,10 @@ class Runner:
         self._live: dict[str, _Live] = {}
         self._stopping = False
 
+    def open(self) -> None:
+        """Start what is asked for (again), until `stop`."""
+        self._stopping = False
+
     async def start(self, job: Job, trigger: Trigger, schedule: str = "", handled: datetime | None = None) -> str:
         """Start a run and return its id, once it is on disk; `handled`: see `RunHistory.begin`.
 
@@ -205,8 +209,8 @@ class Runner:
         )
         try:
             await self._record_end(ended)
-        except Exception as error:  # noqa: BLE001 - a run without an end would count as under way for good
-            log.error("jobs.not_recordable", job=ended.job, run_id=ended.id, exc_info=error)
+        except Exception as error:  # a run without an end would count as under way for good
+            log.exception("jobs.not_recordable", job=ended.job, run_id=ended.id)
             ended = replace(ended, state="failed", detail=recordable(describe(error)), repair="")
             await self._record_end(ended)
         self._live.pop(live.run.id)

@@ -141,10 +141,11 @@ class Jobs:
         return self._runner.record(run_id) or await self._history.get(run_id)
 
     async def run(self) -> None:
-        """Start each job when it is due, until cancelled; then stop the runs that are under way.
+        """Start each job when it is due, until cancelled; then stop the runs that are under way. Begun again, go on.
 
         While state.db takes no writes nothing can be started; it is tried again at each turn.
         """
+        self._runner.open()
         try:
             while True:
                 self.pulse.beat()
@@ -177,14 +178,17 @@ class Jobs:
                     log.warning("jobs.slot_missed", job=name, slot=slot.isoformat())
                     await self._history.handle(name, entry.schedule.text, entry.handled)
                 case Start(trigger, slot):
-                    await self._start_for(entry, trigger, slot)
+                    try:
+                        await self._start_for(entry, trigger, slot)
+                    except AgentStopping:  # the slot is for the next start
+                        continue
             self._entries[name] = entry
         return max(pause, 0.0)
 
     async def _start_for(self, entry: Entry, trigger: Trigger, slot: datetime) -> None:
         try:
             await self._runner.start(self._jobs[entry.job], trigger, entry.schedule.text, entry.handled)
-        except (AlreadyRunning, AgentStopping) as error:
+        except AlreadyRunning as error:
             log.warning("jobs.slot_skipped", job=entry.job, slot=slot.isoformat(), error=error)
             await self._history.handle(entry.job, entry.schedule.text, entry.handled)
 
