@@ -40,6 +40,7 @@ from homelab_agent.core.jobs.run import DETAIL_MAX, Asked, judge, recordable
 from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State, StateUnavailable
 from tests.clock import MovableClock, until
+from tests.disk import commits
 
 VIENNA = ZoneInfo("Europe/Vienna")
 ROOT = Path(__file__).parents[2]
@@ -205,6 +206,20 @@ async def test_an_end_that_cannot_be_recorded_as_it_is_counts_as_failed(tmp_path
         record = await here.ended(await here.jobs.start("sync"))
         assert (record.state, record.detail) == ("failed", "IntegrityError: no")
         assert [row["state"] for row in await here.on_disk()] == ["failed"]
+
+
+async def test_a_run_costs_two_commits_one_before_it_begins_one_at_its_end(tmp_path: Path) -> None:
+    async with house(tmp_path, MovableClock()) as here:
+        work = Work()
+        here.jobs.add([Job("sync", work, deadline=60.0)])
+        await here.jobs.history()
+        before = commits(tmp_path)
+        run_id = await here.jobs.start("sync")
+        assert commits(tmp_path) - before == 1
+        work.may_end.set()
+        await here.ended(run_id)
+        assert commits(tmp_path) - before == 2
+        assert len(await here.spooled()) == 1
 
 
 async def test_an_unknown_job_and_one_that_runs_already_are_refused(tmp_path: Path) -> None:
@@ -580,6 +595,28 @@ async def test_what_a_killed_agent_left_is_found_as_interrupted_and_told_to_the_
         assert [run.state for run in found.values() if run.job == "done"] == ["ok"]
         assert {row.values["id"] for row in await here.spooled()} == set(found)
         assert await here.jobs.start("first") not in found
+
+
+async def test_a_recovery_that_fails_half_way_still_tells_of_every_interrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = RunRecord("one", "sync", "command", "running", datetime(2026, 11, 24, 11, tzinfo=UTC))
+    async with house(tmp_path, MovableClock()) as here:
+        history = run_history.RunHistory(here.state, here.spool, "attic")
+        await history.begin(left)
+        with monkeypatch.context() as broken, here.jobs.changes.subscribe() as queue:
+            broken.setattr(run_history.RunHistory, "last", _unavailable)
+            with pytest.raises(StateUnavailable):
+                await here.jobs.history()
+            assert [row["state"] for row in await here.on_disk()] == ["interrupted"]
+            broken.undo()
+            await here.jobs.history()
+            assert [(run.id, run.state) for run in [queue.get_nowait()]] == [("one", "interrupted")]
+            assert queue.empty()
+
+
+async def _unavailable(_: run_history.RunHistory) -> list[RunRecord]:
+    raise StateUnavailable(directory="/", done="read", repair="")
 
 
 async def test_an_end_that_missed_the_spool_is_put_there_by_the_next_start(tmp_path: Path) -> None:

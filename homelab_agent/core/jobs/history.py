@@ -31,6 +31,7 @@ class RunHistory:
         self._state = state
         self._spool = spool
         self._host = host
+        self._recovered: dict[str, RunRecord] = {}
 
     async def begin(self, record: RunRecord, schedule: str = "", handled: datetime | None = None) -> None:
         """Record a new run; in the same transaction its job's slots as dealt with up to `handled`."""
@@ -47,26 +48,22 @@ class RunHistory:
         await self._state.write(lambda connection: _save(connection, record))
 
     async def end(self, record: RunRecord) -> None:
-        """Record how a run ended, and send the row on its way to PostgreSQL."""
-        await self.update(record)
-        await self._send([record])
+        """Record how a run ended, and in the same transaction send the row on its way to PostgreSQL."""
+        await self._end([record])
 
     async def recover(self, now: datetime) -> list[RunRecord]:
         """Record as interrupted what an agent that was killed left unfinished; return those runs.
 
-        Rows that had ended but may not have reached the spool are put there again: the same row twice is one.
+        Called again, also after a try that failed, it returns them all. Rows of an earlier release that had ended but
+        may not have reached the spool are put there again: the same row twice is one.
         """
-
-        def work(connection: sqlite3.Connection) -> tuple[list[RunRecord], list[RunRecord]]:
-            left = _select(connection, "state IN ('waiting', 'running')")
-            interrupted = [_interrupted(record, now) for record in left]
-            for record in interrupted:
-                _save(connection, record)
-            return interrupted, _select(connection, "spooled = 0")
-
-        interrupted, unsent = await self._state.write(work)
-        await self._send(unsent)
-        return interrupted
+        # A write that changes nothing costs nothing, and opens the database where that has become possible.
+        unsent = await self._state.write(lambda connection: _select(connection, "spooled = 0"))
+        interrupted = {record.id: _interrupted(record, now) for record in unsent if not record.ended}
+        self._recovered |= interrupted
+        if unsent:
+            await self._end([interrupted.get(record.id, record) for record in unsent])
+        return list(self._recovered.values())
 
     async def slots(self) -> dict[str, tuple[str, datetime]]:
         """Return each job's schedule as it was then, and up to when its slots are dealt with."""
@@ -97,17 +94,15 @@ class RunHistory:
         found = await self._state.read(lambda connection: _select(connection, "id = ?", (run_id,)))
         return found[0] if found else None
 
-    async def _send(self, records: Sequence[RunRecord]) -> None:
-        if not records:
-            return
-        await self._spool.put([self._row(record) for record in records], promise=True)
-
+    async def _end(self, records: Sequence[RunRecord]) -> None:
         def work(connection: sqlite3.Connection) -> None:
+            for record in records:
+                _save(connection, record)
             connection.executemany("UPDATE job_run SET spooled = 1 WHERE id = ?", [(r.id,) for r in records])
             for job in {record.job for record in records}:
                 _prune(connection, job)
 
-        await self._state.write(work)
+        await self._spool.promise([self._row(record) for record in records], also=work)
 
     def _row(self, record: RunRecord) -> Row:
         values: dict[str, Scalar] = {

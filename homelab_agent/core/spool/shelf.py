@@ -131,12 +131,14 @@ class Disk:
                 self.found, self._surveyed = found, openings
         return self.found
 
-    async def promise(self, parcel: Parcel) -> None:
-        """Put a parcel there as it came; raises TypeError or ValueError for what cannot be packed."""
+    async def promise(self, parcel: Parcel, also: Work[None] | None) -> None:
+        """Put a parcel there as it came and do `also`; raises TypeError or ValueError for what cannot be packed."""
 
         def work(connection: sqlite3.Connection) -> Mark:
             packed = pack(parcel)
             spooltable.store(connection, [packed])
+            if also is not None:
+                also(connection)
             return packed.mark
 
         self._count_in([await self._write(work)])

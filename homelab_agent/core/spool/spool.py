@@ -30,7 +30,7 @@ from homelab_agent.core.spool.parcel import (
 )
 from homelab_agent.core.spool.shelf import TRANSACTION_PARCELS, Disk, Memory
 from homelab_agent.core.spool.table import REJECTED_MAX, Rejected
-from homelab_agent.core.state import State, StateUnavailable
+from homelab_agent.core.state import State, StateUnavailable, Work
 from homelab_agent.core.worker import Worker
 
 __all__ = ["Batch", "Row", "Scalar", "Spool", "SpoolStatus"]
@@ -109,7 +109,7 @@ class Spool:
         if not rows:
             return
         if promise:
-            await self._finish(self._put_promise(rows))
+            await self.promise(rows)
             return
         with suppress(StateUnavailable):
             await self._survey()  # once: an id must be higher than those of an earlier run
@@ -117,6 +117,10 @@ class Spool:
         self._filled.set()
         if self._memory.loose_rows > LOOSE_ROWS_MAX:
             await self.tend()
+
+    async def promise(self, rows: Sequence[Row], *, also: Work[None] | None = None) -> None:
+        """Put `rows` as a promise and, in the same transaction, do `also` (see `State.write`)."""
+        await self._finish(self._promise(rows, also))
 
     async def take(self, max_rows: int = 5000) -> Batch | None:
         """Return the oldest parcels, about `max_rows` rows and at least one parcel; None when nothing waits.
@@ -190,9 +194,9 @@ class Spool:
         self._last_id = max(self._last_id + 1, self._disk.found.last_id + 1, microseconds(now.wall))
         return Parcel(self._last_id, promise, tuple(rows), now.monotonic)
 
-    async def _put_promise(self, rows: Sequence[Row]) -> None:
+    async def _promise(self, rows: Sequence[Row], also: Work[None] | None) -> None:
         await self._survey()
-        await self._disk.promise(self._parcel(rows, promise=True))
+        await self._disk.promise(self._parcel(rows, promise=True), also)
         self._filled.set()
 
     async def _choose(self, max_rows: int) -> list[Parcel | Packed]:
