@@ -17,6 +17,7 @@ from homelab_agent.metrics.collectors.load import Load, Pressure
 from homelab_agent.metrics.collectors.memory import Memory
 from homelab_agent.metrics.collectors.network import Network
 from homelab_agent.metrics.collectors.temperature import Temperature
+from homelab_agent.metrics.entity import legible
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.lane import Call, Lane, Outcome
 from homelab_agent.metrics.sample import Families, Reading, Status
@@ -104,7 +105,8 @@ class Collection:
                 self._failing.pop(name, None)
             else:
                 self._failing[name] = outcome.cause
-        trouble = {**self._failing, **self._temperature.silent, **self._filesystem.silent}
+        mounts = {legible(point): cause for point, cause in self._filesystem.silent.items()}
+        trouble = {**self._failing, **self._temperature.silent, **mounts}
         for what in trouble.keys() - self.trouble.keys():
             log.warning("metrics.no_answer", of=what, cause=trouble[what])
         for what in self.trouble.keys() - trouble.keys():

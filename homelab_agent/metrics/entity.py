@@ -25,8 +25,16 @@ def identify(host: str, family: str, key: str, label: str) -> int:
     The same everywhere, so that rows can be replayed, moved and shared between hosts without a look-up; two
     of a million entities meet with a chance of about 1 in 18 million.
     """
-    text = f"{host}\0{family}\0{key}\0{label}".encode("utf-8", "surrogateescape")
+    text = f"{host}\0{family}\0{key}\0{label}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def legible(name: str) -> str:
+    r"""Return a name as text that PostgreSQL and Prometheus take.
+
+    Linux lets a mount or an interface be called by any bytes; those that are no UTF-8 become `\xe9` and the like.
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 class Entities:
@@ -37,9 +45,10 @@ class Entities:
         self._known: dict[tuple[str, str, str], Entity] = {}
 
     def get(self, family: str, key: str, label: str = "") -> Entity:
-        """Return the entity of that name; without a label it is called like its key."""
+        """Return the entity of that name, made legible; without a label it is called like its key."""
         names = (family, key, label or key)
         entity = self._known.get(names)
         if entity is None:
-            entity = self._known[names] = Entity(identify(self._host, *names), *names)
+            shown = (family, legible(key), legible(label or key))
+            entity = self._known[names] = Entity(identify(self._host, *shown), *shown)
         return entity

@@ -135,7 +135,6 @@ def _pairs(**labels: Scalar) -> str:
 
 
 def _escaped(text: str) -> str:
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 

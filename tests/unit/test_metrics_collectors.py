@@ -238,6 +238,14 @@ def test_an_adapter_exchanged_for_another_is_another_entity(recorded: Recorded) 
     assert (found[0].values["rx_bytes_per_s"], found[0].values["reset"]) == (None, False)
 
 
+def test_an_interface_may_be_called_anything(recorded: Recorded) -> None:
+    recorded.write("proc/net/dev", DEV.format(1000, 2000))
+    with (recorded.root / "proc/net/dev").open("ab") as dev:
+        dev.write(b"na\xefve: 7 20 0 0 0 0 0 0 500 10 0 0 0 0 0 0\n")
+    found = Network(recorded.host, SETTINGS).collect()
+    assert values(found, "network", r"na\xefve")["rx_bytes"] == 7
+
+
 def test_network_agrees_with_ip() -> None:
     if shutil.which("ip") is None:
         pytest.skip("iproute2 is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -47,6 +48,21 @@ def test_a_filesystem_is_known_by_uuid_and_mount_point(tmp_path: Path) -> None:
     assert values(found, "filesystem", "/mnt/with space")["read_only"] is True
     gone = values(found, "filesystem", "/tank")  # in the list, but its directory is not there
     assert (gone["error"], gone["size_bytes"], gone["stuck_s"]) == (True, None, 0)
+
+
+def test_a_mount_may_be_called_anything(tmp_path: Path) -> None:
+    """Linux takes any bytes for a name, PostgreSQL and Prometheus only UTF-8, and U+0085 ends no line here."""
+    names = (b"caf\xe9", b"a\xc2\x85b", "größe".encode())
+    for name in names:
+        (tmp_path / os.fsdecode(b"mnt/" + name)).mkdir(parents=True)
+    lines = [b"%d 1 8:%d / /mnt/%s rw - ext4 /dev/x\xff rw\n" % (n, n, name) for n, name in enumerate(names, start=30)]
+    (tmp_path / "proc/1").mkdir(parents=True)
+    (tmp_path / "proc/1/mountinfo").write_bytes(b"".join(lines))
+    found = Filesystem(Recorded(tmp_path).host, MetricsSettings()).collect()
+    assert {one.entity.label for one in found["filesystem"]} == {r"/mnt/caf\xe9", "/mnt/a\x85b", "/mnt/größe"}
+    assert [one.values["error"] for one in found["filesystem"]] == [False] * 3
+    texts = [(one.entity.key, one.entity.label, str(one.values["device"])) for one in found["filesystem"]]
+    assert all(text.encode() for each in texts for text in each)
 
 
 def test_sizes_agree_with_df() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+
+from hypothesis import given, strategies
 
 from homelab_agent.core.clock import Drift, Instant
 from homelab_agent.metrics import entity, rows, service
@@ -69,3 +72,16 @@ def test_an_entitys_id_is_the_same_everywhere_and_fits_a_bigint() -> None:
     assert 0 <= one < 2**63
     assert entity.identify("a", "bc", "d", "e") != entity.identify("ab", "c", "d", "e")
     assert one == 0x1B93C8478EE4B19F >> 1  # printf 'nas\0disk\0wwn-0x5000\0wwn-0x5000' | b2sum -l 64
+
+
+@given(strategies.binary())
+def test_every_name_is_text_that_postgresql_takes(name: bytes) -> None:
+    one = entity.Entities("here").get("filesystem", os.fsdecode(name) or "none")
+    assert "\0" not in one.label
+    assert one.label.encode() == one.key.encode()
+    assert one.id == entity.identify("here", "filesystem", one.key, one.label)
+
+
+@given(strategies.text(strategies.characters(exclude_categories=["Cs"], exclude_characters="\0")))
+def test_a_proper_name_stays_as_it_is(name: str) -> None:
+    assert entity.legible(name) == name

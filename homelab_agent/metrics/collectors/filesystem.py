@@ -9,7 +9,7 @@ from threading import Event
 
 from homelab_agent.metrics.collectors import mounts
 from homelab_agent.metrics.collectors.mounts import Mount
-from homelab_agent.metrics.entity import Entity
+from homelab_agent.metrics.entity import Entity, legible
 from homelab_agent.metrics.host import Host, NotAvailable
 from homelab_agent.metrics.lane import Batch, Call, Lane, Outcome
 from homelab_agent.metrics.sample import Families, Reading, Status, Values
@@ -117,8 +117,8 @@ class Filesystem:
         mount, _ = self._mounts[point]
         stuck = outcome.status in {Status.STUCK, Status.TIMEOUT}
         values: Values = {
-            "device": mount.device,
-            "type": mount.type,
+            "device": legible(mount.device),
+            "type": legible(mount.type),
             "read_only": mount.read_only,
             "error": outcome.value is None,
             "stuck_s": round(outcome.ms / 1000, 3) if stuck else 0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mounted filesystem; `number` is its device number, e.g. 8:1."""
+    """One mounted filesystem; `number` is its device number, e.g. 8:1.
+
+    Names are as Python has file names: bytes that are no UTF-8 are surrogates, so that statvfs finds the mount.
+    """
 
     point: str
     type: str
@@ -43,11 +47,13 @@ def parse(mountinfo: bytes) -> Iterable[Mount]:
     changed for one process alone (systemd's ProtectSystem=), the former when the kernel gives up writing
     after an error.
     """
-    for line in mountinfo.decode("utf-8", "surrogateescape").splitlines():
-        fields = line.split(" ")
+    for line in filter(None, mountinfo.split(b"\n")):  # str.splitlines would also end one at U+0085
+        fields = os.fsdecode(line).split(" ")
         kind, device, options = fields[fields.index("-") + 1 :][:3]
         flags = options.split(",")
-        yield Mount(_plain(fields[4]), kind, _plain(device), fields[2], "ro" in flags or "emergency_ro" in flags)
+        yield Mount(
+            _plain(fields[4]), _plain(kind), _plain(device), fields[2], "ro" in flags or "emergency_ro" in flags
+        )
 
 
 def choose(mounts: Iterable[Mount], settings: MetricsSettings) -> list[Mount]:

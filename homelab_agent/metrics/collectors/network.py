@@ -5,6 +5,7 @@ No ioctl: psutil's way of asking a driver for its link keeps the interpreter's l
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,18 +83,18 @@ class Network:
         if names == self._names and now - self._looked_at < _LOOK_AGAIN_SECONDS:
             return
         interfaces = {}
-        for name in sorted(name.decode() for name in names):
+        for name in sorted(os.fsdecode(name) for name in names):
             if not shown(name, self._settings.interfaces_include, self._settings.interfaces_exclude):
                 continue
             directory = self._host.path("/sys/class/net") / name
             address = text(directory / "address")
             key = f"{address} {name}" if address.strip("0:") else name
             entity = self._host.entities.get("network", key, name)
-            known = self._interfaces.get(name.encode())
+            known = self._interfaces.get(os.fsencode(name))
             if known is None or known.entity is not entity:
                 known = _Interface(entity, File(directory / "carrier"), File(directory / "carrier_changes"), None)
             known.speed = _speed(number(directory / "speed"))
-            interfaces[name.encode()] = known
+            interfaces[os.fsencode(name)] = known
         self._interfaces, self._names, self._looked_at = interfaces, names, now
 
 
