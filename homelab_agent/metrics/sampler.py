@@ -52,7 +52,8 @@ class Sampler:
     """Takes samples as long as it runs.
 
     `beat` is the monotonic time at which the last due sample was dealt with: put in the spool, held until the clock is
-    set, or counted in `lost`. `database_ms` is how long PostgreSQL takes for a question, None while it is down.
+    set, or counted in `lost`; `loss` says why and `lost_at` when the last one was. `database_ms` is how long
+    PostgreSQL takes for a question, None while it is down.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Sampler:
         self.beat = clock.read().monotonic
         self.lost = 0
         self.loss = ""
+        self.lost_at: datetime | None = None
         self.database_ms: float | None = None
 
     def adopt(self, settings: MetricsSettings) -> None:
@@ -141,6 +143,7 @@ class Sampler:
         except Exception as error:  # noqa: BLE001 - whatever the reason, the loss is counted and the next one taken
             self.lost += 1
             self.loss = describe(error)
+            self.lost_at = self._clock.read().wall
             log.error("metrics.sample_lost", cause=self.loss, lost=self.lost)  # noqa: TRY400 - said in words
 
     async def _announce(self, entities: Sequence[Entity], at: datetime) -> Sequence[Row]:

@@ -10,6 +10,7 @@ from homelab_agent.core.capability import Capability, Chart, Task
 from homelab_agent.core.errors import NeighbourUnreachable, describe
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
+from homelab_agent.core.spool.spool import NEWS
 from homelab_agent.metrics import rates
 from homelab_agent.metrics.collection import Collection
 from homelab_agent.metrics.exposition import Exposition
@@ -93,17 +94,17 @@ class Service:
 
     async def sampling(self) -> Finding:
         """Say whether the last due sample was dealt with: stored, spooled, or its loss counted."""
-        silent = self._base.clock.read().monotonic - self._sampler.beat
+        now, sampler = self._base.clock.read(), self._sampler
+        silent = now.monotonic - sampler.beat
         longest = self._settings.interval * rates.LONGEST_IN_INTERVALS + self._settings.collector_deadline * 4
         if silent > longest:
             return Finding.failed(
                 f"no sample for {silent:.0f} s; one is due every {self._settings.interval} s",
                 "systemctl restart homelab-agent",
             )
-        if self._sampler.lost:
-            return Finding.degraded(
-                f"{self._sampler.lost} samples lost: {self._sampler.loss}", "homelab-agent doctor agent"
-            )
+        if sampler.lost_at is not None and now.wall - sampler.lost_at < NEWS:
+            detail = f"samples lost: {sampler.lost}, the last at {sampler.lost_at:%Y-%m-%d %H:%M} UTC: {sampler.loss}"
+            return Finding.degraded(detail, "homelab-agent doctor agent")
         return Finding.ok(f"a sample every {self._settings.interval} s, {self._latest.samples} since the start")
 
     async def collectors(self) -> Finding:

@@ -94,6 +94,31 @@ async def test_the_watchdog_asks_for_samples(base: Foundation) -> None:
     assert (await found(capability, "metrics.sampling")).state is Standing.OK  # the first is not due yet
 
 
+async def test_a_lost_sample_is_news_for_a_day(base: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = base.clock
+    assert isinstance(clock, MovableClock)
+    capability = service.build(MetricsSettings(), base)
+    running = asyncio.ensure_future(capability.tasks[0].run())
+    await until(lambda: clock.sleepers >= WAITING, "the first wait")
+
+    async def refuse(*_args: object, **_more: object) -> None:
+        raise ValueError("no place for it")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Spool, "put", refuse)
+        await clock.advance(10)
+        await until_sampled(capability, clock, 1)
+    await clock.advance(10)
+    await until_sampled(capability, clock, 2)
+    lost = await found(capability, "metrics.sampling")
+    assert lost.state is Standing.DEGRADED
+    assert lost.detail == "samples lost: 1, the last at 2026-11-24 12:00 UTC: ValueError: no place for it"
+    clock.step(86400)
+    assert (await found(capability, "metrics.sampling")).state is Standing.OK
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_new_interval_and_new_filters_apply_without_a_restart(base: Foundation) -> None:
     clock = base.clock
     assert isinstance(clock, MovableClock)
