@@ -1,4 +1,4 @@
-"""`homelab-agent db`: what PostgreSQL holds, its schema, a way in. Works with and without a running agent."""
+"""`homelab-agent db`: what PostgreSQL holds, what it refused, its schema, a way in; with and without an agent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import click
 
-from homelab_agent.core.console import Console
+from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import AgentError
-from homelab_agent.database import binaries, doctor, editions, info, migrations, pool
+from homelab_agent.database import binaries, doctor, editions, info, migrations, pool, rejected
 from homelab_agent.database.address import Address
 from homelab_agent.database.pool import Connection
 
@@ -28,7 +28,7 @@ class NoPsql(AgentError):
 
 @click.group(name="db")
 def commands() -> None:
-    """PostgreSQL: what it holds, its schema, a way in."""
+    """PostgreSQL: what it holds, what it refused, its schema, a way in."""
 
 
 @commands.command(name="info")
@@ -76,6 +76,22 @@ def migrate(console: Console, *, plan: bool) -> None:
         click.echo(f"-- {migration.file}\n{migration.sql}" if plan else f"applied {migration.file}")
     if not found:
         click.echo("The schema is up to date." if not plan else "-- nothing to do")
+
+
+@commands.command(name="rejected")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, every value whole.")
+@click.pass_obj
+def show_rejected(console: Console, limit: int, *, as_json: bool) -> None:
+    """Show the rows that PostgreSQL refused and why, newest first."""
+    found = rejected.read(console.find_state(), limit)
+    if as_json:
+        console.json([rejected.document(one) for one in found])
+    elif found:
+        rows = ((local_time(one.at.isoformat()), *rejected.cells(one)) for one in found)
+        console.table(("refused", "table", "reason", "key", "values"), rows)
+    else:
+        click.echo("PostgreSQL has refused nothing.")
 
 
 @commands.command(context_settings={"ignore_unknown_options": True})
