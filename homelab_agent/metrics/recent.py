@@ -12,6 +12,8 @@ from homelab_agent.core.foundation import Database
 from homelab_agent.metrics.sample import Families, Reading
 
 SPAN = timedelta(hours=1)
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Joins a number and its unit."""
 _APART = timedelta(seconds=9.5)
 """Samples closer together than this add nothing that a small chart could show."""
 _STACKED = ("dm-", "md", "bcache", "drbd", "zd")
@@ -92,45 +94,54 @@ class Recent:
         points = list(_with_gaps(self._points, timedelta(seconds=max(interval, 10.0) * 2.5)))
         last = self._points[-1] if self._points else Point(datetime.min, *[None] * 6)  # noqa: DTZ901 - not shown
         total = self._memory_total
-        of_total = f" of {size(total)}" if total is not None else ""
+        of_total = "" if total is None else f" of {size(total)}"
         return (
-            Chart("CPU", "percent", [_line("busy", points, "cpu")], now=percent(last.cpu), maximum=100.0),
+            Chart(
+                "CPU",
+                "percent",
+                [_line("busy", points, "cpu")],
+                now="" if last.cpu is None else percent(last.cpu),
+                maximum=100.0,
+            ),
             Chart(
                 "Memory",
                 "bytes",
                 [_line("used", points, "memory")],
-                now=size(last.memory) + of_total,
+                now="" if last.memory is None else size(last.memory) + of_total,
                 maximum=total,
             ),
             Chart(
                 "Disk",
                 "bytes_per_second",
                 [_line("read", points, "read"), _line("written", points, "written")],
-                now=f"{size(last.read)}/s read, {size(last.written)}/s written",
+                now=_rates(read=last.read, written=last.written),
             ),
             Chart(
                 "Network",
                 "bytes_per_second",
                 [_line("received", points, "received"), _line("sent", points, "sent")],
-                now=f"{size(last.received)}/s received, {size(last.sent)}/s sent",
+                now=_rates(received=last.received, sent=last.sent),
             ),
         )
 
 
-def percent(value: float | None) -> str:
+def percent(value: float) -> str:
     """Return a percentage as a person reads it."""
-    return "unknown" if value is None else f"{value:.0f} %"
+    return f"{value:.0f}{NO_BREAK}%"
 
 
-def size(value: float | None) -> str:
+def size(value: float) -> str:
     """Return a size as a person reads it, in powers of 1,024."""
-    if value is None:
-        return "unknown"
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
+            digits = 0 if unit == "B" or value >= 99.5 else 1
+            return f"{value:.{digits}f}{NO_BREAK}{unit}"
         value /= 1024
-    return f"{value:.1f} TiB"
+    return f"{value:.1f}{NO_BREAK}TiB"
+
+
+def _rates(**known: float | None) -> str:
+    return ", ".join(f"{size(value)}/s {what}" for what, value in known.items() if value is not None)
 
 
 def _line(label: str, points: Sequence[tuple[datetime, Point | None]], what: str) -> Series:

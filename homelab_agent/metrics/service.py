@@ -11,12 +11,12 @@ from homelab_agent.core.errors import NeighbourUnreachable, describe
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.spool.spool import NEWS
-from homelab_agent.metrics import rates
+from homelab_agent.metrics import rates, recent
 from homelab_agent.metrics.collection import Collection
 from homelab_agent.metrics.exposition import Exposition
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.latest import Latest
-from homelab_agent.metrics.recent import Recent, percent
+from homelab_agent.metrics.recent import Recent
 from homelab_agent.metrics.sampler import Destination, Sampler
 from homelab_agent.metrics.settings import MetricsSettings
 
@@ -80,17 +80,15 @@ class Service:
 
     def summary(self) -> str:
         """Return how the host stands, in one line."""
-        if not self._latest.samples:
-            return "no sample yet"
-        parts = [
-            f"CPU {percent(self._largest('cpu', 'busy_pct'))}",
-            f"memory {percent(self._largest('memory', 'used_pct'))}",
-        ]
-        if (fullest := self._largest("filesystem", "used_pct")) is not None:
-            parts.append(f"fullest filesystem {percent(fullest)}")
+        shares = {
+            "CPU": self._largest("cpu", "busy_pct"),
+            "memory": self._largest("memory", "used_pct"),
+            "fullest filesystem": self._largest("filesystem", "used_pct"),
+        }
+        parts = [f"{what} {recent.percent(share)}" for what, share in shares.items() if share is not None]
         if (hottest := self._largest("temperature", "celsius")) is not None:
-            parts.append(f"{hottest:.0f} °C")
-        return ", ".join(parts)
+            parts.append(f"{hottest:.0f}{recent.NO_BREAK}°C")
+        return ", ".join(parts) or "no sample yet"
 
     async def sampling(self) -> Finding:
         """Say whether the last due sample was dealt with: stored, spooled, or its loss counted."""

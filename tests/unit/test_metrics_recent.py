@@ -36,10 +36,11 @@ def test_the_four_charts_and_their_words() -> None:
     hour = Recent()
     hour.take(families(eth0=1000.0, wg0=48.0), at(0))
     cpu, memory, disk, network = hour.charts(10)
-    assert (cpu.now, cpu.maximum, cpu.series[0].points) == ("20 %", 100.0, [(NOON, 20.0)])
-    assert (memory.now, memory.maximum) == ("3.0 GiB of 16.0 GiB", 16 * 2**30)
+    assert (cpu.now, cpu.maximum, cpu.series[0].points) == ("20\u00a0%", 100.0, [(NOON, 20.0)])
+    assert (memory.now, memory.maximum) == ("3.0\u00a0GiB of 16.0\u00a0GiB", 16 * 2**30)
     assert disk.series[0].points == [(NOON, 200.0)]  # md0 and dm-0 lie on sda and sdb
-    assert network.now == "1.0 KiB/s received, unknown/s sent"
+    assert disk.now == "200\u00a0B/s read, 100\u00a0B/s written"
+    assert network.now == "1.0\u00a0KiB/s received"  # what was sent is not known
 
 
 def test_an_interface_that_vanishes_leaves_no_spike() -> None:
@@ -77,11 +78,17 @@ def test_an_hour_is_kept_and_no_more_than_a_chart_can_show() -> None:
     assert points[-1][0] - points[0][0] <= timedelta(hours=1)
 
 
-def test_an_empty_hour_is_unknown() -> None:
-    assert [chart.now for chart in Recent().charts(10)][:2] == ["unknown", "unknown"]
+def test_before_the_first_value_a_chart_says_nothing() -> None:
+    assert [chart.now for chart in Recent().charts(10)] == [""] * 4
+    hour = Recent()
+    hour.take({}, at(0))
+    assert [chart.now for chart in hour.charts(10)] == [""] * 4
+    hour.take(families(), at(10))
+    hour.take({}, at(20))
+    assert [chart.now for chart in hour.charts(10)] == [""] * 4
 
 
 def test_sizes_are_written_as_people_read_them() -> None:
     sizes = [0, 999, 1000, 1536, 200_000, 1023 * 1024, 3 * 2**30, 5 * 2**40]
     words = ["0 B", "999 B", "1.0 KiB", "1.5 KiB", "195 KiB", "1.0 MiB", "3.0 GiB", "5.0 TiB"]
-    assert [recent.size(size) for size in sizes] == words
+    assert [recent.size(size).replace("\u00a0", " ") for size in sizes] == words

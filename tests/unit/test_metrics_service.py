@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
@@ -72,10 +73,13 @@ async def test_it_samples_shows_and_says_so(base: Foundation) -> None:
     assert task.critical
     running = asyncio.ensure_future(task.run())
     await until(lambda: clock.sleepers >= WAITING, "everything to wait")
-    for samples in (1, 2):
-        await clock.advance(10)
-        await until_sampled(capability, clock, samples)
-    assert "CPU" in capability.summary()
+    await clock.advance(10)
+    await until_sampled(capability, clock, 1)
+    assert "CPU" not in capability.summary()  # a share needs two readings
+    assert capability.summary().startswith("memory ")
+    await clock.advance(10)
+    await until_sampled(capability, clock, 2)
+    assert re.match("CPU \\d+\u00a0%, memory \\d+\u00a0%", capability.summary())
     assert b"node_cpu_seconds_total" in capability.exposition()
     assert len(capability.charts()[0].series[0].points) == 2
     assert (await found(capability, "metrics.collectors")).state is Standing.OK
