@@ -154,6 +154,31 @@ def test_whatever_happens_to_the_host_no_slot_is_started_twice(
     assert slots == sorted(set(slots))
 
 
+WALLS = st.datetimes(datetime(2026, 1, 1), datetime(2028, 1, 1), timezones=st.just(UTC))
+
+
+@given(
+    WALLS,
+    st.floats(0, 1e8),
+    st.timedeltas(-timedelta(days=40), timedelta(days=40)),
+    st.none() | st.floats(-1e-5, 1e-5) | st.floats(-1e4, 1e4),
+    st.sampled_from(["15 3 * * *", "30 2 * * *", "every minute", "every 6 hours", "*/5 * * * *", "0 0 1 * *"]),
+    st.booleans(),
+)
+def test_a_wait_ends_after_now_however_small_the_rest_of_a_delay(
+    wall: datetime,
+    boot: float,
+    handled: timedelta,
+    rest: float | None,
+    text: str,
+    catch_up: bool,  # noqa: FBT001 - hypothesis hands it over
+) -> None:
+    catch_up_at = None if rest is None else boot + rest
+    entry = Entry("job", parse(text, VIENNA), catch_up=catch_up, handled=wall - handled, catch_up_at=catch_up_at)
+    _, action = decide(entry, at(wall, boot), host="attic")
+    assert not isinstance(action, Wait) or action.until > wall
+
+
 @given(MOVES, st.sampled_from(["15 3 * * *", "every 6 hours"]))
 def test_after_any_past_a_job_that_catches_up_has_missed_nothing_an_hour_later(moves: list[Move], text: str) -> None:
     moves = [move for move in moves if move.how != "step"]

@@ -183,7 +183,7 @@ class Jobs:
                     except AgentStopping:  # the slot is for the next start
                         continue
             self._entries[name] = entry
-        return max(pause, 0.0)
+        return pause
 
     async def _start_for(self, entry: Entry, trigger: Trigger, slot: datetime) -> None:
         try:
