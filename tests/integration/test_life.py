@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from homelab_agent.core.errors import Exit
+from tests import user
 from tests.agent import Agent, until
 
 
@@ -156,18 +157,17 @@ def test_closing_its_terminal_ends_it_in_order(agent: Agent) -> None:
     assert not list(agent.state.glob("postgres/**/postmaster.pid")), "PostgreSQL was left running"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_an_ordinary_user_runs_it_too(agent: Agent, open_directory: Path) -> None:
-    nobody = 65534
-    os.chown(open_directory, nobody, nobody)
+    command = user.ordinary(agent.command("run"))
+    os.chown(open_directory, user.UID, user.UID)
     agent.config.chmod(0o644)
+    env = {"PATH": os.environ["PATH"], "HOME": str(open_directory)}
     with agent.log.open("wb") as log:
         agent.process = subprocess.Popen(
-            agent.command("run"), stdout=log, stderr=log, user=nobody, group=nobody, extra_groups=[],
-            env={"PATH": os.environ["PATH"], "HOME": str(open_directory)}, cwd="/", start_new_session=True,
-        )  # fmt: skip
+            command, stdout=log, stderr=log, env=env, cwd=Path(__file__).parents[2], start_new_session=True
+        )
     until(agent.ready, "it is ready", seconds=40)
     until(lambda: agent.finding("database.connection")["state"] == "ok", "PostgreSQL runs", seconds=60)
     owners = {path.stat().st_uid for path in agent.state.rglob("*")}
-    assert owners == {nobody}
+    assert owners == {user.UID}
     assert agent.stop() == 0

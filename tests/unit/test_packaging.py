@@ -1,0 +1,51 @@
+"""What a user installs is pinned, whole, and comes from wherever they get their packages."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def pinned(lock: Path) -> dict[str, str]:
+    """Return name and version of everything in a lock."""
+    found = re.findall(r"^([a-z0-9-]+)==(\S+)", lock.read_text(), flags=re.MULTILINE)
+    assert found, lock
+    return dict(found)
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+def test_a_lock_pins_every_line_with_hashes_and_names_no_index(lock: Path) -> None:
+    entries = lock.read_text().replace("\\\n", " ").splitlines()
+    for entry in entries:
+        assert re.match(r"[a-z0-9-]+==\S+( ; [^#]+?)?( +--hash=sha256:[0-9a-f]{64})+$", entry), entry
+    assert "://" not in lock.read_text()
+
+
+def test_the_locks_are_those_of_the_project() -> None:
+    run, test = pinned(ROOT / "requirements/run.txt"), pinned(ROOT / "requirements/test.txt")
+    for wanted, lock in (
+        (PROJECT["project"]["dependencies"], run),
+        (PROJECT["dependency-groups"]["test"], test),
+        (PROJECT["project"]["optional-dependencies"]["systemd"], pinned(ROOT / "requirements/systemd.txt")),
+        (PROJECT["build-system"]["requires"], pinned(ROOT / "requirements/build.txt")),
+    ):
+        for requirement in map(Requirement, wanted):
+            version = lock[requirement.name.lower().replace("_", "-")]
+            assert requirement.specifier.contains(version, prereleases=True), requirement
+    assert run.items() <= test.items(), "the tests run what users run"
+
+
+def test_every_target_of_the_makefile_is_explained() -> None:
+    text = (ROOT / "Makefile").read_text()
+    declared = re.search(r"^\.PHONY: (.*)$", text, flags=re.MULTILINE)
+    assert declared is not None
+    explained = set(re.findall(r"^([a-z-]+):.*## \S", text, flags=re.MULTILINE))
+    assert explained == set(declared[1].split())
