@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 LONGEST_SLEEP_SECONDS = 30.0
 """asyncio's timers are monotonic; a sleep until a wall-clock time is cut in pieces so that a step is seen."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,16 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait for `seconds` of monotonic time."""
         await asyncio.sleep(seconds)
+
+
+def microseconds(at: datetime) -> int:
+    """Return whole microseconds since 1970; raises TypeError for a time without a zone."""
+    return (at - EPOCH) // MICROSECOND
+
+
+def moment(count: int) -> datetime:
+    """Return the time, in UTC, that is `count` microseconds after 1970."""
+    return EPOCH + count * MICROSECOND
 
 
 def drift(before: Instant, after: Instant) -> Drift:

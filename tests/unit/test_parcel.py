@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homelab_agent.core.spool import parcel
-from homelab_agent.core.spool.parcel import Packed, Parcel, ParcelDamaged, Row, Scalar
+from homelab_agent.core.clock import moment
+from homelab_agent.core.spool import Row, Scalar, parcel
+from homelab_agent.core.spool.parcel import Packed, Parcel, ParcelDamaged
 
 times = st.datetimes(
     min_value=datetime(1900, 1, 1),
@@ -93,9 +94,9 @@ def test_what_is_known_of_a_parcel_is_that_of_its_rows() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     made = tuple(Row("t", ("a",), {"a": n}, start + timedelta(seconds=n)) for n in (5, 1, 9))
     packed = parcel.pack(Parcel(7, promise=True, rows=made))
-    assert (packed.mark.id, packed.mark.promise, packed.mark.rows) == (7, True, 3)
-    assert parcel.moment(packed.mark.at) == start + timedelta(seconds=1)
-    assert parcel.moment(packed.mark.until) == start + timedelta(seconds=9)
+    assert (packed.waybill.id, packed.waybill.promise, packed.waybill.rows) == (7, True, 3)
+    assert moment(packed.waybill.at) == start + timedelta(seconds=1)
+    assert moment(packed.waybill.until) == start + timedelta(seconds=9)
     assert parcel.unpack(packed).rows == made
     assert isinstance(packed, Packed)
 

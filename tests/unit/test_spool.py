@@ -460,7 +460,7 @@ def test_the_bound_holds_and_no_promise_goes(puts: list[tuple[bool, int, int]], 
                 put += rows
         await house.clock.advance(60)
         await house.spool.tend()
-        observations = sum(mark.size for mark in house.spool._memory.marks() if not mark.promise)
+        observations = sum(waybill.size for waybill in house.spool._memory.waybills() if not waybill.promise)
         if disk_works:
             assert house.spool.status().rows_memory == 0
             found = house.spool._disk.found

@@ -6,52 +6,52 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homelab_agent.core.spool import thinning
-from homelab_agent.core.spool.parcel import Mark
+from homelab_agent.core.spool.parcel import Waybill
 
 sizes = st.lists(st.integers(100, 5000), max_size=200)
 
 
-def marks_of(given_sizes: list[int]) -> list[Mark]:
+def waybills_of(given_sizes: list[int]) -> list[Waybill]:
     start = 1_700_000_000_000_000
     return [
-        Mark(start + number, promise=False, at=number, until=number, rows=1, size=size)
+        Waybill(start + number, promise=False, at=number, until=number, rows=1, size=size)
         for number, size in enumerate(given_sizes)
     ]
 
 
 @given(sizes, st.integers(0, 500_000))
 def test_what_stays_is_within_the_allowance(given_sizes: list[int], allowance: int) -> None:
-    marks = marks_of(given_sizes)
-    gone = thinning.surplus(marks, allowance)
-    assert sum(mark.size for mark in marks) - sum(mark.size for mark in gone) <= allowance
+    waybills = waybills_of(given_sizes)
+    gone = thinning.surplus(waybills, allowance)
+    assert sum(waybill.size for waybill in waybills) - sum(waybill.size for waybill in gone) <= allowance
     assert len(set(gone)) == len(gone)
-    assert set(gone) <= set(marks)
+    assert set(gone) <= set(waybills)
     assert gone == sorted(gone)
 
 
 @given(sizes)
 def test_nothing_goes_that_need_not(given_sizes: list[int]) -> None:
-    assert thinning.surplus(marks_of(given_sizes), sum(given_sizes)) == []
+    assert thinning.surplus(waybills_of(given_sizes), sum(given_sizes)) == []
 
 
 @given(st.integers(8, 300))
 def test_a_little_too_much_thins_the_older_half_and_leaves_the_newer_alone(count: int) -> None:
-    marks = marks_of([1000] * count)
-    gone = thinning.surplus(marks, count * 1000 - 1)
-    older = marks[: (count + 1) // 2]
+    waybills = waybills_of([1000] * count)
+    gone = thinning.surplus(waybills, count * 1000 - 1)
+    older = waybills[: (count + 1) // 2]
     assert set(gone) <= set(older)
-    places = [marks.index(mark) for mark in gone]
+    places = [waybills.index(waybill) for waybill in gone]
     assert all(places[n + 2] - places[n] > 2 for n in range(len(places) - 2)), "three neighbours went at once"
 
 
 def test_parcels_of_two_kinds_that_alternate_are_thinned_alike() -> None:
-    gone = thinning.halve(marks_of([1000] * 2000))
-    even = sum(mark.at % 2 == 0 for mark in gone)
+    gone = thinning.halve(waybills_of([1000] * 2000))
+    even = sum(waybill.at % 2 == 0 for waybill in gone)
     assert 400 < even < 600
 
 
 def test_only_what_is_too_old_ages() -> None:
-    marks = marks_of([1000] * 100)
-    gone = thinning.aged(marks, too_old=40)
+    waybills = waybills_of([1000] * 100)
+    gone = thinning.aged(waybills, too_old=40)
     assert len(gone) == 20
-    assert all(mark.until < 40 for mark in gone)
+    assert all(waybill.until < 40 for waybill in gone)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from homelab_agent.core.clock import MICROSECOND, microseconds, moment
 from homelab_agent.core.jobs.run import RunRecord
 from homelab_agent.core.spool import Row, Scalar, Spool
 from homelab_agent.core.state import State
@@ -17,7 +18,6 @@ KEPT_PER_JOB = 1000
 KEPT_ALWAYS = 20
 """So many runs of each job are kept at any age: a yearly one has a history, a wrong clock erases little."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS = "id, job, trigger, state, requested_at, detail, repair, started_at, ended_at"
 
 
@@ -70,7 +70,7 @@ class RunHistory:
 
         def work(connection: sqlite3.Connection) -> dict[str, tuple[str, datetime]]:
             rows = connection.execute("SELECT job, schedule, handled_at FROM job_slot")
-            return {job: (schedule, _time(handled)) for job, schedule, handled in rows}
+            return {job: (schedule, moment(handled)) for job, schedule, handled in rows}
 
         return await self._state.read(work)
 
@@ -130,11 +130,11 @@ def _save(connection: sqlite3.Connection, record: RunRecord) -> None:
             record.job,
             record.trigger,
             record.state,
-            _stamp(record.requested_at),
+            microseconds(record.requested_at),
             record.detail,
             record.repair,
-            _stamp(record.started_at),
-            _stamp(record.ended_at),
+            record.started_at and microseconds(record.started_at),
+            record.ended_at and microseconds(record.ended_at),
         ),
     )
 
@@ -157,7 +157,7 @@ def _prune(connection: sqlite3.Connection, job: str) -> None:
         f" rowid NOT IN ({newest} {KEPT_PER_JOB})"
         f" OR rowid NOT IN ({newest} {KEPT_ALWAYS})"
         " AND requested_at < (SELECT max(requested_at) FROM job_run WHERE job = :job) - :kept)",
-        {"job": job, "kept": timedelta(days=KEPT_DAYS) // timedelta(microseconds=1)},
+        {"job": job, "kept": timedelta(days=KEPT_DAYS) // MICROSECOND},
     )
 
 
@@ -165,7 +165,7 @@ def _handle(connection: sqlite3.Connection, job: str, schedule: str, handled: da
     connection.execute(
         "INSERT INTO job_slot (job, schedule, handled_at) VALUES (?, ?, ?)"
         " ON CONFLICT (job) DO UPDATE SET schedule = excluded.schedule, handled_at = excluded.handled_at",
-        (job, schedule, _stamp(handled)),
+        (job, schedule, microseconds(handled)),
     )
 
 
@@ -181,17 +181,9 @@ def _record(*row: Any) -> RunRecord:
         job=job,
         trigger=trigger,
         state=state,
-        requested_at=_time(requested_at),
+        requested_at=moment(requested_at),
         detail=detail,
         repair=repair,
-        started_at=None if started_at is None else _time(started_at),
-        ended_at=None if ended_at is None else _time(ended_at),
+        started_at=None if started_at is None else moment(started_at),
+        ended_at=None if ended_at is None else moment(ended_at),
     )
-
-
-def _stamp(time: datetime | None) -> int | None:
-    return None if time is None else (time - _EPOCH) // timedelta(microseconds=1)
-
-
-def _time(stamp: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=stamp)

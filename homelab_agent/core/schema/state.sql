@@ -1,6 +1,6 @@
 -- What core keeps in state.db beside the runs. Additive: a table or an index once here stays.
 
--- Parcels of rows on their way to PostgreSQL, in the order of id (core/parcel.py says how body is written).
+-- Parcels of rows on their way to PostgreSQL, in the order of id (core/spool/parcel.py says how body is written).
 -- at and until: time of the oldest and the newest row, in microseconds since 1970; size: bytes of disk.
 CREATE TABLE IF NOT EXISTS spool (
     id      INTEGER PRIMARY KEY,

@@ -7,9 +7,9 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from homelab_agent.core.clock import Clock
+from homelab_agent.core.clock import MICROSECOND, Clock, microseconds, moment
 from homelab_agent.core.spool import thinning
-from homelab_agent.core.spool.parcel import MICROSECOND, Mark, Parcel, Row, microseconds, moment, pack
+from homelab_agent.core.spool.parcel import Parcel, Row, Waybill, pack
 from homelab_agent.core.spool.shelf import TRANSACTION_PARCELS, Disk, Memory
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.core.worker import Worker
@@ -21,7 +21,7 @@ SHARE = 8
 """Observations may have one part in so many of the bound, however much the promises take."""
 
 NewParcel: TypeAlias = Callable[[Row], Parcel]
-Decide: TypeAlias = Callable[[Sequence[Mark]], list[Mark]]
+Decide: TypeAlias = Callable[[Sequence[Waybill]], list[Waybill]]
 
 
 class Bounds:
@@ -58,12 +58,12 @@ class Bounds:
         `new_promise` makes the parcel for a row of `gap`.
         """
         allowance = max(self._max_bytes - self._disk.found.promises.size, self._max_bytes // SHARE)
-        size = self._disk.found.observations.size + self._memory.tally.size
+        size = self._disk.found.observations.size + self._memory.stock.size
         if size > allowance:
 
-            def decide(marks: Sequence[Mark]) -> list[Mark]:
-                elsewhere = size - sum(mark.size for mark in marks)
-                return thinning.surplus(marks, max(allowance - elsewhere, self._max_bytes // SHARE))
+            def decide(waybills: Sequence[Waybill]) -> list[Waybill]:
+                elsewhere = size - sum(waybill.size for waybill in waybills)
+                return thinning.surplus(waybills, max(allowance - elsewhere, self._max_bytes // SHARE))
 
             await self._thin(f"the spool was full ({self._max_bytes} bytes)", decide, busy, new_promise)
         now = self._clock.read()
@@ -73,36 +73,36 @@ class Bounds:
             waiting_since = [time for time in (self._disk.found.oldest, self._memory.oldest) if time is not None]
             if waiting_since and microseconds(min(waiting_since)) < too_old:
                 cause = f"the spool was not emptied for {self._max_age.total_seconds():g} s"
-                await self._thin(cause, lambda marks: thinning.aged(marks, too_old), busy, new_promise)
+                await self._thin(cause, lambda waybills: thinning.aged(waybills, too_old), busy, new_promise)
             if self._disk.found.rejected:
                 with suppress(StateUnavailable):
                     await self._disk.forget_rejected(now.wall)
 
     async def _thin(self, cause: str, decide: Decide, busy: Container[int], new_promise: NewParcel) -> None:
         try:
-            marks = [*await self._disk.marks(), *self._memory.marks()]
-            leaving = await self._worker.run(_decide, decide, marks, busy)
-            await self._cut_disk([mark for mark in leaving if mark.id not in self._memory], cause, new_promise)
+            waybills = [*await self._disk.waybills(), *self._memory.waybills()]
+            leaving = await self._worker.run(_decide, decide, waybills, busy)
+            await self._cut_disk([waybill for waybill in leaving if waybill.id not in self._memory], cause, new_promise)
         except StateUnavailable:
             # What is on disk cannot go now: what is in memory must make room alone.
-            leaving = await self._worker.run(_decide, decide, self._memory.marks(), busy)
-        self._cut_memory([mark for mark in leaving if mark.id in self._memory], cause, new_promise)
+            leaving = await self._worker.run(_decide, decide, self._memory.waybills(), busy)
+        self._cut_memory([waybill for waybill in leaving if waybill.id in self._memory], cause, new_promise)
 
-    async def _cut_disk(self, leaving: Sequence[Mark], cause: str, new_promise: NewParcel) -> None:
+    async def _cut_disk(self, leaving: Sequence[Waybill], cause: str, new_promise: NewParcel) -> None:
         for first in range(0, len(leaving), TRANSACTION_PARCELS):
             part = leaving[first : first + TRANSACTION_PARCELS]
             gap = pack(new_promise(self._gap(part, cause)))
-            await self._disk.remove([mark.id for mark in part], instead=[gap])
+            await self._disk.remove([waybill.id for waybill in part], instead=[gap])
             self._count(part)
 
-    def _cut_memory(self, leaving: Sequence[Mark], cause: str, new_promise: NewParcel) -> None:
+    def _cut_memory(self, leaving: Sequence[Waybill], cause: str, new_promise: NewParcel) -> None:
         if leaving:
             self._memory.add(new_promise(self._gap(leaving, cause)))
-            self._memory.remove(mark.id for mark in leaving)
+            self._memory.remove(waybill.id for waybill in leaving)
             self._count(leaving)
 
-    def _gap(self, missing: Sequence[Mark], cause: str) -> Row:
-        first = min(missing, key=lambda mark: mark.at)
+    def _gap(self, missing: Sequence[Waybill], cause: str) -> Row:
+        first = min(missing, key=lambda waybill: waybill.at)
         # Two gaps may begin with parcels of the same time: below the millisecond the parcel's id tells them apart.
         from_at = moment(first.at) + first.id % 1000 * MICROSECOND
         return Row(
@@ -111,17 +111,17 @@ class Bounds:
             {
                 "host": self._host,
                 "from_at": from_at,
-                "to_at": max(from_at, moment(max(mark.until for mark in missing))),
+                "to_at": max(from_at, moment(max(waybill.until for waybill in missing))),
                 "cause": cause,
-                "rows": sum(mark.rows for mark in missing),
+                "rows": sum(waybill.rows for waybill in missing),
             },
             from_at,
         )
 
-    def _count(self, gone: Sequence[Mark]) -> None:
-        self.thinned += sum(mark.rows for mark in gone)
+    def _count(self, gone: Sequence[Waybill]) -> None:
+        self.thinned += sum(waybill.rows for waybill in gone)
         self.thinned_at = self._clock.read().wall
 
 
-def _decide(decide: Decide, marks: Sequence[Mark], busy: Container[int]) -> list[Mark]:
-    return decide([mark for mark in marks if not mark.promise and mark.id not in busy])
+def _decide(decide: Decide, waybills: Sequence[Waybill], busy: Container[int]) -> list[Waybill]:
+    return decide([waybill for waybill in waybills if not waybill.promise and waybill.id not in busy])

@@ -12,20 +12,18 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import groupby, repeat
 from typing import Any, NamedTuple, TypeAlias
 
+from homelab_agent.core.clock import microseconds, moment
 from homelab_agent.core.errors import AgentError
 
 Scalar: TypeAlias = bool | int | float | str | datetime | list[Any] | dict[str, Any] | None
 
 FORMAT = 1
 PLAIN, TIMES, MIXED = 0, 1, 2
-"""What a column holds: no datetime, nothing but datetimes and nulls, or both (each value with a mark)."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
+"""What a column holds: no datetime, nothing but datetimes and nulls, or both (each value with a flag)."""
 
 PAGE_BYTES = 4096
 _PAGE_ROOM = PAGE_BYTES - 40
@@ -63,7 +61,7 @@ class Parcel:
     since: float = 0.0
 
 
-class Mark(NamedTuple):
+class Waybill(NamedTuple):
     """A parcel without its rows; times in microseconds since 1970, `size` in bytes on disk."""
 
     id: int
@@ -78,7 +76,7 @@ class Mark(NamedTuple):
 class Packed:
     """A parcel as it lies on disk."""
 
-    mark: Mark
+    waybill: Waybill
     body: bytes
 
 
@@ -86,13 +84,13 @@ def pack(parcel: Parcel) -> Packed:
     """Return `parcel` as bytes; raises TypeError or ValueError for a value that has no place in JSON."""
     body = encode(parcel.rows)
     times = [microseconds(row.at) for row in parcel.rows]
-    mark = Mark(parcel.id, parcel.promise, min(times), max(times), len(parcel.rows), footprint(len(body)))
-    return Packed(mark, body)
+    waybill = Waybill(parcel.id, parcel.promise, min(times), max(times), len(parcel.rows), footprint(len(body)))
+    return Packed(waybill, body)
 
 
 def unpack(packed: Packed) -> Parcel:
     """Return the parcel; raises `ParcelDamaged`."""
-    return Parcel(packed.mark.id, packed.mark.promise, decode(packed.body))
+    return Parcel(packed.waybill.id, packed.waybill.promise, decode(packed.body))
 
 
 def pack_all(parcels: Sequence[Parcel]) -> list[Packed | Exception]:
@@ -127,16 +125,6 @@ def footprint(length: int) -> int:
     if cell <= _PAGE_ROOM:
         return PAGE_BYTES // (_PAGE_ROOM // cell)
     return PAGE_BYTES * -(-cell // _PAGE_ROOM)
-
-
-def microseconds(moment: datetime) -> int:
-    """Return whole microseconds since 1970; raises TypeError for a time without a zone."""
-    return (moment - EPOCH) // MICROSECOND
-
-
-def moment(count: int) -> datetime:
-    """Return the time, in UTC, that is `count` microseconds after 1970."""
-    return EPOCH + timedelta(microseconds=count)
 
 
 def encode(rows: Sequence[Row]) -> bytes:

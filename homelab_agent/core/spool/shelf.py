@@ -1,4 +1,4 @@
-"""The two places where parcels wait: memory and state.db, each with a tally of what lies there."""
+"""The two places where parcels wait: memory and state.db, each with a count of what lies there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TypeVar
 
+from homelab_agent.core.clock import microseconds, moment
 from homelab_agent.core.spool import table as spooltable
-from homelab_agent.core.spool.parcel import Mark, Packed, Parcel, footprint, microseconds, moment, pack
-from homelab_agent.core.spool.table import Rejected, Survey, Tally
+from homelab_agent.core.spool.parcel import Packed, Parcel, Waybill, footprint, pack
+from homelab_agent.core.spool.table import Rejected, Stock, Survey
 from homelab_agent.core.state import State, StateUnavailable, Work
 
 T = TypeVar("T")
@@ -27,8 +28,8 @@ class Memory:
 
     def __init__(self) -> None:
         self._parcels: dict[int, Parcel | Packed] = {}
-        self._marks: dict[int, Mark] = {}
-        self.tally = Tally()
+        self._waybills: dict[int, Waybill] = {}
+        self.stock = Stock()
         self.loose_rows = 0
 
     def __contains__(self, number: int) -> bool:
@@ -37,7 +38,7 @@ class Memory:
     @property
     def oldest(self) -> datetime | None:
         """The time of the first parcel."""
-        return next((moment(mark.at) for mark in self._marks.values()), None)
+        return next((moment(waybill.at) for waybill in self._waybills.values()), None)
 
     @property
     def oldest_loose(self) -> float | None:
@@ -53,23 +54,23 @@ class Memory:
         times = [microseconds(row.at) for row in parcel.rows]
         rows = len(parcel.rows)
         size = footprint(rows * LOOSE_ROW_BYTES)
-        self._set(parcel, Mark(parcel.id, parcel.promise, min(times), max(times), rows, size))
+        self._set(parcel, Waybill(parcel.id, parcel.promise, min(times), max(times), rows, size))
         self.loose_rows += rows
 
     def replace(self, packed: Packed) -> None:
         """Hold a parcel packed from now on, in its place."""
-        self._count_out(packed.mark.id)
-        self._set(packed, packed.mark)
+        self._count_out(packed.waybill.id)
+        self._set(packed, packed.waybill)
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Forget parcels."""
         for number in numbers:
             self._count_out(number)
-            del self._parcels[number], self._marks[number]
+            del self._parcels[number], self._waybills[number]
 
-    def marks(self) -> list[Mark]:
+    def waybills(self) -> list[Waybill]:
         """Return what is known of each parcel."""
-        return list(self._marks.values())
+        return list(self._waybills.values())
 
     def loose(self) -> list[Parcel]:
         """Return the parcels that are not packed."""
@@ -79,15 +80,15 @@ class Memory:
         """Return the parcels that are packed."""
         return [parcel for parcel in self._parcels.values() if isinstance(parcel, Packed)]
 
-    def _set(self, parcel: Parcel | Packed, mark: Mark) -> None:
-        self._parcels[mark.id] = parcel
-        self._marks[mark.id] = mark
-        self.tally.add([mark])
+    def _set(self, parcel: Parcel | Packed, waybill: Waybill) -> None:
+        self._parcels[waybill.id] = parcel
+        self._waybills[waybill.id] = waybill
+        self.stock.add([waybill])
 
     def _count_out(self, number: int) -> None:
-        self.tally.remove([self._marks[number]])
+        self.stock.remove([self._waybills[number]])
         if isinstance(self._parcels[number], Parcel):
-            self.loose_rows -= self._marks[number].rows
+            self.loose_rows -= self._waybills[number].rows
 
 
 class Disk:
@@ -97,7 +98,7 @@ class Disk:
         self._state = state
         self._surveyed: int | None = None
         self._stores = 0
-        self.found = Survey(Tally(), Tally(), None, 0, 0, None)
+        self.found = Survey(Stock(), Stock(), None, 0, 0, None)
         self._troubles: dict[str, StateUnavailable] = {}
 
     @property
@@ -134,19 +135,19 @@ class Disk:
     async def promise(self, parcel: Parcel, also: Work[None] | None) -> None:
         """Put a parcel there as it came and do `also`; raises TypeError or ValueError for what cannot be packed."""
 
-        def work(connection: sqlite3.Connection) -> Mark:
+        def work(connection: sqlite3.Connection) -> Waybill:
             packed = pack(parcel)
             spooltable.store(connection, [packed])
             if also is not None:
                 also(connection)
-            return packed.mark
+            return packed.waybill
 
         self._count_in([await self._write(work)])
 
     async def store(self, parcels: Sequence[Packed]) -> None:
         """Put packed parcels there."""
         await self._write(lambda connection: spooltable.store(connection, parcels))
-        self._count_in([parcel.mark for parcel in parcels])
+        self._count_in([parcel.waybill for parcel in parcels])
 
     async def first(self, passing: Container[int], max_rows: int) -> list[Packed]:
         """Return the oldest parcels, passing over some, until they hold `max_rows`."""
@@ -155,16 +156,16 @@ class Disk:
             return []
         return await self._read(lambda connection: spooltable.first(connection, passing, max_rows))
 
-    async def marks(self) -> list[Mark]:
+    async def waybills(self) -> list[Waybill]:
         """Return what is known of each parcel, in order."""
-        return await self._read(lambda connection: list(spooltable.marks(connection)))
+        return await self._read(lambda connection: list(spooltable.waybills(connection)))
 
     async def remove(
         self, numbers: Iterable[int], *, instead: Sequence[Packed] = (), refused: Sequence[Rejected] = ()
     ) -> None:
         """Take parcels off, and in the same transaction put others there and write down what was refused."""
 
-        def work(connection: sqlite3.Connection) -> tuple[list[Mark], datetime | None, int]:
+        def work(connection: sqlite3.Connection) -> tuple[list[Waybill], datetime | None, int]:
             kept = self.found.rejected
             if refused:
                 kept = spooltable.reject(connection, refused, now=max(one.at for one in refused))
@@ -173,9 +174,9 @@ class Disk:
             return gone, spooltable.oldest(connection), kept
 
         gone, oldest, self.found.rejected = await self._write(work)
-        for mark in gone:
-            (self.found.promises if mark.promise else self.found.observations).remove([mark])
-        self._count_in([parcel.mark for parcel in instead])
+        for waybill in gone:
+            (self.found.promises if waybill.promise else self.found.observations).remove([waybill])
+        self._count_in([parcel.waybill for parcel in instead])
         self.found.oldest = oldest
         self.found.rejected_at = max((one.at for one in refused), default=self.found.rejected_at)
 
@@ -183,11 +184,11 @@ class Disk:
         """Drop what was refused so long ago that it is past keeping."""
         self.found.rejected = await self._write(lambda connection: spooltable.reject(connection, [], now=now))
 
-    def _count_in(self, marks: Iterable[Mark]) -> None:
+    def _count_in(self, waybills: Iterable[Waybill]) -> None:
         self._stores += 1
-        for mark in marks:
-            (self.found.promises if mark.promise else self.found.observations).add([mark])
-            at = moment(mark.at)
+        for waybill in waybills:
+            (self.found.promises if waybill.promise else self.found.observations).add([waybill])
+            at = moment(waybill.at)
             self.found.oldest = at if self.found.oldest is None else min(at, self.found.oldest)
 
     async def _read(self, work: Work[T]) -> T:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 
-from homelab_agent.core.clock import Clock
+from homelab_agent.core.clock import Clock, microseconds
 from homelab_agent.core.errors import describe
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.spool.bounds import Bounds
@@ -24,7 +24,6 @@ from homelab_agent.core.spool.parcel import (
     ParcelDamaged,
     Row,
     Scalar,
-    microseconds,
     pack_all,
     unpack_all,
 )
@@ -167,7 +166,7 @@ class Spool:
         found = self._disk.found
         times = [time for time in (found.oldest, self._memory.oldest) if time is not None]
         return SpoolStatus(
-            rows_memory=self._memory.tally.rows,
+            rows_memory=self._memory.stock.rows,
             rows_disk=self._disk.rows,
             bytes_disk=self._disk.size,
             oldest=min(times, default=None),
@@ -202,16 +201,16 @@ class Spool:
     async def _choose(self, max_rows: int) -> list[Parcel | Packed]:
         """Return the oldest parcels of memory and disk together."""
         # Memory first: a promise that is committed while the disk is read comes before what is put after it.
-        in_memory = self._memory.marks()
+        in_memory = self._memory.waybills()
         on_disk: list[Packed] = []
         with suppress(StateUnavailable):
             on_disk = await self._disk.first(self._shipped, max_rows)
-        bodies = {parcel.mark.id: parcel for parcel in on_disk}
+        bodies = {parcel.waybill.id: parcel for parcel in on_disk}
         chosen: list[Parcel | Packed] = []
         rows = 0
-        for mark in heapq.merge((parcel.mark for parcel in on_disk), in_memory):
-            chosen.append(bodies.get(mark.id) or self._memory.get(mark.id))
-            rows += mark.rows
+        for waybill in heapq.merge((parcel.waybill for parcel in on_disk), in_memory):
+            chosen.append(bodies.get(waybill.id) or self._memory.get(waybill.id))
+            rows += waybill.rows
             if rows >= max_rows:
                 break
         return chosen
@@ -222,9 +221,9 @@ class Spool:
         now = self._clock.read().wall
         for before, after in zip(chosen, read, strict=True):
             if isinstance(before, Packed) and isinstance(after, ParcelDamaged):
-                reason = f"a parcel of {before.mark.rows} rows: {after}"
+                reason = f"a parcel of {before.waybill.rows} rows: {after}"
                 self._refused.append(Rejected("", reason, before.body, now))
-                self._leave([before.mark.id])
+                self._leave([before.waybill.id])
         await self._settle()
 
     async def _done(self, batch: Batch, rejected: Sequence[tuple[Row, str]]) -> None:
@@ -283,7 +282,7 @@ class Spool:
     def _is_spill_due(self) -> bool:
         oldest = self._memory.oldest_loose
         return (
-            self._memory.tally.rows > self._memory.loose_rows  # what the disk did not take
+            self._memory.stock.rows > self._memory.loose_rows  # what the disk did not take
             or self._memory.loose_rows > LOOSE_ROWS_MAX
             or (oldest is not None and self._clock.read().monotonic - oldest >= SPILL_SECONDS)
         )
@@ -303,7 +302,7 @@ class Spool:
             for first in range(0, len(packed), TRANSACTION_PARCELS):
                 part = packed[first : first + TRANSACTION_PARCELS]
                 await self._disk.store(part)
-                self._memory.remove(parcel.mark.id for parcel in part)
+                self._memory.remove(parcel.waybill.id for parcel in part)
 
     def _gap(self, row: Row) -> Parcel:
         return self._parcel([row], promise=True)
@@ -313,7 +312,7 @@ class Spool:
         self._see_whether_filled()
 
     def _see_whether_filled(self) -> None:
-        if self._memory.tally.rows or self._disk.parcels > len(self._shipped):
+        if self._memory.stock.rows or self._disk.parcels > len(self._shipped):
             self._filled.set()
         else:
             self._filled.clear()

@@ -8,7 +8,8 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from homelab_agent.core.spool.parcel import Mark, Packed, Row, microseconds, moment
+from homelab_agent.core.clock import microseconds, moment
+from homelab_agent.core.spool.parcel import Packed, Row, Waybill
 
 REJECTED_KEEP = timedelta(days=30)
 REJECTED_MAX = 10_000
@@ -16,26 +17,26 @@ REJECTED_MAX = 10_000
 
 
 @dataclass(slots=True)
-class Tally:
+class Stock:
     """How much lies somewhere: `size` in bytes."""
 
     parcels: int = 0
     rows: int = 0
     size: int = 0
 
-    def add(self, marks: Iterable[Mark]) -> None:
+    def add(self, waybills: Iterable[Waybill]) -> None:
         """Count parcels in."""
-        for mark in marks:
+        for waybill in waybills:
             self.parcels += 1
-            self.rows += mark.rows
-            self.size += mark.size
+            self.rows += waybill.rows
+            self.size += waybill.size
 
-    def remove(self, marks: Iterable[Mark]) -> None:
+    def remove(self, waybills: Iterable[Waybill]) -> None:
         """Count parcels out."""
-        for mark in marks:
+        for waybill in waybills:
             self.parcels -= 1
-            self.rows -= mark.rows
-            self.size -= mark.size
+            self.rows -= waybill.rows
+            self.size -= waybill.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ class Rejected:
 class Survey:
     """What lies on disk: parcels of either kind, the first one's time, the last one's id; and what was refused."""
 
-    promises: Tally
-    observations: Tally
+    promises: Stock
+    observations: Stock
     oldest: datetime | None
     last_id: int
     rejected: int
@@ -71,54 +72,54 @@ def store(connection: sqlite3.Connection, parcels: Iterable[Packed]) -> None:
     connection.executemany(
         "INSERT INTO spool (id, promise, at, until, rows, size, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO NOTHING",
-        ((*parcel.mark, parcel.body) for parcel in parcels),
+        ((*parcel.waybill, parcel.body) for parcel in parcels),
     )
 
 
-def marks(connection: sqlite3.Connection) -> Iterator[Mark]:
+def waybills(connection: sqlite3.Connection) -> Iterator[Waybill]:
     """Yield what is known of each parcel, in order."""
     found = connection.execute("SELECT id, promise, at, until, rows, size FROM spool ORDER BY id")
-    return (Mark(*row) for row in found)
+    return (Waybill(*row) for row in found)
 
 
 def first(connection: sqlite3.Connection, passing: Container[int], max_rows: int) -> list[Packed]:
     """Return the oldest parcels, passing over some, until they hold `max_rows`."""
     chosen: list[Packed] = []
     rows = 0
-    for *mark, body in connection.execute("SELECT id, promise, at, until, rows, size, body FROM spool ORDER BY id"):
-        parcel = Packed(Mark(*mark), body)
-        if parcel.mark.id in passing:
+    for *waybill, body in connection.execute("SELECT id, promise, at, until, rows, size, body FROM spool ORDER BY id"):
+        parcel = Packed(Waybill(*waybill), body)
+        if parcel.waybill.id in passing:
             continue
         chosen.append(parcel)
-        rows += parcel.mark.rows
+        rows += parcel.waybill.rows
         if rows >= max_rows:
             break
     return chosen
 
 
-def remove(connection: sqlite3.Connection, numbers: Iterable[int]) -> list[Mark]:
+def remove(connection: sqlite3.Connection, numbers: Iterable[int]) -> list[Waybill]:
     """Take parcels off the disk; return what was there."""
     found = connection.execute(
         "DELETE FROM spool WHERE id IN (SELECT value FROM json_each(?)) RETURNING id, promise, at, until, rows, size",
         (json.dumps(list(numbers)),),
     )
-    return [Mark(*row) for row in found.fetchall()]
+    return [Waybill(*row) for row in found.fetchall()]
 
 
 def survey(connection: sqlite3.Connection) -> Survey:
     """Return what lies on disk."""
-    promises, observations = Tally(), Tally()
+    promises, observations = Stock(), Stock()
     last = 0
-    for mark in marks(connection):
-        (promises if mark.promise else observations).add([mark])
-        last = mark.id
+    for waybill in waybills(connection):
+        (promises if waybill.promise else observations).add([waybill])
+        last = waybill.id
     count, newest = connection.execute("SELECT count(*), max(rejected_at) FROM rejected").fetchone()
     return Survey(promises, observations, oldest(connection), last, count, newest and moment(newest))
 
 
 def oldest(connection: sqlite3.Connection) -> datetime | None:
     """Return the time of the first parcel."""
-    return next((moment(mark.at) for mark in marks(connection)), None)
+    return next((moment(waybill.at) for waybill in waybills(connection)), None)
 
 
 def reject(connection: sqlite3.Connection, refused: Iterable[Rejected], *, now: datetime) -> int:
