@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import asyncpg
 
@@ -24,8 +23,6 @@ ROOMS = Path(__file__).parents[1]
 APPLY_SECONDS = 3600.0
 _FILE = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)(?:\.(?P<edition>[a-z]+))?\.sql")
 _LOCK = 0x686F6D656C6162  # "homelab": one agent migrates a shared database at a time
-
-Checksums: TypeAlias = Mapping[tuple[str, int], str]
 
 
 class SchemaFaulty(AgentError):

@@ -94,10 +94,6 @@ class Collection:
             self._agent.clock_synchronised,
         )
 
-    def close(self) -> None:
-        """Let the lane's thread end."""
-        self._lane.close()
-
     def _note(self, outcomes: Mapping[str, Outcome[Families]]) -> None:
         """Remember what is wrong, and log what changed."""
         for name, outcome in outcomes.items():

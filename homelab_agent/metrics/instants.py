@@ -29,7 +29,7 @@ _STATUS_OFFSET = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class HighWater:
     """What is remembered of the times used.
 
     `used` is the highest second used when it was written, `high` the one beyond which none is without a new mark;
@@ -47,17 +47,18 @@ class Mark:
 class Instants:
     """Gives out sample times, each once."""
 
-    def __init__(self, mark: Mark, now: Instant, boot: str) -> None:
+    def __init__(self, high_water: HighWater, now: Instant, boot: str) -> None:
         offset = _offset(now)
-        high = mark.high
-        if mark.boot == boot and offset >= mark.offset - _SAME_CLOCK_SECONDS:
-            high = min(high, max(mark.used, int(now.wall.timestamp())))  # it only went on: the future was never used
+        high = high_water.high
+        if high_water.boot == boot and offset >= high_water.offset - _SAME_CLOCK_SECONDS:
+            # The clock only went on: what lies in the future was never used.
+            high = min(high, max(high_water.used, int(now.wall.timestamp())))
         self._high = high
-        self._laps = mark.laps
+        self._laps = high_water.laps
         self._in_lap = False
         self._last = 0
         self._boot = boot
-        self._written = mark
+        self._written = high_water
 
     def free(self, wanted: datetime) -> tuple[datetime, int]:
         """Return the time for a sample due in `wanted`'s second, and its milliseconds if it was moved."""
@@ -71,7 +72,7 @@ class Instants:
         self._last = second
         return datetime.fromtimestamp(second, UTC) + timedelta(milliseconds=self._laps), self._laps
 
-    def due_mark(self, now: Instant) -> Mark | None:
+    def due_high_water(self, now: Instant) -> HighWater | None:
         """Return what should be written to state.db now, None when what is there still holds."""
         offset = _offset(now)
         holds = (
@@ -80,35 +81,35 @@ class Instants:
             and self._high < self._written.high - AHEAD_SECONDS // 10
             and abs(offset - self._written.offset) < _SAME_CLOCK_SECONDS
         )
-        return None if holds else Mark(self._high, self._high + AHEAD_SECONDS, self._laps, self._boot, offset)
+        return None if holds else HighWater(self._high, self._high + AHEAD_SECONDS, self._laps, self._boot, offset)
 
-    def last_mark(self, now: Instant) -> Mark:
+    def last_high_water(self, now: Instant) -> HighWater:
         """Return what to write at an orderly end: exactly what was used."""
-        return Mark(self._high, self._high, self._laps, self._boot, _offset(now))
+        return HighWater(self._high, self._high, self._laps, self._boot, _offset(now))
 
-    async def keep(self, mark: Mark, state: State) -> None:
-        """Write a mark to state.db; raises `StateUnavailable`."""
+    async def keep(self, high_water: HighWater, state: State) -> None:
+        """Write a high-water mark to state.db; raises `StateUnavailable`."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT OR REPLACE INTO metrics_mark (one, used, high, laps, boot, clock_offset)"
+                "INSERT OR REPLACE INTO metrics_high_water (one, used, high, laps, boot, clock_offset)"
                 " VALUES (1, ?, ?, ?, ?, ?)",
-                (mark.used, mark.high, mark.laps, mark.boot, mark.offset),
+                (high_water.used, high_water.high, high_water.laps, high_water.boot, high_water.offset),
             )
 
         await state.write(write)
-        self._written = mark
+        self._written = high_water
 
 
 async def resume(state: State, now: Instant) -> Instants:
-    """Go on where the mark in state.db says; raises `StateUnavailable`."""
+    """Go on where the high-water mark in state.db says; raises `StateUnavailable`."""
 
-    def read(connection: sqlite3.Connection) -> tuple[Mark, str]:
-        row = connection.execute("SELECT used, high, laps, boot, clock_offset FROM metrics_mark").fetchone()
-        return (Mark(*row) if row else Mark()), boot_id()
+    def read(connection: sqlite3.Connection) -> tuple[HighWater, str]:
+        row = connection.execute("SELECT used, high, laps, boot, clock_offset FROM metrics_high_water").fetchone()
+        return (HighWater(*row) if row else HighWater()), boot_id()
 
-    mark, boot = await state.read(read)
-    return Instants(mark, now, boot)
+    high_water, boot = await state.read(read)
+    return Instants(high_water, now, boot)
 
 
 def from_boot(sampled: Instant, now: Instant) -> datetime:

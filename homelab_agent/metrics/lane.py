@@ -42,7 +42,7 @@ class Call(Generic[T]):
 
 
 @dataclass(slots=True)
-class Batch(Generic[T]):
+class Errand(Generic[T]):
     """Calls on their way through a lane."""
 
     todo: deque[tuple[str, Call[T]]]
@@ -53,12 +53,12 @@ class Batch(Generic[T]):
 
 
 class Lane(Generic[T]):
-    """Runs batches of named calls, one batch at a time."""
+    """Runs errands, each of named calls, one errand at a time."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[Batch[T] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Errand[T] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stuck: dict[str, float] = {}
 
@@ -71,93 +71,93 @@ class Lane(Generic[T]):
             if not loop.is_closed():
                 loop.call_soon_threadsafe(done.set)
 
-        batch = self.submit(calls, finished)
-        while (left := self._left(batch)) > 0:
+        errand = self.submit(calls, finished)
+        while (left := self._left(errand)) > 0:
             timer = loop.call_later(left, done.set)
             await done.wait()
             timer.cancel()
             done.clear()
-        return batch.outcomes
+        return errand.outcomes
 
-    def submit(self, calls: Mapping[str, Call[T]], finished: Callable[[], None]) -> Batch[T]:
+    def submit(self, calls: Mapping[str, Call[T]], finished: Callable[[], None]) -> Errand[T]:
         """Start the calls; `finished` is called from the lane's thread when all came back in time."""
-        batch: Batch[T] = Batch(deque(), finished)
+        errand: Errand[T] = Errand(deque(), finished)
         with self._lock:
             for name, call in calls.items():
                 if (since := self._stuck.get(name)) is None:
-                    batch.todo.append((name, call))
+                    errand.todo.append((name, call))
                 else:
-                    batch.outcomes[name] = _no_answer(Status.STUCK, since)
-            if batch.todo:
-                self._start(batch)
-        return batch
+                    errand.outcomes[name] = _no_answer(Status.STUCK, since)
+            if errand.todo:
+                self._start(errand)
+        return errand
 
-    def wait(self, batch: Batch[T], done: threading.Event) -> dict[str, Outcome[T]]:
-        """Wait until the batch is through, not in the loop's thread; `done` is what `finished` sets."""
-        while (left := self._left(batch)) > 0:
+    def wait(self, errand: Errand[T], done: threading.Event) -> dict[str, Outcome[T]]:
+        """Wait until the errand is through, not in the loop's thread; `done` is what `finished` sets."""
+        while (left := self._left(errand)) > 0:
             done.wait(left)
-        return batch.outcomes
+        return errand.outcomes
 
     def close(self) -> None:
         """Let the thread end once it has nothing to do."""
         self._queue.put(None)
         self._thread = None
 
-    def _start(self, batch: Batch[T]) -> None:
+    def _start(self, errand: Errand[T]) -> None:
         if self._thread is None:
             self._queue = SimpleQueue()
             self._thread = threading.Thread(target=self._work, args=(self._queue,), name=self._name, daemon=True)
             self._thread.start()
-        name, call = batch.todo[0]
-        batch.running = (name, time.monotonic(), call.deadline)
-        batch.thread = self._thread
-        self._queue.put(batch)
+        name, call = errand.todo[0]
+        errand.running = (name, time.monotonic(), call.deadline)
+        errand.thread = self._thread
+        self._queue.put(errand)
 
-    def _left(self, batch: Batch[T]) -> float:
+    def _left(self, errand: Errand[T]) -> float:
         """Return how long to wait for the call that runs, 0 when all are through."""
         with self._lock:
-            if batch.running is None:
+            if errand.running is None:
                 return 0.0
-            name, since, deadline = batch.running
+            name, since, deadline = errand.running
             left = since + deadline - time.monotonic()
             if left > 0:
                 return left
-            batch.outcomes[name] = _no_answer(Status.TIMEOUT, since)
-            batch.running = batch.thread = self._thread = None
-            if batch.todo and batch.todo[0][0] == name:  # its thread never came to it
-                batch.todo.popleft()
+            errand.outcomes[name] = _no_answer(Status.TIMEOUT, since)
+            errand.running = errand.thread = self._thread = None
+            if errand.todo and errand.todo[0][0] == name:  # its thread never came to it
+                errand.todo.popleft()
             else:
                 self._stuck[name] = since
-            if not batch.todo:
+            if not errand.todo:
                 return 0.0
-            self._start(batch)
-            return batch.todo[0][1].deadline
+            self._start(errand)
+            return errand.todo[0][1].deadline
 
-    def _work(self, queue: SimpleQueue[Batch[T] | None]) -> None:
-        while (batch := queue.get()) is not None:
-            if not self._go_through(batch):
+    def _work(self, queue: SimpleQueue[Errand[T] | None]) -> None:
+        while (errand := queue.get()) is not None:
+            if not self._go_through(errand):
                 return
 
-    def _go_through(self, batch: Batch[T]) -> bool:
-        """Make a batch's calls; return False when the lane has gone on without this thread."""
+    def _go_through(self, errand: Errand[T]) -> bool:
+        """Make an errand's calls; return False when the lane has gone on without this thread."""
         me = threading.current_thread()
         while True:
             with self._lock:
-                if batch.thread is not me:
+                if errand.thread is not me:
                     return False
-                if not batch.todo:
-                    batch.running = None
+                if not errand.todo:
+                    errand.running = None
                     break
-                name, call = batch.todo.popleft()
+                name, call = errand.todo.popleft()
                 began = time.monotonic()
-                batch.running = (name, began, call.deadline)
+                errand.running = (name, began, call.deadline)
             outcome = _make(call.run, began)
             with self._lock:
-                if batch.thread is not me:
+                if errand.thread is not me:
                     self._stuck.pop(name, None)
                     return False
-                batch.outcomes[name] = outcome
-        batch.finished()
+                errand.outcomes[name] = outcome
+        errand.finished()
         return True
 
 

@@ -16,7 +16,7 @@ from homelab_agent.core.state import State
 from homelab_agent.metrics import instants, rows
 from homelab_agent.metrics.collection import Collection, Taken
 from homelab_agent.metrics.entity import Entity
-from homelab_agent.metrics.instants import Instants, Mark
+from homelab_agent.metrics.instants import HighWater, Instants
 from homelab_agent.metrics.latest import Latest
 from homelab_agent.metrics.recent import Recent
 from homelab_agent.metrics.sample import Quality, Sample
@@ -81,7 +81,7 @@ class Sampler:
         self.beat = self._clock.read().monotonic
 
     async def run(self) -> None:
-        """Sample until cancelled; then stamp what still waits and keep the mark."""
+        """Sample until cancelled; then stamp what still waits and keep the high-water mark."""
         self._instants = await self._resume()
         self.ticker = Ticker(self._clock, self._collection.settings.interval)
         self.beat = self._clock.read().monotonic
@@ -91,7 +91,7 @@ class Sampler:
         finally:
             now = self._clock.read()
             await self._release(now)
-            await self._keep(self._instants.last_mark(now))
+            await self._keep(self._instants.last_high_water(now))
 
     async def take(self, tick: Tick) -> None:
         """Take the sample of one tick."""
@@ -114,8 +114,8 @@ class Sampler:
         if instants.may_stamp(now, synchronised=taken.clock_synchronised):
             await self._release(now)
         self.beat = self._clock.read().monotonic
-        if self._instants is not None and (mark := self._instants.due_mark(now)) is not None:
-            await self._keep(mark)
+        if self._instants is not None and (high_water := self._instants.due_high_water(now)) is not None:
+            await self._keep(high_water)
 
     async def _release(self, now: Instant) -> None:
         """Stamp and put what waits; a sample that waited for the clock is stamped from boot time."""
@@ -177,15 +177,15 @@ class Sampler:
         try:
             return await instants.resume(self._to.state, now)
         except AgentError as error:
-            log.warning("metrics.mark_unreadable", cause=describe(error))
-            return Instants(Mark(), now, "")
+            log.warning("metrics.high_water_unreadable", cause=describe(error))
+            return Instants(HighWater(), now, "")
 
-    async def _keep(self, mark: Mark) -> None:
+    async def _keep(self, high_water: HighWater) -> None:
         assert self._instants is not None  # noqa: S101 - only asked after it was opened
         try:
-            await self._instants.keep(mark, self._to.state)
+            await self._instants.keep(high_water, self._to.state)
         except AgentError as error:  # the check "state" says so too; the next tick tries again
-            log.debug("metrics.mark_not_kept", cause=describe(error))
+            log.debug("metrics.high_water_not_kept", cause=describe(error))
 
 
 def _report(tick: Tick) -> None:

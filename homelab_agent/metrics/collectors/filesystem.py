@@ -11,7 +11,7 @@ from homelab_agent.metrics.collectors import mounts
 from homelab_agent.metrics.collectors.mounts import Mount
 from homelab_agent.metrics.entity import Entity, legible
 from homelab_agent.metrics.host import Host, NotAvailable
-from homelab_agent.metrics.lane import Batch, Call, Lane, Outcome
+from homelab_agent.metrics.lane import Call, Errand, Lane, Outcome
 from homelab_agent.metrics.sample import Families, Reading, Status, Values
 from homelab_agent.metrics.settings import MetricsSettings
 
@@ -104,13 +104,13 @@ class Filesystem:
         for point, (mount, _) in self._mounts.items():
             call = Call(partial(self._statvfs, self._host.path(point)), self._settings.collector_deadline)
             work.setdefault(self._lane_of(mount), {})[point] = call
-        under_way: list[tuple[Lane[os.statvfs_result], Batch[os.statvfs_result], Event]] = []
+        under_way: list[tuple[Lane[os.statvfs_result], Errand[os.statvfs_result], Event]] = []
         for name, calls in work.items():
             lane, done = self._lanes.setdefault(name, Lane(f"metrics {name}")), Event()
             under_way.append((lane, lane.submit(calls, done.set), done))
         outcomes: dict[str, Outcome[os.statvfs_result]] = {}
-        for lane, batch, done in under_way:
-            outcomes.update(lane.wait(batch, done))
+        for lane, errand, done in under_way:
+            outcomes.update(lane.wait(errand, done))
         return outcomes
 
     def _values(self, point: str, outcome: Outcome[os.statvfs_result]) -> Values:

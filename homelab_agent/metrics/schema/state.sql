@@ -1,5 +1,5 @@
 -- Up to when sample times were given out (instants.py); one row.
-CREATE TABLE IF NOT EXISTS metrics_mark (
+CREATE TABLE IF NOT EXISTS metrics_high_water (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     used INTEGER NOT NULL,
     high INTEGER NOT NULL,
