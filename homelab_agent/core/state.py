@@ -53,14 +53,13 @@ class State:
 
     `lost` says what was lost and where it was set aside, until the operator removes the note `state.lost`.
     `openings` grows whenever the database is opened anew: what was counted in it before may no longer hold.
-    `commits` and `bytes_written` (to the disk, carrying over the log included) are for the agent's own cost.
+    `bytes_written` (to the disk, carrying over the log included) is for the agent's own cost.
     """
 
     def __init__(self, directory: Path, schemas: Sequence[Path], clock: Clock) -> None:
         self.directory = directory
         self.lost = ""
         self.openings = 0
-        self.commits = 0
         self.bytes_written = 0
         self._clock = clock
         self._schemas = tuple(schemas)
@@ -181,7 +180,6 @@ class State:
 
     def _transact(self, group: Sequence[_Order]) -> list[object]:
         connection = self._connected()
-        changes = connection.total_changes
         connection.execute("BEGIN IMMEDIATE")
         try:
             outcomes = [_attempt(connection, order.work) for order in group]
@@ -191,7 +189,6 @@ class State:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
             raise
-        self.commits += connection.total_changes > changes
         return outcomes
 
     def _fail(self, error: Exception) -> Exception:

@@ -22,12 +22,12 @@ from typing import Protocol
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from homelab_agent.core.clock import MICROSECOND
 from homelab_agent.core.errors import AgentError, Exit
 
 _EVERY = re.compile(r"every(?: (?P<count>\d{1,4}))? (?P<unit>minute|hour|day)s?", re.IGNORECASE)
 _ANCHOR = datetime(2000, 1, 3)  # noqa: DTZ001 - a Monday's midnight in whatever zone; intervals count from it
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_TICK = timedelta(microseconds=1)
 _LONGEST_LEAP = timedelta(hours=3)
 
 
@@ -71,14 +71,14 @@ class Schedule:
 
     def _first_later(self, trigger: _Trigger, local: datetime, after: datetime) -> datetime:
         while True:
-            local = self._ask(trigger, local + _TICK)
+            local = self._ask(trigger, local + MICROSECOND)
             slot = local.replace(tzinfo=self._timezone, fold=0).astimezone(UTC)
             if slot > after:
                 return slot
 
     def _next_in_rhythm(self, trigger: _Trigger, after: datetime) -> datetime:
         """Return the next slot where the clock's face counts, each stretch between two changes on its own."""
-        begin = after + _TICK
+        begin = after + MICROSECOND
         while True:
             offset = self._offset(begin)
             slot = self._ask(trigger, begin + offset) - offset
