@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from homelab_agent.core.spool.parcel import Scalar
+from homelab_agent.core.spool import Scalar
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.sample import Families
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from homelab_agent.core import journal
-from homelab_agent.core.spool.parcel import Scalar
+from homelab_agent.core.spool import Scalar
 from homelab_agent.metrics.collectors import Collector
 from homelab_agent.metrics.collectors.agent import Agent
 from homelab_agent.metrics.collectors.cpu import Cpu

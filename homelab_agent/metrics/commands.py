@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from homelab_agent.core.console import Console
-from homelab_agent.core.spool.parcel import Scalar
+from homelab_agent.core.spool import Scalar
 from homelab_agent.metrics.names import METRICS
 
 if TYPE_CHECKING:

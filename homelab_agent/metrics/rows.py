@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from homelab_agent.core.spool.parcel import Row
+from homelab_agent.core.spool import Row
 from homelab_agent.metrics.entity import Entity
 from homelab_agent.metrics.sample import Quality, Sample
 

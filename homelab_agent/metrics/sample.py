@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-from homelab_agent.core.spool.parcel import Scalar
+from homelab_agent.core.spool import Scalar
 from homelab_agent.metrics.entity import Entity
 
 Values: TypeAlias = dict[str, Scalar]

@@ -10,8 +10,7 @@ from datetime import datetime, timedelta
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock, Instant
 from homelab_agent.core.errors import AgentError, describe
-from homelab_agent.core.spool import Spool
-from homelab_agent.core.spool.parcel import Row
+from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State
 from homelab_agent.metrics import instants, rows
 from homelab_agent.metrics.collection import Collection, Taken

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from homelab_agent.core.spool import Spool
-from homelab_agent.core.spool.parcel import Row
+from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State
 from homelab_agent.metrics import sampler as sampler_module
 from homelab_agent.metrics.collection import Collection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from homelab_agent.core.spool.parcel import Scalar
+from homelab_agent.core.spool import Scalar
 from homelab_agent.metrics import rates
 from homelab_agent.metrics.host import Host, field
 from homelab_agent.metrics.sample import Families, Reading, Values
