@@ -20,6 +20,10 @@ from homelab_agent.core.state import State
 class Database(Protocol):
     """PostgreSQL, as a room asks it; every call raises `NeighbourUnreachable` while it is down."""
 
+    @property
+    def round_trip_seconds(self) -> float | None:
+        """How long it last took to answer the shortest question; None while it is down."""
+
     async def fetch(self, query: str, *args: object) -> Sequence[Any]:
         """Return the rows of a query; `$1` is the first of `args`."""
 

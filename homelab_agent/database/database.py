@@ -41,7 +41,7 @@ class Database:
     """PostgreSQL, as every room asks it; `run` is what keeps it within reach.
 
     `connection` and `schema` say how it stands; `on_change` is called with the check's name and each new finding.
-    `edition` is known once it was reached.
+    `edition` is known once it was reached. `round_trip_seconds` is how long the last `ping` took, None while down.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Database:
     ) -> None:
         """`directory` is the agent's state directory; `redactor` learns the password."""
         self.edition: Edition | None = None
+        self.round_trip_seconds: float | None = None
         self.connection = Finding.degraded("not reached yet")
         self.schema = Finding.degraded("not looked at yet")
         self.on_change: Callable[[str, Finding], None] = lambda _check, _finding: None
@@ -70,6 +71,13 @@ class Database:
     async def wait_until_up(self) -> None:
         """Return when PostgreSQL is reached and its schema is as it should be."""
         await self._up.wait()
+
+    async def ping(self) -> None:
+        """Ask the shortest question there is, and keep how long the answer took."""
+        async with self.acquire() as connection:
+            began = self._clock.read().monotonic
+            await connection.fetch("SELECT 1")
+            self.round_trip_seconds = self._clock.read().monotonic - began
 
     async def fetch(self, query: str, *args: object) -> Sequence[Any]:
         """Return the rows of a query; raises `NeighbourUnreachable` while PostgreSQL cannot be asked."""
@@ -150,6 +158,7 @@ class Database:
             reached = f"{edition}; {where.shown}"
             self._say("connection", Finding.degraded(f"{reached}; {note}") if note else Finding.ok(reached))
             await self._migrate(connection, edition)
+        await self.ping()
         self.edition = edition
         log.info("database.reached", address=where.shown, edition=str(edition))
         self._up.set()
@@ -190,6 +199,7 @@ class Database:
 
     async def _go_down(self) -> None:
         self._up.clear()
+        self.round_trip_seconds = None
         if self._pool is not None:
             with suppress(*CANNOT_ASK):
                 await asyncio.wait_for(self._pool.close(), 2.0)
@@ -208,6 +218,7 @@ class Database:
 
     def _is_down(self, error: BaseException) -> None:
         self._up.clear()
+        self.round_trip_seconds = None
         self._lost.set()
         finding = Finding.of(error if isinstance(error, AgentError) else self._unreachable(error))
         if finding != self.connection:

@@ -63,9 +63,9 @@ class _Service:
         return Outcome(ok=True, detail=f"{tables} tables have partitions for {partitions.AHEAD} months ahead")
 
     async def probe_connection(self) -> Finding:
-        """Ask PostgreSQL the shortest question there is; how it stands is known either way."""
+        """Ask PostgreSQL whether it still answers; how it stands is known either way."""
         if self.database.is_up:
-            await self.database.fetch("SELECT 1")
+            await self.database.ping()
         return self.database.connection
 
     async def probe_schema(self) -> Finding:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock, Instant
 from homelab_agent.core.errors import AgentError, describe
+from homelab_agent.core.foundation import Database
 from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State
 from homelab_agent.metrics import instants, rows
@@ -35,6 +36,7 @@ class Destination:
     host: str
     spool: Spool
     state: State
+    database: Database
 
 
 @dataclass(slots=True)
@@ -51,8 +53,7 @@ class Sampler:
     """Takes samples as long as it runs.
 
     `beat` is the monotonic time at which the last due sample was dealt with: put in the spool, held until the clock is
-    set, or counted in `lost`; `loss` says why and `lost_at` when the last one was. `database_ms` is how long
-    PostgreSQL takes for a question, None while it is down.
+    set, or counted in `lost`; `loss` says why and `lost_at` when the last one was.
     """
 
     def __init__(
@@ -71,7 +72,6 @@ class Sampler:
         self.lost = 0
         self.loss = ""
         self.lost_at: datetime | None = None
-        self.database_ms: float | None = None
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings; the next sample is due by the new interval, counted from now."""
@@ -94,14 +94,14 @@ class Sampler:
 
     async def take(self, tick: Tick) -> None:
         """Take the sample of one tick."""
-        status = self._to.spool.status()
+        status, answered = self._to.spool.status(), self._to.database.round_trip_seconds
         self._collection.notice(
             late_ms=round(tick.late * 1000, 3),
             collect_ms=None if self._latest.quality is None else self._latest.quality.total_ms,
             spool_rows=status.rows_memory + status.rows_disk,
             spool_bytes=status.bytes_disk,
             state_written_bytes=self._to.state.bytes_written,
-            database_ms=self.database_ms,
+            database_ms=None if answered is None else round(answered * 1000, 3),
         )
         taken = await self._collection.take(tick)
         now = self._clock.read()

@@ -53,21 +53,17 @@ class Service:
         self._collection = Collection(host, settings)
         self._latest = Latest()
         self._recent = Recent()
-        destination = Destination(base.host, base.spool, base.state)
+        destination = Destination(base.host, base.spool, base.state, base.database)
         self._sampler = Sampler(base.clock, self._collection, destination, self._latest, self._recent)
         self.exposition = Exposition(self._latest, host.monotonic)
 
     async def run(self) -> None:
-        """Sample until cancelled; meanwhile fill the charts once from PostgreSQL, and time its answers."""
-        beside = [
-            asyncio.create_task(self._seed(), name="metrics.seed"),
-            asyncio.create_task(self._time_database(), name="metrics.database"),
-        ]
+        """Sample until cancelled; meanwhile fill the charts once from PostgreSQL."""
+        seeding = asyncio.create_task(self._seed(), name="metrics.seed")
         try:
             await self._sampler.run()
         finally:
-            for task in beside:
-                task.cancel()
+            seeding.cancel()
 
     def reload(self, settings: MetricsSettings) -> None:
         """Take new settings; they count at once."""
@@ -117,18 +113,6 @@ class Service:
     def _largest(self, family: str, column: str) -> float | None:
         values = [reading.values.get(column) for reading in self._latest.families.get(family, ())]
         return max((value for value in values if isinstance(value, int | float)), default=None)
-
-    async def _time_database(self) -> None:
-        """Ask PostgreSQL the shortest question now and then, for the family `agent`."""
-        while True:
-            began = self._base.clock.read().monotonic
-            try:
-                await self._base.database.fetch("SELECT 1")
-            except Exception:  # noqa: BLE001 - the check "database.connection" says why
-                self._sampler.database_ms = None
-            else:
-                self._sampler.database_ms = round((self._base.clock.read().monotonic - began) * 1000, 3)
-            await self._base.clock.sleep(self._settings.slow_interval)
 
     async def _seed(self) -> None:
         """Ask PostgreSQL for the last hour; it may still be starting."""

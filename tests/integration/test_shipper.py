@@ -15,6 +15,7 @@ import pytest
 
 import homelab_agent
 from homelab_agent.core.clock import Clock, SystemClock
+from homelab_agent.core.errors import NeighbourUnreachable
 from homelab_agent.core.spool import Row, Scalar, Spool
 from homelab_agent.core.state import State
 from homelab_agent.database import shipper
@@ -289,6 +290,21 @@ async def test_a_wrong_password_is_told_without_any(
     said = capfd.readouterr()
     for text in (f"{error.value!r}{error.value}", repr(database.connection), said.out, said.err):
         assert wrong not in text
+
+
+async def test_the_time_of_its_last_answer_is_known_while_it_answers(server: Postgres, tmp_path: Path) -> None:
+    async with way(server, tmp_path) as there:
+        first = there.database.round_trip_seconds
+        await there.database.ping()
+        second = there.database.round_trip_seconds
+        assert first is not None
+        assert second is not None
+        assert first != second
+        assert 0 < second < 1
+        await asyncio.to_thread(server.stop)
+        with pytest.raises(NeighbourUnreachable):
+            await there.database.ping()
+        assert there.database.round_trip_seconds is None
 
 
 async def test_the_address_may_be_a_secret_kept_in_a_file(server: Postgres, tmp_path: Path) -> None:

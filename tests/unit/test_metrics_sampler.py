@@ -23,6 +23,7 @@ from homelab_agent.metrics.sample import Families, Status
 from homelab_agent.metrics.sampler import Destination, Sampler
 from homelab_agent.metrics.settings import MetricsSettings
 from tests.clock import MovableClock, until
+from tests.database import NoDatabase
 from tests.mute import mute_filesystem
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -69,7 +70,7 @@ async def bench(directory: Path, clock: MovableClock, settings: MetricsSettings 
     host = Host("here", monotonic=lambda: clock.read().monotonic)
     collection = Collection(host, settings or MetricsSettings())
     latest = Latest()
-    sampler = Sampler(clock, collection, Destination("here", spool, state), latest, Recent())
+    sampler = Sampler(clock, collection, Destination("here", spool, state, NoDatabase()), latest, Recent())
     task = asyncio.create_task(sampler.run())
     await until(lambda: clock.sleepers, "the sampler to wait for its first tick")
     try:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 import homelab_agent
 from homelab_agent.core.capability import Capability
-from homelab_agent.core.errors import NeighbourUnreachable
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Finding, Health
 from homelab_agent.core.health import State as Standing
@@ -25,23 +22,13 @@ from homelab_agent.core.state import State
 from homelab_agent.metrics import service
 from homelab_agent.metrics.settings import MetricsSettings
 from tests.clock import MovableClock, until
+from tests.database import NoDatabase
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
 
-
-WAITING = 3
-"""The sampler, the filling of the charts, the timing of PostgreSQL: each sleeps until its next turn."""
-
-
-class NoDatabase:
-    """PostgreSQL while it is down."""
-
-    async def fetch(self, query: str, *args: object) -> Sequence[Any]:  # noqa: ARG002
-        raise NeighbourUnreachable(neighbour="PostgreSQL", repair="start it")
-
-    def transaction(self) -> AbstractAsyncContextManager[Any]:
-        raise NeighbourUnreachable(neighbour="PostgreSQL", repair="start it")
+WAITING = 2
+"""The sampler and the filling of the charts: each sleeps until its next turn."""
 
 
 @pytest.fixture
@@ -99,6 +86,24 @@ async def test_the_watchdog_asks_for_samples(base: Foundation) -> None:
     [check] = [check for check in capability.checks if check.name == "metrics.sampling"]
     assert check.blocks == {"watchdog"}
     assert (await found(capability, "metrics.sampling")).state is Standing.OK  # the first is not due yet
+
+
+async def test_it_tells_how_long_postgresql_takes_to_answer(base: Foundation) -> None:
+    clock = base.clock
+    assert isinstance(clock, MovableClock)
+    assert isinstance(base.database, NoDatabase)
+    capability = service.build(MetricsSettings(), base)
+    running = asyncio.ensure_future(capability.tasks[0].run())
+    await until(lambda: clock.sleepers >= WAITING, "the first wait")
+    for samples, seconds in enumerate((0.0123, None), start=1):
+        base.database.round_trip_seconds = seconds
+        await clock.advance(10)
+        await until_sampled(capability, clock, samples)
+    batch = await base.spool.take()
+    assert batch is not None
+    assert [row.values["database_ms"] for row in batch.rows if row.table == "agent_sample"] == [12.3, None]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_lost_sample_is_news_for_a_day(base: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,23 @@
+"""A database for what needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from homelab_agent.core.errors import NeighbourUnreachable
+
+
+class NoDatabase:
+    """PostgreSQL while it is down."""
+
+    round_trip_seconds: float | None = None
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Any]:  # noqa: ARG002
+        """Refuse."""
+        raise NeighbourUnreachable(neighbour="PostgreSQL", repair="start it")
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Refuse."""
+        raise NeighbourUnreachable(neighbour="PostgreSQL", repair="start it")
