@@ -68,7 +68,7 @@ def split_address(text: str) -> tuple[str, int]:
     try:
         bracketed = host.startswith("[") and host.endswith("]")
         address = ipaddress.IPv6Address(host[1:-1]) if bracketed else ipaddress.IPv4Address(host)
-        if not port.isdecimal() or not 0 <= int(port) <= 65535:
+        if not (port.isascii() and port.isdecimal()) or not 0 <= int(port) <= 65535:
             raise ValueError(port)
     except ValueError:
         message = f"{text!r} is not ADDRESS:PORT, such as 127.0.0.1:8085 or [::1]:8085"

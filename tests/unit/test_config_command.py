@@ -54,7 +54,7 @@ def test_check_prints_every_fault_and_exits_78(path: Path) -> None:
 
 def test_every_command_that_needs_the_configuration_prints_its_faults(path: Path) -> None:
     path.write_text("[log\n")
-    done = homelab_agent("--config", path, "status")
+    done = homelab_agent("--config", path, "doctor")
     assert done.returncode == Exit.CONFIGURATION
     assert done.stderr.splitlines()[-1] == "1 fault"
     assert "Traceback" not in done.stderr
