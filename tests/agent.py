@@ -111,6 +111,10 @@ class Agent:
         assert status in {200, 503}
         return next(found for found in json.loads(body)["findings"] if found["check"] == check)
 
+    def connected(self) -> bool:
+        """Return whether the agent has its database, with the schema it needs."""
+        return all(self.finding(f"database.{check}")["state"] == "ok" for check in ("connection", "schema"))
+
     def sql(self, query: str) -> list[dict[str, Any]]:
         """Ask the agent's database, as a person would with `homelab-agent db psql`."""
         rows = f"SELECT coalesce(json_agg(answer), '[]') FROM ({query}) AS answer"

@@ -146,7 +146,7 @@ def _path(error: ErrorDetails, data: Any) -> KeyPath:
 def _fault(
     path: KeyPath, errors: Sequence[ErrorDetails], data: Mapping[str, Any], model: Model, source: Source
 ) -> Fault:
-    value = _value(data, path)
+    value = keys.value_at(data, path)
     kinds = {error["type"] for error in errors}
     key = keys.dotted(source.as_written(path))
     where = source.where(path)
@@ -167,15 +167,6 @@ def _said(error: ErrorDetails) -> str:
     cause = error.get("ctx", {}).get("error")
     text = str(cause) if isinstance(cause, Exception) and str(cause) else error["msg"]
     return secrecy.clean(text[:1].lower() + text[1:] if text[1:2].islower() else text)
-
-
-def _value(data: Any, path: KeyPath) -> Any:
-    for step in path:
-        try:
-            data = data[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data
 
 
 def _accepts(model: Model, path: KeyPath) -> str:

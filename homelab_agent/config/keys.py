@@ -187,3 +187,13 @@ def plain(value: Any) -> Any:
         case None | bool() | int() | float() | str():
             return value
     return str(value)
+
+
+def value_at(data: Any, path: KeyPath) -> Any:
+    """Return what stands at `path` in nested tables and lists, None where nothing does."""
+    for step in path:
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data

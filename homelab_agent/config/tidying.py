@@ -60,12 +60,12 @@ def adopt_old_names(data: dict[str, Any], model: Model, source: Source) -> tuple
     for group in keys.groups(model):
         for key in group.keys:
             for old, new in _renamings(data, group.path, key):
-                value = _get(data, old)
+                value = keys.value_at(data, old)
                 if value is None:
                     continue
                 where, was, now = source.where(old), keys.dotted(old), keys.dotted(new)
                 _remove(data, old, model)
-                if _get(data, new) is not None:
+                if keys.value_at(data, new) is not None:
                     doubled.append(Fault(was, where, f"is the old name of {now}, which is set too"))
                     continue
                 source.written[new] = old
@@ -93,7 +93,7 @@ def drop_empty(data: dict[str, Any], model: Model) -> None:
         for key in group.keys:
             if key.default is None:
                 for at in _tables(data, group.path):
-                    if _get(data, (*at, key.path[-1])) == "" and not key.field.is_required():
+                    if keys.value_at(data, (*at, key.path[-1])) == "" and not key.field.is_required():
                         _remove(data, (*at, key.path[-1]), model)
 
 
@@ -118,18 +118,9 @@ def _tables(data: Any, path: tuple[str, ...], at: KeyPath = ()) -> Iterator[KeyP
         yield from _tables(data[path[0]], path[1:], (*at, path[0]))
 
 
-def _get(data: Any, path: KeyPath) -> Any:
-    for step in path:
-        try:
-            data = data[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data
-
-
 def _remove(data: dict[str, Any], path: KeyPath, model: Model) -> None:
     """Remove one value, and the table it was in when that is empty now and no longer known."""
-    above = _get(data, path[:-1])
+    above = keys.value_at(data, path[:-1])
     del above[path[-1]]
     if path[:-1] and not above and keys.find(model, path[:-1]) is None:
-        del _get(data, path[:-2])[path[-2]]
+        del keys.value_at(data, path[:-2])[path[-2]]

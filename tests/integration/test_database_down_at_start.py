@@ -34,7 +34,7 @@ def test_it_samples_and_answers_meanwhile_and_all_samples_arrive_once_it_appears
         assert agent.get("/", {"Accept": "text/html"})[0] == 200
         before = taken(agent)
         server.start()
-        until(lambda: agent.finding("database.connection")["state"] == "ok", "it is reached", seconds=60)
+        until(agent.connected, "it is reached", seconds=60)
         until(lambda: stored(server) > before, "every sample has arrived", seconds=60)
         assert agent.stop() == 0, agent.tail()
         found = [datetime.fromisoformat(line) for line in server.psql(TIMES).splitlines()]

@@ -24,14 +24,14 @@ def stored(agent: Agent) -> int:
 
 def test_it_samples_this_host_stops_in_order_and_goes_on_with_the_same_data(agent: Agent) -> None:
     agent.start()
-    until(lambda: agent.finding("database.connection")["state"] == "ok", "PostgreSQL runs", seconds=60)
+    until(agent.connected, "PostgreSQL runs", seconds=60)
     until(lambda: stored(agent) >= 3, "samples are in PostgreSQL", seconds=60)
     assert agent.stop() == 0, agent.tail()
     assert "Traceback" not in agent.tail()
     assert not list(agent.state.glob("postgres/**/postmaster.pid")), "PostgreSQL was left running"
     before = time.time()
     agent.start()
-    until(lambda: agent.finding("database.connection")["state"] == "ok", "PostgreSQL runs again", seconds=60)
+    until(agent.connected, "PostgreSQL runs again", seconds=60)
     assert time.time() - before < 30
     until(lambda: stored(agent) >= 6, "the samples before the stop are still there, and new ones", seconds=60)
     assert agent.stop() == 0
@@ -167,7 +167,7 @@ def test_an_ordinary_user_runs_it_too(agent: Agent, open_directory: Path) -> Non
             command, stdout=log, stderr=log, env=env, cwd=Path(__file__).parents[2], start_new_session=True
         )
     until(agent.ready, "it is ready", seconds=40)
-    until(lambda: agent.finding("database.connection")["state"] == "ok", "PostgreSQL runs", seconds=60)
+    until(agent.connected, "PostgreSQL runs", seconds=60)
     owners = {path.stat().st_uid for path in agent.state.rglob("*")}
     assert owners == {user.UID}
     assert agent.stop() == 0

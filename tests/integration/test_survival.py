@@ -23,11 +23,6 @@ SHIP_SECONDS = 1.0
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
-def connected(agent: Agent) -> bool:
-    """Return whether the agent has its database."""
-    return bool(agent.finding("database.connection")["state"] == "ok")
-
-
 def times(agent: Agent) -> list[datetime]:
     """Return the times of all samples, in the order in which PostgreSQL keeps them."""
     found = agent.sql("SELECT time FROM memory_sample ORDER BY tableoid, ctid")
@@ -55,7 +50,7 @@ def kill_at_random(agent: Agent, kills: int) -> None:
         agent.kill(signal.SIGKILL)
         killed_at.append(datetime.now(UTC))
     agent.start()
-    until(lambda: connected(agent), "PostgreSQL has recovered", seconds=60)
+    until(agent.connected, "PostgreSQL has recovered", seconds=60)
 
     def recorded() -> set[str]:
         return {str(row["id"]) for row in agent.sql("SELECT id FROM job_run")}
@@ -95,7 +90,7 @@ def outage(agent: Agent, seconds: float) -> None:
         assert agent.get("/")[0] == 200, "the page does not need PostgreSQL"
         server.start()
         back = datetime.now(UTC)
-        until(lambda: connected(agent), "PostgreSQL is reached again", seconds=60)
+        until(agent.connected, "PostgreSQL is reached again", seconds=60)
         until(lambda: times(agent)[-1] > back + timedelta(seconds=2), "what waited is there", seconds=60)
         found = times(agent)
         assert missing(found, interval=1) == []
@@ -120,7 +115,7 @@ def test_when_postgresql_stops_for_ten_minutes_every_sample_arrives_later(agent:
 def test_a_full_disk_degrades_it_and_it_recovers_by_itself() -> None:
     with limited_disk(megabytes=96) as disk, small_agent(disk) as agent:
         agent.start()
-        until(lambda: connected(agent), "PostgreSQL runs", seconds=60)
+        until(agent.connected, "PostgreSQL runs", seconds=60)
         until(lambda: len(times(agent)) >= 3, "samples arrive")
         filler = disk / "filler"
         with filler.open("wb") as file:
@@ -136,7 +131,7 @@ def test_a_full_disk_degrades_it_and_it_recovers_by_itself() -> None:
         assert agent.finding("state")["repair"]
         filler.unlink()
         until(lambda: agent.finding("state")["state"] == "ok", "it works again by itself", seconds=90)
-        until(lambda: connected(agent), "PostgreSQL too", seconds=90)
+        until(agent.connected, "PostgreSQL too", seconds=90)
         recovered = datetime.now(UTC)
         until(lambda: times(agent)[-1] > recovered, "samples arrive again", seconds=90)
         assert agent.stop() == 0, agent.tail()

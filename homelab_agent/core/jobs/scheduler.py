@@ -21,9 +21,6 @@ from homelab_agent.core.jobs.run import (
     AgentStopping,
     AlreadyRunning,
     Job,
-    Outcome,
-    Progress,
-    Run,
     RunRecord,
     Trigger,
     UnknownJob,
@@ -35,18 +32,6 @@ from homelab_agent.core.jobs.timetable import Entry, Skip, Start, Wait, decide
 from homelab_agent.core.pulse import Pulse
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State, StateUnavailable
-
-__all__ = [
-    "AgentStopping",
-    "AlreadyRunning",
-    "Job",
-    "Jobs",
-    "Outcome",
-    "Progress",
-    "Run",
-    "RunRecord",
-    "UnknownJob",
-]
 
 STOP_SECONDS = 6.0
 """How long the runs that are under way may take to stop when the scheduler is cancelled."""

@@ -1,6 +1,6 @@
 -- Samples: one wide table per family, raw counters and rates side by side; bytes, seconds, degrees Celsius, _pct.
 -- A rate is null where it is not known: the first reading, a counter that fell, a gap. Times are unique per host.
--- Each table is partitioned by month, the partitions are made ahead. 0001_samples.timescale.sql has the same columns.
+-- make_series (database/schema/0002_series.sql) cuts each table up by time, in the way of the edition.
 
 CREATE TABLE cpu_sample (
     entity_id               bigint NOT NULL,
@@ -36,7 +36,8 @@ CREATE TABLE cpu_sample (
     blocked                 integer,
     reset                   boolean, -- a counter fell: no rate is known
     PRIMARY KEY (entity_id, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('cpu_sample', 'entity_id');
 COMMENT ON TABLE cpu_sample IS 'The host''s CPU time per mode, and what else /proc/stat counts.';
 CREATE VIEW cpu AS
     SELECT entity.host, entity.key, entity.label, sample.*
@@ -68,7 +69,8 @@ CREATE TABLE cpu_core_sample (
     busy_pct                real, -- all but idle and iowait
     reset                   boolean, -- a counter fell: no rate is known
     PRIMARY KEY (entity_id, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('cpu_core_sample', 'entity_id');
 COMMENT ON TABLE cpu_core_sample IS 'CPU time per mode of each core; guest is also in user.';
 CREATE VIEW cpu_core AS
     SELECT entity.host, entity.key, entity.label, sample.*
@@ -102,7 +104,8 @@ CREATE TABLE memory_sample (
     major_faults_per_s      real,
     reset                   boolean, -- a counter fell: no rate is known
     PRIMARY KEY (entity_id, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('memory_sample', 'entity_id');
 COMMENT ON TABLE memory_sample IS 'Memory and swap; used is total minus available.';
 CREATE VIEW memory AS
     SELECT entity.host, entity.key, entity.label, sample.*
@@ -119,7 +122,8 @@ CREATE TABLE load_sample (
     threads                 integer,
     cores                   integer,
     PRIMARY KEY (entity_id, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('load_sample', 'entity_id');
 COMMENT ON TABLE load_sample IS 'Load averages; threads that run and that there are.';
 CREATE VIEW load AS
     SELECT entity.host, entity.key, entity.label, sample.*
@@ -136,7 +140,8 @@ CREATE TABLE pressure_sample (
     full_avg10_pct          real,
     reset                   boolean, -- a counter fell: no rate is known
     PRIMARY KEY (entity_id, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('pressure_sample', 'entity_id');
 COMMENT ON TABLE pressure_sample IS 'How long some or all tasks waited for CPU, memory and I/O (PSI).';
 CREATE VIEW pressure AS
     SELECT entity.host, entity.key, entity.label, sample.*
@@ -159,7 +164,8 @@ CREATE TABLE filesystem_sample (
     device                  text,
     type                    text,
     PRIMARY KEY (entity_id, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('filesystem_sample', 'entity_id');
 COMMENT ON TABLE filesystem_sample IS 'How full each filesystem is; sizes are null while it does not answer.';
 CREATE VIEW filesystem AS
     SELECT entity.host, entity.key, entity.label, sample.*
@@ -190,7 +196,8 @@ CREATE TABLE disk_sample (
     reset                   boolean, -- a counter fell: no rate is known
     device                  text, -- what the kernel calls it today
     PRIMARY KEY (entity_id, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('disk_sample', 'entity_id');
 COMMENT ON TABLE disk_sample IS 'I/O of each disk.';
 CREATE VIEW disk AS
     SELECT entity.host, entity.key, entity.label, sample.*
@@ -221,7 +228,8 @@ CREATE TABLE network_sample (
     carrier                 boolean, -- there is a link
     reset                   boolean, -- a counter fell: no rate is known
     PRIMARY KEY (entity_id, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('network_sample', 'entity_id');
 COMMENT ON TABLE network_sample IS 'Traffic and link of each interface.';
 CREATE VIEW network AS
     SELECT entity.host, entity.key, entity.label, sample.*
@@ -236,7 +244,8 @@ CREATE TABLE temperature_sample (
     device                  text,
     input                   text, -- temp1, ...
     PRIMARY KEY (entity_id, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('temperature_sample', 'entity_id');
 COMMENT ON TABLE temperature_sample IS 'Temperatures and the chips'' own limits.';
 CREATE VIEW temperature AS
     SELECT entity.host, entity.key, entity.label, sample.*
@@ -259,7 +268,8 @@ CREATE TABLE agent_sample (
     threads                 integer,
     open_files              integer,
     PRIMARY KEY (entity_id, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('agent_sample', 'entity_id');
 COMMENT ON TABLE agent_sample IS 'The agent itself.';
 CREATE VIEW agent AS
     SELECT entity.host, entity.key, entity.label, sample.*
@@ -280,5 +290,6 @@ CREATE TABLE tick (
     clock_synchronised      boolean NOT NULL,
     collectors              jsonb NOT NULL, -- {"cpu": ["ok", 0.2]}: status and milliseconds
     PRIMARY KEY (host, time)
-) PARTITION BY RANGE (time);
+);
+SELECT make_series('tick', 'host');
 COMMENT ON TABLE tick IS 'How each sample came about: tells "host off", "agent down", "suspended" and "late" apart.';
