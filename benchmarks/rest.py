@@ -14,7 +14,7 @@ from benchmarks import process
 from tests import agent as agents
 
 INTERVAL_SECONDS = 10.0
-WARM_UP_SECONDS = 120.0
+WARM_UP_SECONDS = 60.0
 
 COLLECTD = """
 Interval {interval}
@@ -51,6 +51,7 @@ def run(*, minutes: float) -> None:
         ours = stack.enter_context(agents.running(directory / "agent"))
         ours.config.write_text(f'[agent]\nstate = "{ours.state}"\n[web]\nlisten = "127.0.0.1:{ours.port}"\n')
         ours.start()
+        agents.until(ours.connected, "PostgreSQL runs", seconds=60)
         assert ours.process is not None
         postmaster = _postmaster(ours.state)
         peers = _peers(stack, directory)
