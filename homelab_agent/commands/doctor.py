@@ -19,7 +19,6 @@ from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.core.health import Check, Finding, Health, Standing, State
 
 LITTLE_SPACE_BYTES = 512 * 1024 * 1024
-FOUNDATION = ("web", "database")
 
 
 @click.command("doctor")
@@ -39,11 +38,8 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
         raise click.UsageError(message)
     try:
         found = console.client().post("/api/health/probe")["findings"]
-        running = True
     except AgentError as error:
-        found, running = [], False
         click.echo(f"{error.message} Checking from outside.", err=True)
-    if not running:
         found = [standing.as_fields() for standing in _examine(sections, console.find_state())]
     shown = [finding for finding in found if not area or finding["check"].split(".")[0] == area]
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -106,6 +106,12 @@ class Change:
 
     before: Standing | None
     after: Standing
+
+
+def pressing(picture: Sequence[Standing]) -> list[Standing]:
+    """Return what needs the operator: failures before degradations, each in the picture's order."""
+    found = [standing for standing in picture if standing.needs_operator]
+    return sorted(found, key=lambda standing: standing.finding.state is not State.FAILED)
 
 
 @dataclass(slots=True)

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 from homelab_agent.core import journal, systemd
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.health import Change, Health, Standing, State
+from homelab_agent.core.health import Change, Health, Standing, State, pressing
 
 log = journal.logger("health")
 
 
 def status_line(picture: Sequence[Standing]) -> str:
     """Return how the agent stands in one line: what needs the operator, or that all is well."""
-    pressing = [standing for standing in picture if standing.needs_operator]
-    if not pressing:
+    needs = pressing(picture)
+    if not needs:
         return "all is well"
-    first = next((each for each in pressing if each.finding.state is State.FAILED), pressing[0])
-    more = f" (and {len(pressing) - 1} more)" if len(pressing) > 1 else ""
-    return f"{len(pressing)} need{'s' if len(pressing) == 1 else ''} you: {first.check}: {first.finding.detail}{more}"
+    first = needs[0]
+    more = f" (and {len(needs) - 1} more)" if len(needs) > 1 else ""
+    return f"{len(needs)} need{'s' if len(needs) == 1 else ''} you: {first.check}: {first.finding.detail}{more}"
 
 
 async def run(health: Health, clock: Clock) -> None:

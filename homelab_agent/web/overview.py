@@ -10,7 +10,7 @@ from datetime import datetime
 import homelab_agent
 from homelab_agent.core.capability import Capability, Chart
 from homelab_agent.core.foundation import Foundation
-from homelab_agent.core.health import Standing, State
+from homelab_agent.core.health import Standing, State, pressing
 from homelab_agent.core.http import Caller
 from homelab_agent.core.jobs import RunRecord
 
@@ -106,9 +106,7 @@ def as_json(overview: Overview) -> dict[str, object]:
 
 def needs_of(picture: Sequence[Standing]) -> tuple[Need, ...]:
     """Return what needs the operator, the worst first."""
-    pressing = [standing for standing in picture if standing.needs_operator]
-    pressing.sort(key=lambda standing: standing.finding.state is not State.FAILED)
-    return tuple(_need(standing, standing.finding.detail) for standing in pressing)
+    return tuple(_need(standing, standing.finding.detail) for standing in pressing(picture))
 
 
 def _need(standing: Standing, detail: str) -> Need:
