@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -49,7 +50,9 @@ def run(
     directory = places.state_directory(settings.agent)
     with DirectoryLock(directory):
         listeners = sockets.listen(settings.web.listen, directory, systemd.inherited_sockets().values())
-        return asyncio.run(_live(loaded, directory, listeners, log, redactor, on_ready))
+        lag = LoopLag(SystemClock())
+        with asyncio.Runner(loop_factory=lag.new_loop) as runner:
+            return runner.run(_live(loaded, directory, listeners, log, redactor, lag, on_ready))
 
 
 async def _live(
@@ -58,6 +61,7 @@ async def _live(
     listeners: sockets.Listeners,
     log: journal.Journal,
     redactor: Redactor,
+    lag: LoopLag,
     on_ready: Callable[[], None],
 ) -> Exit:
     settings = loaded.settings
@@ -72,7 +76,7 @@ async def _live(
         supervisor = Supervisor(base.health, base.clock, shutdown_deadline=settings.agent.shutdown_deadline)
         with reload.on_hangup():
             return await supervisor.run(
-                _tasks(base, rooms), lambda: _ready(base, on_ready), lambda: telling.stopping(base.health)
+                _tasks(base, rooms, lag), lambda: _ready(base, on_ready), lambda: telling.stopping(base.health)
             )
 
 
@@ -113,13 +117,11 @@ def _introduce(base: Foundation, rooms: Sequence[Capability]) -> None:
     base.health.expect(starting, "the agent is starting", base.clock.read().wall + STARTING)
 
 
-def _tasks(base: Foundation, rooms: Sequence[Capability]) -> Sequence[Task]:
+def _tasks(base: Foundation, rooms: Sequence[Capability], lag: LoopLag) -> Sequence[Task]:
     """Return all tasks in the order in which they start; they stop in reverse: the web server first."""
     database, *others, web = rooms
-    lag = LoopLag(base.clock)
     lag.register(base.registry)
     watching = [
-        Task("lag", lag.run, critical=True),
         Task("health", base.health.run, critical=True),
         Task("telling", lambda: telling.run(base.health, base.clock)),
     ]
@@ -141,6 +143,8 @@ async def _ready(base: Foundation, on_ready: Callable[[], None]) -> None:
     """Say that requests are answered, once they are; it takes no neighbour."""
     while (await base.health.probe("web")).finding.state is not health.State.OK:
         await base.clock.sleep(0.02)
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collector need not look at it again and again
     systemd.notify(READY=1)
     journal.logger("agent").info("agent.ready", state=str(base.directory))
     await asyncio.to_thread(on_ready)

@@ -19,6 +19,7 @@ from homelab_agent.core.client import Client
 
 T = TypeVar("T")
 START_SECONDS = 40.0
+DATABASE_SECONDS = 60.0
 
 
 def free_port() -> int:
@@ -80,6 +81,12 @@ class Agent:
         """Start the agent and wait until it is ready."""
         self.spawn()
         until(self.ready, "the agent is ready", seconds=START_SECONDS)
+        return self
+
+    def start_with_database(self) -> Agent:
+        """Start the agent and wait until it has its database, with the schema it needs."""
+        self.start()
+        until(self.connected, "the agent has its database", seconds=DATABASE_SECONDS)
         return self
 
     def ready(self) -> bool:

@@ -15,6 +15,9 @@ from typing import Protocol
 LONGEST_SLEEP_SECONDS = 30.0
 """asyncio's timers are monotonic; a sleep until a wall-clock time is cut in pieces so that a step is seen."""
 
+_SHARED_SECONDS = 10
+"""Who waits for this long or longer wakes with the others, at the wall clock's multiples: waking is what costs."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -75,6 +78,19 @@ def drift(before: Instant, after: Instant) -> Drift:
         step=(after.wall - before.wall).total_seconds() - boot,
         asleep=boot - (after.monotonic - before.monotonic),
     )
+
+
+def about(now: Instant, seconds: float) -> float:
+    """Return a wait of about `seconds`, at most 5 s more or less, that ends when others' end too.
+
+    A host at rest is woken once for all that is to be done, and not once for each: after a sleep caches are cold,
+    and the first 0.3 ms go by before anything is done.
+    """
+    grain = _SHARED_SECONDS if seconds >= _SHARED_SECONDS else 1
+    if seconds < grain:
+        return seconds
+    present = now.wall.timestamp()
+    return round((present + seconds) / grain) * grain - present
 
 
 async def sleep_until(clock: Clock, when: datetime) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from homelab_agent.core.clock import Clock
+from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.feed import Feed
 
@@ -57,8 +56,8 @@ class Finding:
 class Check:
     """A named question about the agent or a neighbour.
 
-    `probe` is asked every `every` seconds and has `deadline` seconds to answer; without a probe the finding is only
-    reported. `blocks` names what must not happen while the check is not ok or degraded ("gate").
+    `probe` is asked every `every` seconds or so and has `deadline` seconds to answer; without a probe the finding is
+    only reported. `blocks` names what must not happen while the check is not ok or degraded ("gate").
     """
 
     name: str
@@ -165,11 +164,7 @@ class Health:
     def picture(self) -> list[Standing]:
         """Return every check's standing, in the order in which the checks were added."""
         now = self.clock.read().wall
-        unknown = Finding(State.OK, "not checked yet")
-        return [
-            replace(self._standings.get(name) or Standing(name, unknown, now, now), expected=self._expected(name, now))
-            for name in self._checks
-        ]
+        return [self._standing(name, now) for name in self._checks]
 
     def state(self) -> State:
         """Return the worst of all states that were not announced: ok, degraded or failed."""
@@ -196,14 +191,14 @@ class Health:
             except Exception as error:  # noqa: BLE001 - whatever a probe raises is what it found
                 finding = Finding.of(error)
             self.report(name, finding)
-        return next(standing for standing in self.picture() if standing.check == name)
+        return self._standing(name, self.clock.read().wall)
 
     async def probe_all(self) -> list[Standing]:
         """Ask every check now, all at once; for `doctor`."""
         return list(await asyncio.gather(*(self.probe(name) for name in self._checks)))
 
     async def run(self) -> None:
-        """Ask each check in its own rhythm until cancelled."""
+        """Ask each check in its own rhythm, those of one rhythm together, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for check in self._checks.values():
                 if check.probe is not None:
@@ -212,7 +207,12 @@ class Health:
     async def _repeat(self, check: Check) -> None:
         while True:
             await self.probe(check.name)
-            await self.clock.sleep(check.every * random.uniform(0.9, 1.1))  # noqa: S311 - not a secret
+            await self.clock.sleep(about(self.clock.read(), check.every))
+
+    def _standing(self, name: str, now: datetime) -> Standing:
+        standing = self._standings.get(name) or Standing(name, Finding.ok("not checked yet"), now, now)
+        expected = self._expected(name, now)
+        return standing if standing.expected == expected else replace(standing, expected=expected)
 
     def _expected(self, check: str, now: datetime) -> str:
         self._outages = [outage for outage in self._outages if outage.until > now]

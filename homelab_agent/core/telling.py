@@ -8,6 +8,9 @@ from homelab_agent.core import journal, systemd
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.health import Change, Health, Standing, State, pressing
 
+SOONEST_SECONDS = 0.2
+"""systemd is told no more often."""
+
 log = journal.logger("health")
 
 
@@ -29,10 +32,10 @@ async def run(health: Health, clock: Clock) -> None:
             if (line := status_line(health.picture())) != said:
                 systemd.notify(STATUS=line)
                 said = line
+                await clock.sleep(SOONEST_SECONDS)
             _log(await changes.get())
             while not changes.empty():
                 _log(changes.get_nowait())
-            await clock.sleep(0.2)
 
 
 async def stopping(health: Health) -> None:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from homelab_agent.core.spool import Row
 from homelab_agent.database import insert, partitions
-from homelab_agent.database.insert import Shape, Statements
+from homelab_agent.database.insert import Part, Shape
 from homelab_agent.database.pool import Connection
 
 FIRST = "entity"
@@ -38,7 +38,7 @@ class Catalogue:
     """The tables met so far; made anew whenever something went wrong, for it may be out of date then."""
 
     _tables: dict[str, Table | None] = field(default_factory=dict)
-    _statements: dict[Shape, Statements] = field(default_factory=dict)
+    _statements: dict[tuple[Shape, ...], str] = field(default_factory=dict)
     _months: set[tuple[str, datetime]] = field(default_factory=set)
 
     async def sort(self, connection: Connection, rows: Sequence[Row]) -> tuple[dict[Shape, list[Row]], Rejected]:
@@ -66,13 +66,18 @@ class Catalogue:
                 fit[shape] = group
         return fit, rejected
 
-    def statements(self, shape: Shape) -> Statements:
-        """Return the statements for rows of a shape that `sort` has found a place for."""
-        if shape not in self._statements:
-            table = self._tables[shape.table]
-            assert table is not None  # noqa: S101 - see above
-            self._statements[shape] = insert.statements(shape, table.columns)
-        return self._statements[shape]
+    def part(self, shape: Shape) -> Part:
+        """Return a statement's part for rows of a shape that `sort` has found a place for."""
+        table = self._tables[shape.table]
+        assert table is not None  # noqa: S101 - `sort` has found it
+        return Part(shape, table.columns)
+
+    def insert(self, shapes: Iterable[Shape]) -> str:
+        """Return the statement that inserts rows of all these shapes."""
+        together = tuple(shapes)
+        if together not in self._statements:
+            self._statements[together] = insert.insert_all([self.part(shape) for shape in together])
+        return self._statements[together]
 
     async def _table(self, connection: Connection, name: str) -> Table | None:
         if name not in self._tables:

@@ -1,7 +1,8 @@
-"""How rows of one shape get into their table: one statement, whatever their number, that can be repeated.
+"""How rows get into their tables: one statement, whatever their number and shapes, that can be repeated.
 
 Values go as one array per column (`INSERT ... SELECT FROM unnest(...) ON CONFLICT DO NOTHING`), which a prepared
-statement takes in any length. Names of tables and columns come from PostgreSQL's catalogue, never from a row alone.
+statement takes in any length; one such part for each shape, side by side in one WITH, as each question costs a wake-up
+on both sides. Names of tables and columns come from PostgreSQL's catalogue, never from a row alone.
 """
 
 from __future__ import annotations
@@ -29,43 +30,71 @@ class Shape(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Statements:
-    """For one table, key and set of columns: what inserts rows, and what finds those that are not as they were sent.
+class Part:
+    """The part of a statement that is one shape's, given the types of the table's columns."""
 
-    `differing` returns the ordinals, from 1, of rows whose key is in the table with other content (compared in the
-    columns' own types), or which another constraint kept out.
-    """
-
-    insert: str
-    differing: str
-    _adapt: Sequence[Callable[[Iterable[Any]], list[Any]]]
+    shape: Shape
+    types: Mapping[str, str]
 
     def arguments(self, rows: Iterable[Mapping[str, object]]) -> list[list[Any]]:
-        """Return one list per column of rows that all have this statement's columns in this order."""
+        """Return one list per column of rows that all have the shape's columns in its order."""
         columns = zip(*(row.values() for row in rows), strict=True)
-        return [adapt(column) for adapt, column in zip(self._adapt, columns, strict=True)]
+        return [_adapter(self.types[name])(column) for name, column in zip(self.shape.columns, columns, strict=True)]
+
+    def insert(self, first: int) -> str:
+        """Return what inserts rows, with parameters from number `first`; it returns a row for each inserted."""
+        return (
+            f"INSERT INTO {self._target} ({self._listed}) SELECT {', '.join(self._casts.values())}"  # noqa: S608
+            f" FROM unnest({self._arrays(first)}) AS new({self._listed}) ON CONFLICT DO NOTHING RETURNING 1"
+        )
+
+    def differing(self) -> str:
+        """Return what finds rows that are not as they were sent.
+
+        It answers with the ordinals, from 1, of those whose key is in the table with other content (compared in the
+        columns' own types), or which another constraint kept out.
+        """
+        same_key = " AND ".join(f"old.{_quoted(column)} = {self._casts[column]}" for column in self.shape.key)
+        old = ", ".join(f"old.{_quoted(column)}" for column in self.shape.columns)
+        return (
+            f"SELECT new.ordinality FROM unnest({self._arrays(1)})"  # noqa: S608
+            f" WITH ORDINALITY AS new({self._listed}, ordinality) LEFT JOIN {self._target} AS old ON {same_key}"
+            f" WHERE ROW({old}) IS DISTINCT FROM ROW({', '.join(self._casts.values())}) ORDER BY 1"
+        )
+
+    @property
+    def _target(self) -> str:
+        return f"homelab.{_quoted(self.shape.table)}"
+
+    @property
+    def _listed(self) -> str:
+        return ", ".join(_quoted(column) for column in self.shape.columns)
+
+    @property
+    def _casts(self) -> Mapping[str, str]:
+        kinds = {column: self.types[column] for column in self.shape.columns}
+        return {
+            column: f"new.{_quoted(column)}" + ("" if kind in _NATIVE else f"::{kind}")
+            for column, kind in kinds.items()
+        }
+
+    def _arrays(self, first: int) -> str:
+        kinds = (self.types[column] for column in self.shape.columns)
+        return ", ".join(f"${number}::{_carrier(kind)}[]" for number, kind in enumerate(kinds, first))
 
 
-def statements(shape: Shape, types: Mapping[str, str]) -> Statements:
-    """Return the statements for rows of a shape, given the types of the table's columns."""
-    kinds = [types[column] for column in shape.columns]
-    names = [_quoted(column) for column in shape.columns]
-    arrays = ", ".join(f"${number}::{_carrier(kind)}[]" for number, kind in enumerate(kinds, 1))
-    casts = {
-        column: f"new.{_quoted(column)}" + ("" if types[column] in _NATIVE else f"::{types[column]}")
-        for column in shape.columns
-    }
-    target = f"homelab.{_quoted(shape.table)}"
-    listed, cast = ", ".join(names), ", ".join(casts.values())
-    same_key = " AND ".join(f"old.{_quoted(column)} = {casts[column]}" for column in shape.key)
-    old = ", ".join(f"old.{name}" for name in names)
-    return Statements(
-        f"INSERT INTO {target} ({listed}) SELECT {cast} FROM unnest({arrays}) AS new({listed})"  # noqa: S608
-        " ON CONFLICT DO NOTHING",
-        f"SELECT new.ordinality FROM unnest({arrays}) WITH ORDINALITY AS new({listed}, ordinality)"  # noqa: S608
-        f" LEFT JOIN {target} AS old ON {same_key} WHERE ROW({old}) IS DISTINCT FROM ROW({cast}) ORDER BY 1",
-        [_adapter(kind) for kind in kinds],
-    )
+def insert_all(parts: Sequence[Part]) -> str:
+    """Return the statement that inserts rows of all these shapes and answers, for each, how many were not there yet.
+
+    Its arguments are those of the parts, one after the other.
+    """
+    inserts = []
+    first = 1
+    for number, part in enumerate(parts):
+        inserts.append(f"part_{number} AS ({part.insert(first)})")
+        first += len(part.shape.columns)
+    counts = ", ".join(f"(SELECT count(*) FROM part_{number})" for number in range(len(parts)))  # noqa: S608
+    return f"WITH {', '.join(inserts)} SELECT {counts}"
 
 
 def is_the_rows_fault(error: BaseException) -> bool:

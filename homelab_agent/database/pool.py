@@ -47,9 +47,15 @@ async def open_pool(where: Address) -> Pool:
         max_size=SIZE_MAX,
         max_inactive_connection_lifetime=IDLE_SECONDS,
         command_timeout=QUERY_SECONDS,
+        reset=_keep,
+        max_cacheable_statement_size=0,  # no bound: the shipper's one statement is long
         **where.options,
     )
     return pool
+
+
+async def _keep(_connection: Connection) -> None:
+    """Leave a session as it is when it goes back to the pool: nobody here changes one beyond a transaction."""
 
 
 @asynccontextmanager

@@ -8,15 +8,15 @@ batch.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from itertools import chain
 
 import asyncpg
 
 from homelab_agent.core import journal
-from homelab_agent.core.clock import Clock
+from homelab_agent.core.clock import Clock, Instant, about
 from homelab_agent.core.errors import NeighbourUnreachable, describe
 from homelab_agent.core.nudge import Nudge
 from homelab_agent.core.spool import Batch, Row, Spool
@@ -30,10 +30,11 @@ MANY_ROWS = 5000
 LOOK_SECONDS = 10.0
 """So many rows are shipped though more could be gathered, which is looked at this often."""
 
+AFTER_SAMPLES_SECONDS = 0.5
+"""Gathering ends just after the others' work at the wall clock's multiples, so that the newest samples go too."""
+
 FLUSH_SECONDS = 5.0
 """How long the last rows may take at shutdown; what is left then goes to disk."""
-
-_Way: TypeAlias = Callable[[Connection, Shape, Sequence[Row]], Awaitable[Rejected]]
 
 log = journal.logger("shipper")
 
@@ -80,12 +81,16 @@ class Shipper:
 
     async def _gather(self) -> None:
         """Let rows gather for `ship_every` seconds, as long as they are not many."""
-        began = self.clock.read().monotonic
-        while (left := began + self.ship_every - self.clock.read().monotonic) > 0:
+        began = self.clock.read()
+        while (left := self._gathered_at(began) - self.clock.read().monotonic) > 0:
             status = self.spool.status()
             if status.rows_memory + status.rows_disk >= MANY_ROWS:
                 return
-            await self._nudge.sleep(min(left, LOOK_SECONDS))
+            await self._nudge.sleep(min(left, about(self.clock.read(), LOOK_SECONDS)))
+
+    def _gathered_at(self, began: Instant) -> float:
+        """Return the monotonic time at which what gathers since `began` is shipped."""
+        return began.monotonic + about(began, self.ship_every) + AFTER_SAMPLES_SECONDS
 
     async def _drain(self) -> bool:
         """Ship until the spool is empty; return whether it is."""
@@ -107,37 +112,38 @@ class Shipper:
         """Put a batch into its tables; return the rows that PostgreSQL will never take, and why."""
         async with self.database.acquire() as connection:
             fit, rejected = await self._known.sort(connection, batch.rows)
+            if not fit:
+                return rejected
             try:
-                return rejected + await self._insert_all(connection, fit, self._insert)
+                return rejected + await self._insert(connection, fit)
             except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 if not insert.is_the_rows_fault(error):
                     raise
-            # Rare, so only now: the same with a savepoint around whatever may fail.
-            return rejected + await self._insert_all(connection, fit, self._insert_halving)
+            async with connection.transaction():  # rare, so only now: with a savepoint around whatever may fail
+                for shape, rows in fit.items():
+                    rejected += await self._insert_halving(connection, shape, rows)
+            return rejected
 
-    async def _insert_all(self, connection: Connection, fit: Mapping[Shape, Sequence[Row]], way: _Way) -> Rejected:
+    async def _insert(self, connection: Connection, fit: Mapping[Shape, Sequence[Row]]) -> Rejected:
+        """Insert rows, all or none; return those whose key is there with other content."""
+        arguments = {
+            shape: self._known.part(shape).arguments(row.values for row in rows) for shape, rows in fit.items()
+        }
+        inserted = await connection.fetchrow(self._known.insert(fit), *chain.from_iterable(arguments.values()))
+        assert inserted is not None  # noqa: S101 - it counts, so it has an answer
         rejected: Rejected = []
-        async with connection.transaction():
-            for shape, rows in fit.items():
-                rejected += await way(connection, shape, rows)
+        for (shape, rows), count in zip(fit.items(), inserted, strict=True):
+            if count < len(rows):
+                differing = await connection.fetch(self._known.part(shape).differing(), *arguments[shape])
+                reason = f"{shape.table} holds this {', '.join(shape.key)} with other content"
+                rejected += [(rows[row["ordinality"] - 1], reason) for row in differing]
         return rejected
-
-    async def _insert(self, connection: Connection, shape: Shape, rows: Sequence[Row]) -> Rejected:
-        """Insert rows of one shape; return those whose key is there with other content."""
-        statements = self._known.statements(shape)
-        arguments = statements.arguments(row.values for row in rows)
-        status = await connection.execute(statements.insert, *arguments)
-        if int(status.rpartition(" ")[2]) == len(rows):
-            return []
-        differing = await connection.fetch(statements.differing, *arguments)
-        reason = f"{shape.table} holds this {', '.join(shape.key)} with other content"
-        return [(rows[row["ordinality"] - 1], reason) for row in differing]
 
     async def _insert_halving(self, connection: Connection, shape: Shape, rows: Sequence[Row]) -> Rejected:
         """Insert rows of one shape, halving until those stand alone that PostgreSQL refuses; return them."""
         try:
             async with connection.transaction():
-                return await self._insert(connection, shape, rows)
+                return await self._insert(connection, {shape: rows})
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if not insert.is_the_rows_fault(error):
                 raise

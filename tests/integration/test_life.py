@@ -23,15 +23,13 @@ def stored(agent: Agent) -> int:
 
 
 def test_it_samples_this_host_stops_in_order_and_goes_on_with_the_same_data(agent: Agent) -> None:
-    agent.start()
-    until(agent.connected, "PostgreSQL runs", seconds=60)
+    agent.start_with_database()
     until(lambda: stored(agent) >= 3, "samples are in PostgreSQL", seconds=60)
     assert agent.stop() == 0, agent.tail()
     assert "Traceback" not in agent.tail()
     assert not list(agent.state.glob("postgres/**/postmaster.pid")), "PostgreSQL was left running"
     before = time.time()
-    agent.start()
-    until(agent.connected, "PostgreSQL runs again", seconds=60)
+    agent.start_with_database()
     assert time.time() - before < 30
     until(lambda: stored(agent) >= 6, "the samples before the stop are still there, and new ones", seconds=60)
     assert agent.stop() == 0

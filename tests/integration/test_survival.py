@@ -49,8 +49,7 @@ def kill_at_random(agent: Agent, kills: int) -> None:
                 promised.add(answer.stdout.strip())
         agent.kill(signal.SIGKILL)
         killed_at.append(datetime.now(UTC))
-    agent.start()
-    until(agent.connected, "PostgreSQL has recovered", seconds=60)
+    agent.start_with_database()
 
     def recorded() -> set[str]:
         return {str(row["id"]) for row in agent.sql("SELECT id FROM job_run")}
@@ -81,7 +80,7 @@ def outage(agent: Agent, seconds: float) -> None:
     """Stop PostgreSQL for a while; afterwards every sample is there once, in order."""
     with postgres.wheel() as server:
         agent.write(database=server.url)
-        agent.start()
+        agent.start_with_database()
         until(lambda: len(times(agent)) >= 3, "samples arrive")
         server.stop()
         until(lambda: agent.finding("database.connection")["state"] == "failed", "the outage is seen")
@@ -114,8 +113,7 @@ def test_when_postgresql_stops_for_ten_minutes_every_sample_arrives_later(agent:
 @pytest.mark.timeout(240)
 def test_a_full_disk_degrades_it_and_it_recovers_by_itself() -> None:
     with limited_disk(megabytes=96) as disk, small_agent(disk) as agent:
-        agent.start()
-        until(agent.connected, "PostgreSQL runs", seconds=60)
+        agent.start_with_database()
         until(lambda: len(times(agent)) >= 3, "samples arrive")
         filler = disk / "filler"
         with filler.open("wb") as file:
@@ -169,7 +167,7 @@ def test_a_clock_set_back_and_forward_an_hour_loses_and_overwrites_no_sample(age
     }  # fmt: skip
     with postgres.wheel() as server:
         agent.write(database=server.url)
-        agent.start()
+        agent.start_with_database()
         taken = 0
         for step in ("+0", "-3600s", "+0", "+3600s", "+0"):
             step_to(step)

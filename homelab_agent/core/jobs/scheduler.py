@@ -13,7 +13,7 @@ from datetime import datetime, tzinfo
 from functools import partial
 
 from homelab_agent.core import journal
-from homelab_agent.core.clock import LONGEST_SLEEP_SECONDS, Clock
+from homelab_agent.core.clock import LONGEST_SLEEP_SECONDS, Clock, about
 from homelab_agent.core.feed import Feed
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.jobs.history import RunHistory
@@ -139,7 +139,7 @@ class Jobs:
                     self._note_failure(None)
                 except StateUnavailable as error:
                     self._note_failure(error)
-                    pause = LONGEST_SLEEP_SECONDS
+                    pause = self._longest()
                 await self._clock.sleep(pause)
         except asyncio.CancelledError:
             await self.stop(STOP_SECONDS)
@@ -152,7 +152,7 @@ class Jobs:
     async def _turn(self) -> float:
         """Do what is due; return the seconds until more is, or until a step of the clock must be seen."""
         await self._recover()
-        pause = LONGEST_SLEEP_SECONDS
+        pause = self._longest()
         for name in self._schedules:
             now = self._clock.read()
             entry, action = decide(self._entries[name], now, host=self._host)
@@ -169,6 +169,9 @@ class Jobs:
                         continue
             self._entries[name] = entry
         return pause
+
+    def _longest(self) -> float:
+        return about(self._clock.read(), LONGEST_SLEEP_SECONDS)
 
     async def _start_for(self, entry: Entry, trigger: Trigger, slot: datetime) -> None:
         try:

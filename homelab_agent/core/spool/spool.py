@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 
-from homelab_agent.core.clock import Clock, microseconds
+from homelab_agent.core.clock import Clock, about, microseconds
 from homelab_agent.core.errors import describe
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.spool.bounds import Bounds
@@ -128,7 +128,8 @@ class Spool:
         """
         async with self._lock:
             while chosen := await self._choose(max_rows):
-                parcels = await self._worker.run(unpack_all, chosen)
+                is_work = any(isinstance(parcel, Packed) for parcel in chosen)
+                parcels = await self._worker.run(unpack_all, chosen) if is_work else unpack_all(chosen)
                 whole = tuple(parcel for parcel in parcels if isinstance(parcel, Parcel))
                 if len(whole) < len(chosen):
                     await self._set_aside_damaged(chosen, parcels)
@@ -155,7 +156,7 @@ class Spool:
         """Keep the spool in order until cancelled: see `tend`."""
         while True:
             await self.tend()
-            await self._clock.sleep(TEND_SECONDS)
+            await self._clock.sleep(about(self._clock.read(), TEND_SECONDS))
 
     async def tend(self) -> None:
         """Bring to disk what has waited long enough, finish what the disk did not take, keep the bounds."""

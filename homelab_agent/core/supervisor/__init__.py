@@ -1,7 +1,7 @@
 """Keeps tasks running and stops them in order.
 
 `supervisor` holds `Supervisor`, `restart` its policy, `signals` what ends the process; `watchdog` feeds systemd's while
-the loop turns (`looplag`) and those that matter beat (`core.pulse`).
+the loop turns (`looplag` measures it) and those that matter beat (`core.pulse`).
 """
 
 from __future__ import annotations

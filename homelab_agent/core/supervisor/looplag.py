@@ -1,33 +1,49 @@
-"""How late the event loop is: what blocks it shows here."""
+"""How late the event loop is: what keeps it busy at a stretch, or from running, shows here.
+
+The loop itself is measured where it begins and ends to wait, so that nothing that blocks it is missed and nothing is
+woken to look for it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import selectors
+import time
 from collections import deque
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from homelab_agent.core.clock import Clock
 
-EVERY_SECONDS = 2.0
-KEPT = 30
+KEPT_SECONDS = 60.0
+NOTED_SECONDS = 0.01
+"""Less than this is nothing to anybody."""
 
 
 class LoopLag:
-    """Measures, every 2 s, by how much a sleep takes longer than asked; in seconds."""
+    """Remembers for a minute by how many seconds whatever was due had to wait for the loop."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._last = deque([0.0], maxlen=KEPT)
+        self._noted: deque[tuple[float, float]] = deque()
 
-    @property
-    def current(self) -> float:
-        """The last measurement."""
-        return self._last[-1]
+    def new_loop(self) -> asyncio.AbstractEventLoop:
+        """Return an event loop that is measured."""
+        return asyncio.SelectorEventLoop(_Measured(self))
 
-    @property
-    def maximum(self) -> float:
-        """The worst of the last minute."""
-        return max(self._last)
+    def worst(self, within: float = KEPT_SECONDS) -> float:
+        """Return the worst of the last `within` seconds, at most a minute."""
+        earliest = self._clock.read().monotonic - within
+        return max((seconds for ended, seconds in self._noted if ended > earliest), default=0.0)
+
+    def note(self, seconds: float) -> None:
+        """Take a measurement that ends now."""
+        if seconds < NOTED_SECONDS:
+            return
+        now = self._clock.read().monotonic
+        while self._noted and self._noted[0][0] <= now - KEPT_SECONDS:
+            self._noted.popleft()
+        self._noted.append((now, seconds))
 
     def register(self, registry: CollectorRegistry) -> None:
         """Show the worst of the last minute on `GET /metrics`."""
@@ -36,11 +52,22 @@ class LoopLag:
             "How late the event loop was, worst of a minute.",
             registry=registry,
         )
-        gauge.set_function(lambda: self.maximum)
+        gauge.set_function(self.worst)
 
-    async def run(self) -> None:
-        """Measure until cancelled."""
-        while True:
-            begun = self._clock.read().monotonic
-            await self._clock.sleep(EVERY_SECONDS)
-            self._last.append(max(0.0, self._clock.read().monotonic - begun - EVERY_SECONDS))
+
+class _Measured(selectors.DefaultSelector):
+    """Where the loop waits: between two waits it is busy, and a wait that lasts too long is a process held up."""
+
+    def __init__(self, lag: LoopLag) -> None:
+        super().__init__()
+        self._lag = lag
+        self._returned = time.monotonic()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        begun = time.monotonic()
+        self._lag.note(begun - self._returned)
+        events: list[tuple[selectors.SelectorKey, int]] = super().select(timeout)
+        self._returned = time.monotonic()
+        if timeout is not None and not events:
+            self._lag.note(self._returned - begun - max(timeout, 0.0))
+        return events

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from homelab_agent.core import journal, systemd
-from homelab_agent.core.clock import Clock
+from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.pulse import Pulse
 from homelab_agent.core.supervisor.looplag import LoopLag
 
@@ -27,7 +27,7 @@ def hunger(*, lag: float, longest_lag: float, silent: Sequence[str], truth: bool
 
 
 class Watchdog:
-    """The beat, three times within systemd's limit."""
+    """The beat, about three times within systemd's limit."""
 
     def __init__(
         self,
@@ -54,11 +54,11 @@ class Watchdog:
         """Beat until cancelled."""
         while True:
             self._beat()
-            await self._clock.sleep(self._every)
+            await self._clock.sleep(about(self._clock.read(), self._every))
 
     def _beat(self) -> None:
         reason = hunger(
-            lag=self._lag.current,
+            lag=self._lag.worst(within=self._every),
             longest_lag=self._every,
             silent=[pulse.name for pulse in self._pulses if not pulse.beats],
             truth=self._truth(),
