@@ -2,7 +2,8 @@
 
 What a home server's database does is little and steady, so the figures are about what it costs to exist: bytes
 written (checkpoints an hour apart, since after each the next change of every page goes to the WAL as a full page;
-nothing for replication; no vacuum merely because rows were added, which writes each page and its image once more),
+nothing for replication; no vacuum merely because rows were added, which writes each page and its image once more;
+no analysing of small tables again and again while they grow),
 wake-ups, and memory.
 """
 
@@ -34,6 +35,7 @@ _SETTINGS = {
     "autovacuum_naptime": "5min",
     "autovacuum_max_workers": "1",
     "autovacuum_vacuum_insert_threshold": "-1",
+    "autovacuum_analyze_threshold": "5000",
     "random_page_cost": "1.5",
     "log_timezone": "UTC",
     "log_line_prefix": "%t [%p] ",
