@@ -1,6 +1,6 @@
 # homelab-agent: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check bench lock generate picture build clean
+.PHONY: help run test neighbours neighbours-list soak check bench lock generate picture build clean
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -9,20 +9,25 @@ PYTHON ?=
 export PYTHON
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## Run the agent here, with this folder's config.toml; Ctrl-C ends it.
 	@deploy/venv.sh $(VENV) run
 	@exec $(BIN)/homelab-agent --config config.toml run
 
-test: ## Install what the tests need, then run them all.
-	@tests/neighbours/install.sh
-	@deploy/venv.sh $(VENV) test
+test: neighbours ## Install what the tests need, then run them all.
 	@exec $(BIN)/python -m pytest $(PYTEST)
 
-soak: ## The long forms of the fault tests; SEED=n repeats one.
+neighbours: ## Obtain the servers that the tests talk to: install, build, download, once.
 	@tests/neighbours/install.sh
 	@deploy/venv.sh $(VENV) test
+	@$(BIN)/python -m tests.neighbours obtain
+
+neighbours-list: ## Say of each: version, from where, here or why not.
+	@deploy/venv.sh $(VENV) test
+	@$(BIN)/python -m tests.neighbours list
+
+soak: neighbours ## The long forms of the fault tests; SEED=n repeats one.
 	@exec $(BIN)/python -m pytest -m soak $(PYTEST)
 
 check: ## The quick loop: ruff, mypy, import-linter, unit tests.

@@ -12,6 +12,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from tests.agent import Agent, running
+from tests.neighbours.neighbour import Missing
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +42,12 @@ def agent(open_directory: Path) -> Iterator[Agent]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a skip is a failure: a neighbour that is missing there must be mended, not passed over."""
+    """A neighbour that cannot be had here is a skip, with its reason; in CI a skip is a failure: mend it there."""
     report = yield
+    if call.excinfo is not None and isinstance(call.excinfo.value, Missing):
+        path, line, _ = item.location
+        report.outcome = "skipped"
+        report.longrepr = (path, line or 0, f"Skipped: {call.excinfo.value}")
     if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"

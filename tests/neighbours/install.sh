@@ -2,7 +2,8 @@
 # Install from Debian what the tests talk to, where that is missing: as root on Debian only; elsewhere the tests say
 # what they skip and why. No database cluster is made and no service is started.
 set -eu
-wanted="chromium postgresql-15 postgresql-15-postgis-3 prometheus-node-exporter libfaketime zstd shellcheck util-linux procps bsdutils
+wanted="chromium docker.io busybox-static mmdebstrap openssh-server git libfaketime fuse3 dbus e2fsprogs
+postgresql-15 postgresql-15-postgis-3 prometheus-node-exporter zstd shellcheck util-linux procps bsdutils
 iproute2 gcc pkg-config libsystemd-dev python3-dev systemd"
 grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && [ "$(id -u)" -eq 0 ] || exit 0
 missing=

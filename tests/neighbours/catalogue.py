@@ -1,0 +1,7 @@
+"""All neighbours, in the order in which `make neighbours` obtains and `make neighbours-list` shows them."""
+
+from __future__ import annotations
+
+from tests.neighbours.neighbour import Neighbour
+
+ALL: tuple[Neighbour, ...] = ()

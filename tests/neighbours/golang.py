@@ -1,0 +1,40 @@
+"""Neighbours that are Go programs: built once from this folder's modules, with their checksums."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.neighbours import cache
+from tests.neighbours.neighbour import Missing, program
+
+MODULES = Path(__file__).parent / "go"
+REPAIR = "install Go 1.26 or newer (https://go.dev/dl/)"
+
+
+def built(
+    name: str, package: str, *, module: str = ".", flags: tuple[str, ...] = (), env: Mapping[str, str] | None = None
+) -> Path:
+    """Return the program made of `package` in `go/<module>`; it is built where that was not done yet."""
+    directory = MODULES / module
+
+    def build(into: Path) -> None:
+        where = [*os.environ["PATH"].split(":"), "/usr/local/go/bin"]
+        go = program("go", REPAIR, path=":".join(where))
+        argv = [str(go), "build", "-trimpath", "-ldflags=-s -w", *flags, "-o", str(into / name), package]
+        done = subprocess.run(
+            argv,
+            cwd=directory,
+            env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", **(env or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            message = f"{name} cannot be built: {done.stderr.strip()[-500:]}"
+            raise Missing(message)
+
+    sources = [*sorted(directory.glob("*.go")), directory / "go.mod", directory / "go.sum"]
+    return cache.kept(name, [*sources, package, *flags], build) / name
