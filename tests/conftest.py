@@ -14,6 +14,8 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from tests.agent import Agent, running
 from tests.neighbours.neighbour import Missing
 
+pytest_plugins: list[str] = []
+
 
 @pytest.fixture(autouse=True)
 def blockbuster() -> Iterator[BlockBuster]:
