@@ -14,7 +14,9 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from tests.agent import Agent, running
 from tests.neighbours.neighbour import Missing
 
-pytest_plugins: list[str] = []
+pytest_plugins = [
+    "tests.fixtures.soak",
+]
 
 
 @pytest.fixture(autouse=True)
