@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from tests.neighbours import compose, docker
 from tests.neighbours.neighbour import Neighbour
 
-ALL: tuple[Neighbour, ...] = ()
+ALL: tuple[Neighbour, ...] = (
+    docker.NEIGHBOUR,
+    compose.NEIGHBOUR,
+)
