@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.neighbours import compose, docker
+from tests.neighbours import compose, docker, wire
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
     docker.NEIGHBOUR,
     compose.NEIGHBOUR,
+    wire.NEIGHBOUR,
 )
