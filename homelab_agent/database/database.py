@@ -107,7 +107,7 @@ class Database:
             yield connection
         except Exception as error:
             broken = isinstance(error, asyncpg.AdminShutdownError | asyncpg.CrashShutdownError)
-            if broken or connection.is_closed():
+            if broken or _is_closed(connection):
                 raise self._lose(source, error) from error
             raise
         finally:
@@ -248,6 +248,14 @@ class Database:
         if self._pool is not None:
             self._pool.terminate()
             self._pool = None
+
+
+def _is_closed(connection: Connection) -> bool:
+    """Whether a connection has ended; its pool takes one that does back at once, and then it is not to be asked."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
 
 
 def backoff(failures: int, longest: float = RETRY_MAX_SECONDS) -> float:

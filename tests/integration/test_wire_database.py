@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -47,5 +48,30 @@ def test_a_half_open_wire_is_seen_in_time_and_costs_no_sample(agent: Agent, wire
         assert "Traceback" not in agent.tail(1 << 20)
         assert server.psql("SELECT count(*) FROM homelab.gap") == "0"
     assert found[0] < broken < mended < found[-1]
+    assert found == sorted(set(found)), "in order, none twice"
+    assert all((after - before).total_seconds() < 1.5 for before, after in pairwise(found)), "none is missing"
+
+
+def lost_more_often(agent: Agent, number: int) -> bool:
+    """Return whether the agent has said more than so many times that PostgreSQL was lost."""
+    return agent.log.read_text().count("database.unreachable") > number
+
+
+@pytest.mark.timeout(240)
+def test_a_wire_that_is_reset_wherever_in_an_answer_costs_no_sample(agent: Agent, wire: Wire) -> None:
+    with postgres.wheel() as server:
+        line = wire(server.directory / SOCKET)
+        agent.write(database=url_through(line, server))
+        agent.start_with_database()
+        for number, after in enumerate((0, 1, 30, 100)):
+            line.reset(after=after)
+            until(partial(lost_more_often, agent, number), "the reset is seen", seconds=60)
+            line.mend()
+            until(agent.connected, "PostgreSQL is reached again", seconds=60)
+        mended = datetime.now(UTC)
+        until(lambda: times(server)[-1] > mended, "samples arrive", seconds=60)
+        assert agent.stop() == 0, agent.tail()
+        found = times(server)
+    assert "InterfaceError" not in agent.log.read_text(), "who asked is told that PostgreSQL was lost"
     assert found == sorted(set(found)), "in order, none twice"
     assert all((after - before).total_seconds() < 1.5 for before, after in pairwise(found)), "none is missing"
