@@ -13,25 +13,12 @@ from tests.agent import until
 from tests.neighbours import compose, images
 from tests.neighbours import docker as neighbour
 from tests.neighbours.docker import Docker
-from tests.neighbours.enclosure import children
+from tests.neighbours.enclosure import children, is_alive, processes
 from tests.neighbours.leftovers import Traces
 from tests.neighbours.things import Things
 
 QUICK = ("--stop-timeout", "0", "busybox", "sleep", "1000")
 """An idle container that dockerd need not wait for."""
-
-
-def processes(first: int) -> list[int]:
-    """Return a process and all that descend from it."""
-    return [first, *(pid for child in children(first) for pid in processes(child))]
-
-
-def is_alive(pid: int) -> bool:
-    """Whether it runs; one whose new parent has not asked for its exit code does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_it_is_debians_engine_beside_no_other(docker: Docker) -> None:
@@ -198,7 +185,8 @@ def test_compose_refuses_a_bad_key_and_is_dockers_plug_in(docker: Docker, projec
 
 def traces(directory: Path) -> list[str]:
     """Return what this host shows of the engine in that directory, and of any engine's network."""
-    return [trace for trace in Traces.now().found if directory.name in trace or trace == "interface docker0"]
+    traces = Traces.now()
+    return [*traces.of(directory), *traces.found & {"interface docker0"}]
 
 
 def test_nothing_is_left_of_an_engine_that_was_closed_amid_its_work() -> None:

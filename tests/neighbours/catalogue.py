@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from tests.neighbours import compose, docker, wire
+from tests.neighbours import bare, compose, docker, machine, wire
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
     docker.NEIGHBOUR,
     compose.NEIGHBOUR,
+    machine.NEIGHBOUR,
+    bare.NEIGHBOUR,
     wire.NEIGHBOUR,
 )
