@@ -321,7 +321,13 @@ def test_nothing_is_left_of_a_machine_that_was_closed_amid_its_work() -> None:
     mine = set(children(os.getpid()))
     with neighbour.running() as machine:
         machine("systemd-run", "sleep", "1000")
-        everything = processes(machine.pid)
+        with subprocess.Popen(
+            machine.inside("sh", "-c", "echo in; exec sleep 1000"), stdout=subprocess.PIPE
+        ) as entered:
+            assert entered.stdout is not None
+            assert entered.stdout.readline() == b"in\n"
+            everything = [*processes(machine.pid), *processes(entered.pid)]
+            entered.kill()  # as a time limit or Ctrl-C does, while its command is left to whoever adopts it
         kinds = {trace.split()[0].rstrip("0123456789") for trace in Traces.now().of(machine.directory)}
         assert kinds == {"cgroup", "file", "loop"}
     assert not any(map(is_alive, everything))

@@ -6,8 +6,10 @@ groups along. So it goes too when the test process is killed. Needs root.
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +31,10 @@ case " $mine " in *" $outer "*) # else it has ended by itself, and its number ma
     read -r first <"/proc/$outer/task/$outer/children" || :
     kill -KILL ${first:-$outer} ;;
 esac
-wait $outer
-for group in $GROUPS_MADE; do # what had entered it may be frozen with it, and then does not end
+for group in $GROUPS_MADE; do # who has entered it may be frozen with it, and has to see its command end
     [ ! -e "$group/cgroup.freeze" ] || echo 0 >"$group/cgroup.freeze"
 done
+wait $outer
 for _ in $(seq 500); do
     left=
     for group in $GROUPS_MADE; do
@@ -77,9 +79,9 @@ class Hierarchy:
     options: str
     group: Path
 
-    def of(self, process: int) -> Path:
-        """Return the group that a process is in."""
-        return self.mount / _groups_of(process)[self.options].lstrip("/")
+    def entry(self, first: int) -> Path:
+        """Return where more processes go: in version 2 to the first one, for a group that has groups takes none."""
+        return self.mount / _groups_of(first)[""].lstrip("/") if self.kind == "cgroup2" else self.group
 
     def mounting(self, root: str) -> list[str]:
         """Return the shell lines that show the namespace its part of this tree in the usual place below `root`."""
@@ -164,13 +166,16 @@ class Enclosure:
         """End all that is in it, at once and unasked; return when it is gone."""
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
-            supervisor.communicate(b"end\n", timeout=30)
+            assert supervisor.stdin is not None
+            with suppress(BrokenPipeError), supervisor.stdin as words:
+                words.write(b"end\n")
+            until(lambda: _collected() and supervisor.poll() is not None, "the enclosure has ended", seconds=30)
 
     def inside(self, *argv: str | Path) -> list[str]:
-        """Return the command line that runs this one inside, in the control groups of the first process."""
+        """Return the command line that runs this one inside, as one of its processes."""
         first = self.first
-        entries = " ".join(str(each.of(first) / "cgroup.procs") for each in self.hierarchies)
-        enter = f"nsenter --target {first} " + "--cgroup " + " ".join(f"--{kind}" for kind in self.namespaces)
+        entries = " ".join(str(each.entry(first) / "cgroup.procs") for each in self.hierarchies)
+        enter = f"nsenter --target {first} " + " ".join(f"--{kind}" for kind in ("cgroup", *self.namespaces))
         script = f'for entry in {entries}; do echo 0 >"$entry"; done; exec {enter} -- "$@"'
         return ["/bin/sh", "-euc", script, "enter", *map(str, argv)]
 
@@ -223,6 +228,19 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _collected() -> bool:
+    """Take the exit codes of those from inside that became this process's children, or their namespace never ends.
+
+    So they do when a `run` is interrupted, by a test's time limit or Ctrl-C, and this process adopts orphans.
+    """
+    for child in children(os.getpid()):
+        with suppress(FileNotFoundError, ProcessLookupError, ChildProcessError):
+            status = Path(f"/proc/{child}/status").read_text()
+            if len(status.partition("NSpid:")[2].split("\n")[0].split()) > 1:
+                os.waitpid(child, os.WNOHANG)
+    return True
 
 
 def _hierarchies(name: str) -> list[Hierarchy]:
