@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.agent import until
+from tests.neighbours.leftovers import adopt_orphans
 
 _SUPERVISE = r"""
 for group in $GROUPS_MADE; do
@@ -136,6 +137,7 @@ class Enclosure:
 
     def start(self) -> None:
         """Make it; what was mounted, running or listening in it before is gone, files are not."""
+        adopt_orphans()
         marker = self.directory / ".up"
         marker.unlink(missing_ok=True)
         env = {
@@ -233,7 +235,7 @@ def is_alive(pid: int) -> bool:
 def _collected() -> bool:
     """Take the exit codes of those from inside that became this process's children, or their namespace never ends.
 
-    So they do when a `run` is interrupted, by a test's time limit or Ctrl-C, and this process adopts orphans.
+    So they do when a `run` is interrupted, by a test's time limit or Ctrl-C, for this process adopts orphans.
     """
     for child in children(os.getpid()):
         with suppress(FileNotFoundError, ProcessLookupError, ChildProcessError):
