@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from homelab_agent.core.client import Client
+from tests.processes import is_alive
 
 T = TypeVar("T")
 START_SECONDS = 40.0
@@ -166,7 +167,7 @@ class Agent:
             os.kill(pid, signal.SIGQUIT)
         except ProcessLookupError:
             return
-        until(lambda: not Path(f"/proc/{pid}").exists(), f"postgres {pid} has ended")
+        until(lambda: not is_alive(pid), f"postgres {pid} has ended")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pytest
 from homelab_agent.core.errors import Exit
 from tests import user
 from tests.agent import Agent, until
+from tests.processes import is_alive
 
 
 def stored(agent: Agent) -> int:
@@ -150,7 +151,7 @@ def test_closing_its_terminal_ends_it_in_order(agent: Agent) -> None:
         until(lambda: agent.run("status").returncode == 0, "it runs")
         pid = int((agent.state / "agent.lock").read_text().split()[1].rstrip(","))
         terminal.kill()
-    until(lambda: not Path(f"/proc/{pid}").exists(), "it has ended")
+    until(lambda: not is_alive(pid), "it has ended")
     assert not (agent.state / "agent.sock").exists(), "it was not in order"
     assert not list(agent.state.glob("postgres/**/postmaster.pid")), "PostgreSQL was left running"
 

@@ -16,6 +16,7 @@ from tests.neighbours.docker import Docker
 from tests.neighbours.enclosure import children
 from tests.neighbours.leftovers import Traces
 from tests.neighbours.things import Things
+from tests.processes import is_alive
 
 QUICK = ("--stop-timeout", "0", "busybox", "sleep", "1000")
 """An idle container that dockerd need not wait for."""
@@ -24,14 +25,6 @@ QUICK = ("--stop-timeout", "0", "busybox", "sleep", "1000")
 def processes(first: int) -> list[int]:
     """Return a process and all that descend from it."""
     return [first, *(pid for child in children(first) for pid in processes(child))]
-
-
-def is_alive(pid: int) -> bool:
-    """Whether it runs; one whose new parent has not asked for its exit code does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_it_is_debians_engine_beside_no_other(docker: Docker) -> None:

@@ -23,6 +23,7 @@ from urllib.parse import quote
 from tests.agent import until
 from tests.neighbours.enclosure import Enclosure, children
 from tests.neighbours.neighbour import Neighbour, need_root, program, version_of
+from tests.processes import is_alive
 
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Where Debian's are; another `docker` may come first on the PATH."""
@@ -197,7 +198,7 @@ class Docker:
     def _end(self, number: signal.Signals) -> None:
         pid = self.pid
         os.kill(pid, number)
-        until(lambda: not Path(f"/proc/{pid}").exists(), "dockerd has ended", seconds=40)
+        until(lambda: not is_alive(pid), "dockerd has ended", seconds=40)
 
     def _disk_in_use(self) -> bool:
         backing = Path("/sys/block").glob("loop*/loop/backing_file")
