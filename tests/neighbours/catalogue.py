@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.neighbours import compose, docker, wire
+from tests.neighbours import browser, compose, docker, wire
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
     docker.NEIGHBOUR,
     compose.NEIGHBOUR,
     wire.NEIGHBOUR,
+    browser.NEIGHBOUR,
 )
