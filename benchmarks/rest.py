@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import process
 from tests import agent as agents
+from tests.neighbours import ports
 
 INTERVAL_SECONDS = 10.0
 WARM_UP_SECONDS = 60.0
@@ -88,7 +89,7 @@ _NODE_PORT: list[int] = []
 def _peers(stack: ExitStack, directory: Path) -> dict[str, int]:
     found = {}
     if exporter := shutil.which("prometheus-node-exporter"):
-        _NODE_PORT[:] = [agents.free_port()]
+        _NODE_PORT[:] = [ports.free_port()]
         argv = [exporter, f"--web.listen-address=127.0.0.1:{_NODE_PORT[0]}"]
         found["prometheus-node-exporter"] = stack.enter_context(process.peer(argv))
     if collectd := shutil.which("collectd", path="/usr/sbin:/usr/bin"):

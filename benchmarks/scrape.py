@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import process
 from tests import agent as agents
-from tests.neighbours import postgres
+from tests.neighbours import ports, postgres
 
 SCRAPES = 500
 
@@ -29,7 +29,7 @@ def run(*, minutes: float) -> None:
         agents.until(lambda: b"node_memory" in ours.get("/metrics")[1], "a sample is shown")
         targets = {"agent": (ours.process.pid, ours.port)}
         if exporter := shutil.which("prometheus-node-exporter"):
-            port = agents.free_port()
+            port = ports.free_port()
             pid = stack.enter_context(process.peer([exporter, f"--web.listen-address=127.0.0.1:{port}"]))
             targets["prometheus-node-exporter"] = (pid, port)
             time.sleep(1)

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,17 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from homelab_agent.core.client import Client
+from tests.neighbours.ports import free_port
 from tests.processes import is_alive
 
 T = TypeVar("T")
 START_SECONDS = 40.0
 DATABASE_SECONDS = 60.0
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def until(condition: Callable[[], T], what: str, *, seconds: float = 20.0) -> T:

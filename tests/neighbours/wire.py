@@ -19,8 +19,9 @@ from typing import Any
 
 from tests.neighbours import golang, neighbour
 from tests.neighbours.neighbour import Neighbour
+from tests.neighbours.ports import free_port
 from tests.neighbours.postgres import Postgres
-from tests.neighbours.server import Server, free_port
+from tests.neighbours.server import Server
 
 VERSION = "2.12.0"
 _MODULE = "github.com/Shopify/toxiproxy/v2"
