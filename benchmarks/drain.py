@@ -23,6 +23,7 @@ from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.metrics.ticker import Tick
 from tests import agent as agents
 from tests.neighbours import postgres
+from tests.waiting import until
 
 SAMPLES = 8640
 ORDERED = """
@@ -67,12 +68,11 @@ def run(*, minutes: float) -> None:
 
 def _start_and_count(ours: agents.Agent, server: postgres.Postgres, wanted: int) -> tuple[float, float]:
     ours.start()
-    assert ours.process is not None
-    agents.until(lambda: ours.finding("database.schema")["state"] == "ok", "PostgreSQL is reached")
+    until(lambda: ours.finding("database.schema")["state"] == "ok", "PostgreSQL is reached")
     began = time.monotonic()
     count = "SELECT count(*) FROM homelab.memory_sample"
-    agents.until(lambda: int(server.psql(count)) >= wanted, "all samples have arrived", seconds=120)
-    return time.monotonic() - began, process.cpu_seconds(ours.process.pid)
+    until(lambda: int(server.psql(count)) >= wanted, "all samples have arrived", seconds=120)
+    return time.monotonic() - began, process.cpu_seconds(ours.pid)
 
 
 async def _fill(directory: Path) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks import process
 from tests import agent as agents
 from tests.neighbours import ports
+from tests.waiting import until
 
 INTERVAL_SECONDS = 10.0
 WARM_UP_SECONDS = 60.0
@@ -52,13 +53,12 @@ def run(*, minutes: float) -> None:
         ours = stack.enter_context(agents.running(directory / "agent"))
         ours.config.write_text(f'[agent]\nstate = "{ours.state}"\n[web]\nlisten = "127.0.0.1:{ours.port}"\n')
         ours.start()
-        agents.until(ours.connected, "PostgreSQL runs", seconds=60)
-        assert ours.process is not None
+        until(ours.connected, "PostgreSQL runs", seconds=60)
         postmaster = _postmaster(ours.state)
         peers = _peers(stack, directory)
         scraped = peers.get("prometheus-node-exporter")
         time.sleep(WARM_UP_SECONDS)
-        before = {name: _cost(pid) for name, pid in {**peers, "agent": ours.process.pid}.items()}
+        before = {name: _cost(pid) for name, pid in {**peers, "agent": ours.pid}.items()}
         database_before = _database_cost(postmaster)
         began = time.monotonic()
         while time.monotonic() - began < minutes * 60:
@@ -67,13 +67,13 @@ def run(*, minutes: float) -> None:
                 urllib.request.urlopen(f"http://127.0.0.1:{_NODE_PORT[0]}/metrics").read()
         seconds = time.monotonic() - began
         samples = seconds / INTERVAL_SECONDS
-        for name, pid in {"agent": ours.process.pid, **peers}.items():
+        for name, pid in {"agent": ours.pid, **peers}.items():
             used = _cost(pid).cpu - before[name].cpu
             ours_here = name == "agent"
             process.figure(f"{name}: CPU per sample", 1000 * used / samples, "ms", bound=3 if ours_here else None)
             process.figure(f"{name}: of a core", 100 * used / seconds, "%", bound=0.05 if ours_here else None)
             process.figure(f"{name}: RSS", process.rss_megabytes(pid), "MB", bound=75 if ours_here else None)
-        own = _cost(ours.process.pid).written - before["agent"].written
+        own = _cost(ours.pid).written - before["agent"].written
         database = _database_cost(postmaster).written - database_before.written
         day = 86400 / seconds / 2**20
         process.figure("agent: written per day", own * day, "MB")
@@ -106,7 +106,7 @@ def _peers(stack: ExitStack, directory: Path) -> dict[str, int]:
 
 
 def _postmaster(state: Path) -> int:
-    (pidfile,) = agents.until(lambda: list(state.glob("postgres/**/postmaster.pid")), "PostgreSQL runs")
+    (pidfile,) = until(lambda: list(state.glob("postgres/**/postmaster.pid")), "PostgreSQL runs")
     return int(pidfile.read_text().split()[0])
 
 

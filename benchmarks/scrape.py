@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import process
 from tests import agent as agents
 from tests.neighbours import ports, postgres
+from tests.waiting import until
 
 SCRAPES = 500
 
@@ -25,9 +26,8 @@ def run(*, minutes: float) -> None:
         ours = stack.enter_context(agents.running(Path(name) / "agent"))
         ours.write(database=server.url, interval=10)
         ours.start()
-        assert ours.process is not None
-        agents.until(lambda: b"node_memory" in ours.get("/metrics")[1], "a sample is shown")
-        targets = {"agent": (ours.process.pid, ours.port)}
+        until(lambda: b"node_memory" in ours.get("/metrics")[1], "a sample is shown")
+        targets = {"agent": (ours.pid, ours.port)}
         if exporter := shutil.which("prometheus-node-exporter"):
             port = ports.free_port()
             pid = stack.enter_context(process.peer([exporter, f"--web.listen-address=127.0.0.1:{port}"]))

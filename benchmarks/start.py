@@ -44,7 +44,7 @@ def _until_ready(ours: agents.Agent, path: Path) -> float:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(path))
         manager.settimeout(30)
-        ours.env = {"NOTIFY_SOCKET": str(path), "PATH": os.environ["PATH"]}
+        ours.env |= {"NOTIFY_SOCKET": str(path), "PATH": os.environ["PATH"]}
         began = time.monotonic()
         ours.spawn()
         while b"READY=1" not in manager.recv(4096):

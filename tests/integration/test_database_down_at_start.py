@@ -7,8 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from tests.agent import Agent, until
+from tests.agent import Agent
 from tests.neighbours import postgres
+from tests.waiting import until
 
 SAMPLES = 8
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent import until
 from tests.neighbours import compose, images
 from tests.neighbours import docker as neighbour
 from tests.neighbours.docker import Docker
@@ -17,6 +16,7 @@ from tests.neighbours.enclosure import children
 from tests.neighbours.leftovers import Traces
 from tests.neighbours.things import Things
 from tests.processes import is_alive
+from tests.waiting import until
 
 QUICK = ("--stop-timeout", "0", "busybox", "sleep", "1000")
 """An idle container that dockerd need not wait for."""

@@ -16,11 +16,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.agent import until
 from tests.neighbours import postgres
 from tests.neighbours import wire as wires
 from tests.neighbours.postgres import Postgres
 from tests.neighbours.wire import SOCKET, Line, Toxiproxy, Wire, url_through
+from tests.waiting import until
 
 BODY = bytes(range(256)) * 400
 QUESTION = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

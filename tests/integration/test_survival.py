@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent import Agent, until
+from tests.agent import Agent
 from tests.disk import limited_disk
 from tests.neighbours import postgres
+from tests.waiting import until
 
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
 SHIP_SECONDS = 1.0
@@ -47,7 +47,7 @@ def kill_at_random(agent: Agent, kills: int) -> None:
             answer = agent.run("jobs", "run", "--detach", "database.partitions")
             if answer.returncode == 0:
                 promised.add(answer.stdout.strip())
-        agent.kill(signal.SIGKILL)
+        agent.kill()
         killed_at.append(datetime.now(UTC))
     agent.start_with_database()
 
@@ -161,7 +161,7 @@ def test_a_clock_set_back_and_forward_an_hour_loses_and_overwrites_no_sample(age
     offset = agent.directory / "offset"
     step_to = step_with(offset)
     step_to("+0")
-    agent.env = {
+    agent.env |= {
         "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }  # fmt: skip

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from tests.agent import until
 from tests.neighbours.enclosure import Enclosure, children
 from tests.neighbours.neighbour import Neighbour, need_root, program, version_of
 from tests.processes import is_alive
+from tests.waiting import until
 
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Where Debian's are; another `docker` may come first on the PATH."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.agent import until
+from tests.waiting import until
 
 _SUPERVISE = r"""
 for group in $GROUPS_MADE; do

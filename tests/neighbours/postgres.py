@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from homelab_agent.database import binaries
-from tests.agent import until
+from tests.waiting import until
 
 ROLE, PASSWORD, DATABASE = "homelab", "s3cret-pa/ss:word", "homelab"
 DEBIAN_LIBRARIES = Path("/usr/lib/postgresql/15")

@@ -228,9 +228,9 @@ def running(directory: Path) -> Iterator[Toxiproxy]:
     """Run toxiproxy until the context ends; its log is in `directory`."""
     port = free_port()
     argv: list[str | Path] = [program(), "-host", "127.0.0.1", "-port", str(port)]
-    server = Server("toxiproxy", argv, log=directory / "toxiproxy.log")
+    server = Server("toxiproxy", argv, ready=lambda: listens(port), log=directory / "toxiproxy.log")
     try:
-        server.start(lambda: listens(port))
+        server.start()
         yield Toxiproxy(server, port)
     finally:
         server.close()
@@ -242,9 +242,9 @@ def _bridge(unix: Path, directory: Path) -> Iterator[int]:
     activate = neighbour.program("systemd-socket-activate", "apt install systemd")
     port = free_port()
     argv: list[str | Path] = [activate, "--listen", f"127.0.0.1:{port}", _PROXYD, unix]
-    server = Server("systemd-socket-proxyd", argv, log=directory / f"bridge-{port}.log")
+    server = Server("systemd-socket-proxyd", argv, ready=lambda: listens(port), log=directory / f"bridge-{port}.log")
     try:
-        server.start(lambda: listens(port))
+        server.start()
         yield port
     finally:
         server.close()
