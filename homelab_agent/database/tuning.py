@@ -2,8 +2,8 @@
 
 What a home server's database does is little and steady, so the figures are about what it costs to exist: bytes
 written (checkpoints an hour apart, since after each the next change of every page goes to the WAL as a full page;
-nothing for replication; no 16 MB of zeros before each part of the WAL; no vacuum merely because rows were added, which writes each page and its image once more;
-no analysing of small tables again and again while they grow),
+nothing for replication; no zeros before each part of the WAL; no vacuum merely because rows were added, which writes
+each page and its image once more; no analysing of small tables again and again while they grow),
 wake-ups, and memory.
 """
 
