@@ -18,6 +18,7 @@ pytest_plugins = [
     "tests.fixtures.docker",
     "tests.fixtures.leftovers",
     "tests.fixtures.page",
+    "tests.fixtures.postgres",
     "tests.fixtures.soak",
     "tests.fixtures.wire",
 ]

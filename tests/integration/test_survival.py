@@ -2,53 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.agent import Agent
 from tests.disk import limited_disk
-from tests.neighbours import postgres
+from tests.fixtures.soak import Soak
+from tests.neighbours.postgres import Postgres
+from tests.samples import missing, times
 from tests.waiting import until
 
-SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
-SHIP_SECONDS = 1.0
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
-def times(agent: Agent) -> list[datetime]:
-    """Return the times of all samples, in the order in which PostgreSQL keeps them."""
-    found = agent.sql("SELECT time FROM memory_sample ORDER BY tableoid, ctid")
-    return [datetime.fromisoformat(row["time"]) for row in found]
-
-
-def missing(found: list[datetime], interval: float) -> list[datetime]:
-    """Return the times before which a sample is missing."""
-    return [after for before, after in pairwise(found) if (after - before).total_seconds() > interval * 1.5]
-
-
-def kill_at_random(agent: Agent, kills: int) -> None:
-    """Kill it at random moments; then count promises and samples."""
-    dice = random.Random(SEED)
-    print(f"SEED={SEED}")
+def kill_at_random(agent: Agent, soak: Soak, least: int) -> None:
+    """Kill it at random moments, at least so often; then count promises and samples."""
     promised: set[str] = set()
-    killed_at: list[datetime] = []
-    for _ in range(kills):
+    kills = 0
+    for _ in soak.rounds(least):
         agent.start()
-        end = time.monotonic() + dice.uniform(0.1, 5)
+        end = time.monotonic() + soak.dice.uniform(0.1, 5)
         while time.monotonic() < end:
             answer = agent.run("jobs", "run", "--detach", "database.partitions")
             if answer.returncode == 0:
                 promised.add(answer.stdout.strip())
         agent.kill()
-        killed_at.append(datetime.now(UTC))
+        kills += 1
     agent.start_with_database()
 
     def recorded() -> set[str]:
@@ -61,53 +45,47 @@ def kill_at_random(agent: Agent, kills: int) -> None:
     assert states <= {"ok", "interrupted", "failed", "cancelled"}
     assert not agent.sql("SELECT 1 FROM memory_sample GROUP BY entity_id, time HAVING count(*) > 1")
     assert not agent.sql("SELECT * FROM gap")
-    lost = missing(times(agent), interval=1)
-    assert len(lost) <= kills, "samples are missing elsewhere than at a kill"
+    assert len(missing(agent)) <= kills, "samples are missing elsewhere than at a kill"
 
 
 @pytest.mark.timeout(300)
-def test_killed_at_ten_random_moments_it_loses_no_promise(agent: Agent) -> None:
-    kill_at_random(agent, 10)
+def test_killed_at_ten_random_moments_it_loses_no_promise(agent: Agent, soak: Soak) -> None:
+    kill_at_random(agent, soak, 10)
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_killed_at_fifty_random_moments_it_loses_no_promise(agent: Agent) -> None:
-    kill_at_random(agent, 50)
+def test_killed_at_fifty_random_moments_it_loses_no_promise(agent: Agent, soak: Soak) -> None:
+    kill_at_random(agent, soak, 50)
 
 
-def outage(agent: Agent, seconds: float) -> None:
+def outage(agent: Agent, postgres: Postgres, seconds: float) -> None:
     """Stop PostgreSQL for a while; afterwards every sample is there once, in order."""
-    with postgres.wheel() as server:
-        agent.write(database=server.url)
-        agent.start_with_database()
-        until(lambda: len(times(agent)) >= 3, "samples arrive")
-        server.stop()
-        until(lambda: agent.finding("database.connection")["state"] == "failed", "the outage is seen")
-        assert agent.finding("database.connection")["repair"]
-        time.sleep(seconds)
-        assert agent.get("/")[0] == 200, "the page does not need PostgreSQL"
-        server.start()
-        back = datetime.now(UTC)
-        until(agent.connected, "PostgreSQL is reached again", seconds=60)
-        until(lambda: times(agent)[-1] > back + timedelta(seconds=2), "what waited is there", seconds=60)
-        found = times(agent)
-        assert missing(found, interval=1) == []
-        assert found == sorted(set(found)), "in order, none twice"
-        assert agent.sql("SELECT count(*) AS n FROM tick")[0]["n"] >= len(found)
-        agent.stop()
+    agent.write(database=postgres.url)
+    agent.start_with_database()
+    until(lambda: len(times(agent)) >= 3, "samples arrive")
+    postgres.stop()
+    assert agent.until("database.connection", "failed")["repair"]
+    time.sleep(seconds)
+    assert agent.get("/")[0] == 200, "the page does not need PostgreSQL"
+    postgres.start()
+    back = datetime.now(UTC)
+    until(agent.connected, "PostgreSQL is reached again", seconds=60)
+    until(lambda: times(agent)[-1] > back + timedelta(seconds=2), "what waited is there", seconds=60)
+    found = times(agent)
+    assert not missing(agent)
+    assert found == sorted(set(found)), "in order, none twice"
+    assert not agent.sql("SELECT * FROM gap")
 
 
 @pytest.mark.timeout(180)
-def test_when_postgresql_stops_every_sample_arrives_later_once_in_order(agent: Agent) -> None:
+def test_when_postgresql_stops_every_sample_arrives_later_once_in_order(agent: Agent, postgres: Postgres) -> None:
     """Ten minutes at 10 s are 60 samples: as many, one a second."""
-    outage(agent, 60)
+    outage(agent, postgres, 60)
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
-def test_when_postgresql_stops_for_ten_minutes_every_sample_arrives_later(agent: Agent) -> None:
-    outage(agent, 600)
+def test_when_postgresql_stops_for_ten_minutes_every_sample_arrives_later(agent: Agent, postgres: Postgres) -> None:
+    outage(agent, postgres, 600)
 
 
 @pytest.mark.timeout(240)
@@ -157,7 +135,7 @@ def small_agent(disk: Path) -> Iterator[Agent]:
 
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed: apt install libfaketime")
 @pytest.mark.timeout(180)
-def test_a_clock_set_back_and_forward_an_hour_loses_and_overwrites_no_sample(agent: Agent) -> None:
+def test_a_clock_set_back_and_forward_an_hour_loses_and_overwrites_no_sample(agent: Agent, postgres: Postgres) -> None:
     offset = agent.directory / "offset"
     step_to = step_with(offset)
     step_to("+0")
@@ -165,17 +143,16 @@ def test_a_clock_set_back_and_forward_an_hour_loses_and_overwrites_no_sample(age
         "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }  # fmt: skip
-    with postgres.wheel() as server:
-        agent.write(database=server.url)
-        agent.start_with_database()
-        taken = 0
-        for step in ("+0", "-3600s", "+0", "+3600s", "+0"):
-            step_to(step)
-            taken += 6
-            until(lambda wanted=taken: len(times(agent)) >= wanted, f"samples arrive at {step}", seconds=40)  # type: ignore[misc]
-        ticks = agent.sql("SELECT skipped, moved_ms, step_s FROM tick")
-        agent.stop()
-        found = agent_times(server)
+    agent.write(database=postgres.url)
+    agent.start_with_database()
+    taken = 0
+    for step in ("+0", "-3600s", "+0", "+3600s", "+0"):
+        step_to(step)
+        taken += 6
+        until(lambda wanted=taken: len(times(agent)) >= wanted, f"samples arrive at {step}", seconds=40)  # type: ignore[misc]
+    ticks = agent.sql("SELECT skipped, moved_ms, step_s FROM tick")
+    agent.stop()
+    found = postgres.psql("SELECT time FROM homelab.memory_sample").splitlines()
     assert len(found) == len(set(found))
     steps = [tick["step_s"] for tick in ticks if abs(tick["step_s"]) > 3000]
     assert len(steps) == 4
@@ -192,11 +169,6 @@ def step_with(file: Path) -> Callable[[str], None]:
         new.replace(file)
 
     return step_to
-
-
-def agent_times(server: postgres.Postgres) -> list[str]:
-    """Return all sample times as PostgreSQL prints them."""
-    return server.psql("SELECT time FROM homelab.memory_sample").splitlines()
 
 
 def test_two_starts_after_a_lost_state_say_what_is_gone(agent: Agent) -> None:

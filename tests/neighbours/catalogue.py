@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tests.neighbours import browser, compose, docker, wire
+from tests.neighbours import browser, compose, docker, postgres, wire
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
+    *postgres.ENTRIES,
     docker.NEIGHBOUR,
     compose.NEIGHBOUR,
     wire.NEIGHBOUR,
