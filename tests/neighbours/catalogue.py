@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.neighbours import browser, compose, docker, wire
+from tests.neighbours import browser, compose, docker, faketime, wire
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
@@ -10,4 +10,5 @@ ALL: tuple[Neighbour, ...] = (
     compose.NEIGHBOUR,
     wire.NEIGHBOUR,
     browser.NEIGHBOUR,
+    faketime.NEIGHBOUR,
 )
