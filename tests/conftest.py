@@ -15,6 +15,7 @@ from tests.agent import Agent, running
 from tests.neighbours.neighbour import Missing
 
 pytest_plugins = [
+    "tests.fixtures.disk",
     "tests.fixtures.docker",
     "tests.fixtures.faketime",
     "tests.fixtures.leftovers",

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from tests.agent import Agent
-from tests.disk import limited_disk
+from tests.agent import Agent, running
 from tests.neighbours import postgres
+from tests.neighbours.disk import Disks
 from tests.neighbours.faketime import FakeTime
 from tests.waiting import until
 
@@ -111,24 +108,18 @@ def test_when_postgresql_stops_for_ten_minutes_every_sample_arrives_later(agent:
 
 
 @pytest.mark.timeout(240)
-def test_a_full_disk_degrades_it_and_it_recovers_by_itself() -> None:
-    with limited_disk(megabytes=96) as disk, small_agent(disk) as agent:
+def test_a_full_disk_degrades_it_and_it_recovers_by_itself(disk: Disks) -> None:
+    small = disk(megabytes=96)
+    with running(small.point / "agent") as agent:
         agent.start_with_database()
         until(lambda: len(times(agent)) >= 3, "samples arrive")
-        filler = disk / "filler"
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(b"x" * 65536)
-            except OSError:
-                pass
+        small.fill()
         answer = until(lambda: refused(agent), "a promise is refused, not broken", seconds=30)
         assert "state.db" in answer or "disk" in answer
         assert agent.get("/")[0] == 200
-        until(lambda: agent.finding("state")["state"] == "failed", "the finding says so", seconds=60)
-        assert agent.finding("state")["repair"]
-        filler.unlink()
-        until(lambda: agent.finding("state")["state"] == "ok", "it works again by itself", seconds=90)
+        assert agent.until("state", "failed")["repair"]
+        small.free()
+        agent.until("state", "ok", seconds=90)
         until(agent.connected, "PostgreSQL too", seconds=90)
         recovered = datetime.now(UTC)
         until(lambda: times(agent)[-1] > recovered, "samples arrive again", seconds=90)
@@ -140,19 +131,6 @@ def refused(agent: Agent) -> str:
     """Return what a command says when the agent cannot promise a run, "" while it can."""
     answer = agent.run("jobs", "run", "--detach", "database.partitions")
     return answer.stderr if answer.returncode != 0 else ""
-
-
-@contextmanager
-def small_agent(disk: Path) -> Iterator[Agent]:
-    """An agent whose state is on `disk`."""
-    agent = Agent(disk / "agent")
-    try:
-        yield agent
-    except BaseException:
-        print(agent.tail())
-        raise
-    finally:
-        agent.close()
 
 
 @pytest.mark.timeout(180)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.neighbours import browser, compose, docker, faketime, wire
+from tests.neighbours import browser, compose, disk, docker, faketime, wire
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
@@ -11,4 +11,5 @@ ALL: tuple[Neighbour, ...] = (
     wire.NEIGHBOUR,
     browser.NEIGHBOUR,
     faketime.NEIGHBOUR,
+    disk.NEIGHBOUR,
 )
