@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.fixtures.docker",
     "tests.fixtures.faketime",
     "tests.fixtures.leftovers",
+    "tests.fixtures.mount",
     "tests.fixtures.page",
     "tests.fixtures.soak",
     "tests.fixtures.wire",

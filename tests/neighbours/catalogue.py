@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.neighbours import browser, compose, disk, docker, faketime, wire
+from tests.neighbours import browser, compose, disk, docker, faketime, mount, wire
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
@@ -12,4 +12,5 @@ ALL: tuple[Neighbour, ...] = (
     browser.NEIGHBOUR,
     faketime.NEIGHBOUR,
     disk.NEIGHBOUR,
+    mount.NEIGHBOUR,
 )
