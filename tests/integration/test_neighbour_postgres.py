@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from tests.disk import limited_disk
 from tests.neighbours import postgres as neighbour
+from tests.neighbours.disk import Disks
 from tests.neighbours.postgres import Postgres
 from tests.processes import is_alive
 
@@ -96,30 +95,17 @@ def test_a_restart_ends_sessions_and_keeps_data(postgres: Postgres) -> None:
     assert postgres.psql("SELECT number FROM kept") == "1"
 
 
-async def fill(filler: Path) -> None:
-    """Write until there is no room."""
-    writing = await asyncio.create_subprocess_exec(
-        "dd", "if=/dev/zero", f"of={filler}", "bs=64k", stderr=subprocess.PIPE
-    )
-    _, said = await writing.communicate()
-    assert b"No space left" in said
-
-
-async def test_on_a_full_disk_it_refuses_rows_and_goes_on_once_there_is_room() -> None:
-    with limited_disk(megabytes=160) as disk:
-        disk.chmod(0o755)
-        with neighbour.debian(disk) as server:
-            server.psql("CREATE TABLE fact (content text)")
-            filler = disk / "filler"
-            await fill(filler)
-            connection = await connect(server)
-            with pytest.raises(asyncpg.DiskFullError):
-                await connection.execute(
-                    "INSERT INTO fact SELECT md5(n::text) FROM generate_series(1, 1000000) AS n", timeout=60
-                )
-            filler.unlink()
-            assert await connection.fetchval("SELECT count(*) FROM fact") == 0
-            await connection.close()
+async def test_on_a_full_disk_it_refuses_rows_and_goes_on_once_there_is_room(disk: Disks) -> None:
+    small = disk(megabytes=160)
+    with neighbour.debian(small.point) as server:
+        server.psql("CREATE TABLE fact (content text)")
+        connection = await connect(server)
+        small.fill()
+        with pytest.raises(asyncpg.DiskFullError):
+            await connection.execute("INSERT INTO fact SELECT md5(n::text) FROM generate_series(1, 1000000) AS n")
+        small.free()
+        assert await connection.fetchval("SELECT count(*) FROM fact") == 0
+        await connection.close()
 
 
 def test_nothing_is_left_of_one_that_was_closed_frozen() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.neighbours import browser, compose, docker, postgres, wire
+from tests.neighbours import browser, compose, disk, docker, faketime, mount, postgres, wire
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
@@ -11,4 +11,7 @@ ALL: tuple[Neighbour, ...] = (
     compose.NEIGHBOUR,
     wire.NEIGHBOUR,
     browser.NEIGHBOUR,
+    faketime.NEIGHBOUR,
+    disk.NEIGHBOUR,
+    mount.NEIGHBOUR,
 )
