@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from tests.neighbours import browser, compose, docker, postgres, wire
+from tests.neighbours import browser, compose, docker, git, postgres, sshd, wire
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
     *postgres.ENTRIES,
     docker.NEIGHBOUR,
     compose.NEIGHBOUR,
+    git.NEIGHBOUR,
+    sshd.NEIGHBOUR,
     wire.NEIGHBOUR,
     browser.NEIGHBOUR,
 )
