@@ -17,6 +17,7 @@ from tests.neighbours.neighbour import Missing
 pytest_plugins = [
     "tests.fixtures.docker",
     "tests.fixtures.git_remote",
+    "tests.fixtures.github",
     "tests.fixtures.leftovers",
     "tests.fixtures.page",
     "tests.fixtures.postgres",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.neighbours import browser, compose, docker, git, postgres, sshd, wire
+from tests.neighbours import browser, compose, docker, git, payloads, postgres, sshd, wire
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
@@ -10,6 +10,7 @@ ALL: tuple[Neighbour, ...] = (
     docker.NEIGHBOUR,
     compose.NEIGHBOUR,
     git.NEIGHBOUR,
+    payloads.NEIGHBOUR,
     sshd.NEIGHBOUR,
     wire.NEIGHBOUR,
     browser.NEIGHBOUR,
