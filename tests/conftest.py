@@ -18,6 +18,8 @@ pytest_plugins = [
     "tests.fixtures.disk",
     "tests.fixtures.docker",
     "tests.fixtures.faketime",
+    "tests.fixtures.git_remote",
+    "tests.fixtures.github",
     "tests.fixtures.leftovers",
     "tests.fixtures.mount",
     "tests.fixtures.page",
