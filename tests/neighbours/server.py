@@ -13,7 +13,6 @@ from typing import Self
 
 from tests.waiting import until
 
-
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
 """The signal of a parent's death comes when the thread ends that has forked: this one lives as long as the tests."""
 
