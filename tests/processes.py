@@ -14,5 +14,9 @@ def state(pid: int) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether it runs, waits or is frozen; a zombie that nobody has asked for does not."""
-    return state(pid) not in {"Z", "X"}
+    """Whether it runs, waits or is frozen; a zombie that nobody has asked for does not, once its threads have ended."""
+    threads = Path(f"/proc/{pid}/task")
+    try:
+        return state(pid) not in {"Z", "X"} or len(list(threads.iterdir())) > 1
+    except FileNotFoundError:
+        return False
