@@ -11,14 +11,14 @@ from tests.neighbours import (
     git,
     mount,
     payloads,
-    postgres,
+    postgres_kinds,
     sshd,
     wire,
 )
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
-    *postgres.ENTRIES,
+    *postgres_kinds.NEIGHBOURS,
     docker.NEIGHBOUR,
     compose.NEIGHBOUR,
     git.NEIGHBOUR,
