@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from tests.neighbours import (
+    bare,
     browser,
     compose,
     disk,
     docker,
     faketime,
     git,
+    machine,
     mount,
     payloads,
     postgres_kinds,
@@ -21,6 +23,8 @@ ALL: tuple[Neighbour, ...] = (
     *postgres_kinds.NEIGHBOURS,
     docker.NEIGHBOUR,
     compose.NEIGHBOUR,
+    machine.NEIGHBOUR,
+    bare.NEIGHBOUR,
     git.NEIGHBOUR,
     payloads.NEIGHBOUR,
     sshd.NEIGHBOUR,

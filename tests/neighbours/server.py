@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from tests.processes import freeze
 from tests.waiting import until
 
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
@@ -86,6 +87,7 @@ class Server:
     def freeze(self) -> None:
         """Let it and what it started answer nobody any more; connections stay."""
         self._signal(signal.SIGSTOP)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         """Let it go on."""
