@@ -42,6 +42,11 @@ def freeze(*pids: int) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
+    await_standstill(*pids)
+
+
+def await_standstill(*pids: int) -> None:
+    """Return when the last thread of processes that were sent a SIGSTOP stands still."""
     until(lambda: not any(map(_moves, pids)), "all of it stands still", seconds=10)
 
 
