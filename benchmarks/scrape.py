@@ -11,7 +11,8 @@ from pathlib import Path
 
 from benchmarks import process
 from tests import agent as agents
-from tests.neighbours import postgres
+from tests.neighbours import ports, postgres, postgres_kinds
+from tests.waiting import until
 
 SCRAPES = 500
 
@@ -20,16 +21,15 @@ def run(*, minutes: float) -> None:
     """Scrape both in turn, in blocks, and print the CPU time of each scrape."""
     del minutes
     with ExitStack() as stack:
-        server = stack.enter_context(postgres.wheel())
+        server = stack.enter_context(postgres.running(postgres_kinds.WHEEL))
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="homelab-agent-bench-"))
         ours = stack.enter_context(agents.running(Path(name) / "agent"))
         ours.write(database=server.url, interval=10)
         ours.start()
-        assert ours.process is not None
-        agents.until(lambda: b"node_memory" in ours.get("/metrics")[1], "a sample is shown")
-        targets = {"agent": (ours.process.pid, ours.port)}
+        until(lambda: b"node_memory" in ours.get("/metrics")[1], "a sample is shown")
+        targets = {"agent": (ours.pid, ours.port)}
         if exporter := shutil.which("prometheus-node-exporter"):
-            port = agents.free_port()
+            port = ports.free_port()
             pid = stack.enter_context(process.peer([exporter, f"--web.listen-address=127.0.0.1:{port}"]))
             targets["prometheus-node-exporter"] = (pid, port)
             time.sleep(1)

@@ -6,51 +6,46 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from homelab_agent.core.client import Client
+from tests.neighbours.ports import free_port
+from tests.neighbours.server import Server
+from tests.processes import is_alive
+from tests.waiting import until
 
-T = TypeVar("T")
 START_SECONDS = 40.0
 DATABASE_SECONDS = 60.0
+STOP_SECONDS = 25.0
 
 
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+class Agent(Server):
+    """One agent in its own directory: `write` its configuration, `start` it, break and end it as any server.
 
+    What is put into `env` is in its environment and in that of commands; `argv` may be wrapped before the start.
+    """
 
-def until(condition: Callable[[], T], what: str, *, seconds: float = 20.0) -> T:
-    """Return the first true answer of `condition`; fail when there is none within `seconds`."""
-    end = time.monotonic() + seconds
-    while True:
-        if answer := condition():
-            return answer
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
-
-
-class Agent:
-    """One agent in its own directory; `write` its configuration, `start` it, end it as you like."""
+    env: dict[str, str]
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.state = directory / "state"
         self.config = directory / "config.toml"
-        self.log = directory / "agent.log"
         self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-        self.env: dict[str, str] = {}
-        directory.mkdir(parents=True, exist_ok=True)
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("HOMELAB_AGENT")}
+        super().__init__(
+            "homelab-agent",
+            self.command("run"),
+            ready=self.ready,
+            log=directory / "agent.log",
+            env={**kept, "PYTHONUNBUFFERED": "1"},
+        )
         self.write()
 
     def write(self, more: str = "", *, database: str = "embedded", interval: int = 1) -> None:
@@ -67,36 +62,34 @@ class Agent:
     def run(self, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """Run one command to its end."""
         return subprocess.run(
-            self.command(*words), capture_output=True, text=True, timeout=seconds, env=self._env(), check=False
+            self.command(*words), capture_output=True, text=True, timeout=seconds, env=self.env, check=False
         )
 
-    def spawn(self) -> None:
-        """Start the agent and do not wait for it."""
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command("run"), stdout=log, stderr=log, env=self._env(), start_new_session=True
-            )
+    def start(self, *, seconds: float = START_SECONDS) -> Self:
+        """Start the agent and wait until the page answers."""
+        return super().start(seconds=seconds)
 
-    def start(self) -> Agent:
-        """Start the agent and wait until it is ready."""
-        self.spawn()
-        until(self.ready, "the agent is ready", seconds=START_SECONDS)
-        return self
-
-    def start_with_database(self) -> Agent:
+    def start_with_database(self) -> Self:
         """Start the agent and wait until it has its database, with the schema it needs."""
         self.start()
         until(self.connected, "the agent has its database", seconds=DATABASE_SECONDS)
         return self
 
     def ready(self) -> bool:
-        """Return whether the page answers; fail when the process has ended."""
-        assert self.process is not None
-        assert self.process.poll() is None, f"the agent ended with {self.process.returncode}:\n{self.tail()}"
+        """Return whether the page answers."""
         try:
             return self.get("/api/health/live")[0] == 200
         except (OSError, http.client.HTTPException):
             return False
+
+    def until(self, check: str, state: str, *, seconds: float = DATABASE_SECONDS) -> Mapping[str, Any]:
+        """Wait until a check stands so, e.g. `until("database.connection", "failed")`; return its finding."""
+
+        def found() -> Mapping[str, Any] | None:
+            finding = self.finding(check)
+            return finding if finding["state"] == state else None
+
+        return until(found, f"{check} is {state}", seconds=seconds) or {}
 
     def get(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> tuple[int, bytes]:
         """Ask the agent over TCP; return status and body."""
@@ -130,35 +123,11 @@ class Agent:
         found: list[dict[str, Any]] = json.loads(done.stdout)
         return found
 
-    def kill(self, number: int = signal.SIGKILL) -> int:
-        """Send a signal and wait for the end; return the exit code."""
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(30)
-
-    def stop(self) -> int:
-        """End it in order; return the exit code."""
-        return self.kill(signal.SIGTERM)
-
-    def tail(self, characters: int = 4000) -> str:
-        """Return the end of what the agent printed."""
-        return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
-
-    def close(self) -> None:
+    def close(self, *, seconds: float = STOP_SECONDS) -> None:
         """End the agent and everything it started, whatever state they are in."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(25)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(10)
+        super().close(seconds=seconds)
         for pidfile in self.state.glob("postgres/**/postmaster.pid"):
             self._end_postgres(int(pidfile.read_text().split()[0]))
-
-    def _env(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("HOMELAB_AGENT")}
-        return {**kept, "PYTHONUNBUFFERED": "1", **self.env}
 
     @staticmethod
     def _end_postgres(pid: int) -> None:
@@ -166,7 +135,7 @@ class Agent:
             os.kill(pid, signal.SIGQUIT)
         except ProcessLookupError:
             return
-        until(lambda: not Path(f"/proc/{pid}").exists(), f"postgres {pid} has ended")
+        until(lambda: not is_alive(pid), f"postgres {pid} has ended")
 
 
 @contextmanager

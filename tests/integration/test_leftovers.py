@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent import until
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header"]

@@ -14,7 +14,9 @@ import pytest
 
 from homelab_agent.core.errors import Exit
 from tests import user
-from tests.agent import Agent, until
+from tests.agent import Agent
+from tests.processes import is_alive
+from tests.waiting import until
 
 
 def stored(agent: Agent) -> int:
@@ -47,9 +49,7 @@ def test_it_prints_the_page_a_tunnel_and_a_log_in_link_that_works_once(agent: Ag
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_order_and_soon(agent: Agent, number: int) -> None:
     agent.start()
-    began = time.monotonic()
-    assert agent.kill(number) == 0, agent.tail()
-    assert time.monotonic() - began < 10
+    assert agent.stop(number, seconds=10) == 0, agent.tail()
 
 
 def test_it_stops_when_told_before_it_is_ready(agent: Agent) -> None:
@@ -70,10 +70,9 @@ def test_a_taken_port_is_said_with_who_holds_it(agent: Agent) -> None:
 
 def test_a_second_agent_on_one_directory_says_who_holds_it(agent: Agent) -> None:
     agent.start()
-    assert agent.process is not None
     answer = agent.run("run")
     assert answer.returncode == Exit.BUSY
-    assert f"process {agent.process.pid}" in answer.stderr
+    assert f"process {agent.pid}" in answer.stderr
     assert agent.ready()
 
 
@@ -122,8 +121,7 @@ def test_a_reload_applies_a_valid_file_and_keeps_the_old_settings_when_it_is_not
     assert answer.returncode == Exit.CONFIGURATION
     assert "metrics.interval" in answer.stderr
     assert agent.run("status").returncode == 0, "a faulty file does not hide a running agent"
-    assert agent.process is not None
-    agent.process.send_signal(signal.SIGHUP)
+    agent.send(signal.SIGHUP)
     until(lambda: "config.invalid" in agent.tail() or "metrics.interval" in agent.tail(), "the journal says why")
     assert agent.ready()
 
@@ -150,22 +148,17 @@ def test_closing_its_terminal_ends_it_in_order(agent: Agent) -> None:
         until(lambda: agent.run("status").returncode == 0, "it runs")
         pid = int((agent.state / "agent.lock").read_text().split()[1].rstrip(","))
         terminal.kill()
-    until(lambda: not Path(f"/proc/{pid}").exists(), "it has ended")
+    until(lambda: not is_alive(pid), "it has ended")
     assert not (agent.state / "agent.sock").exists(), "it was not in order"
     assert not list(agent.state.glob("postgres/**/postmaster.pid")), "PostgreSQL was left running"
 
 
 def test_an_ordinary_user_runs_it_too(agent: Agent, open_directory: Path) -> None:
-    command = user.ordinary(agent.command("run"))
+    agent.argv = user.ordinary(agent.argv)
+    agent.env = {"PATH": os.environ["PATH"], "HOME": str(open_directory)}
     os.chown(open_directory, user.UID, user.UID)
     agent.config.chmod(0o644)
-    env = {"PATH": os.environ["PATH"], "HOME": str(open_directory)}
-    with agent.log.open("wb") as log:
-        agent.process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=env, cwd=Path(__file__).parents[2], start_new_session=True
-        )
-    until(agent.ready, "it is ready", seconds=40)
-    until(agent.connected, "PostgreSQL runs", seconds=60)
+    agent.start_with_database()
     owners = {path.stat().st_uid for path in agent.state.rglob("*")}
     assert owners == {user.UID}
     assert agent.stop() == 0

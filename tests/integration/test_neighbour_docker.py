@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent import until
 from tests.neighbours import compose, images
 from tests.neighbours import docker as neighbour
 from tests.neighbours.docker import Docker
-from tests.neighbours.enclosure import children, is_alive, processes
 from tests.neighbours.leftovers import Traces
 from tests.neighbours.things import Things
+from tests.processes import children, family, is_alive
+from tests.waiting import until
 
 QUICK = ("--stop-timeout", "0", "busybox", "sleep", "1000")
 """An idle container that dockerd need not wait for."""
@@ -115,7 +115,7 @@ def test_after_a_power_cut_the_stopped_stay_stopped_and_the_others_follow_their_
         docker("run", "-d", "--name", name, "--restart", policy, *QUICK)
     docker("exec", "always", "sh", "-c", "echo kept >/file")
     docker("stop", "stopped")
-    everything = processes(docker.enclosure.first)
+    everything = family(docker.enclosure.first)
     docker.power_cut()
     assert not any(map(is_alive, everything))
     docker.start()
@@ -195,7 +195,7 @@ def test_nothing_is_left_of_an_engine_that_was_closed_amid_its_work() -> None:
         images.busybox(docker)
         docker("network", "create", "net")
         docker("run", "-d", "--network", "net", "-p", "8080:80", "-v", "data:/data", *QUICK)
-        everything = processes(docker.enclosure.first)
+        everything = family(docker.enclosure.first)
         kinds = {trace.split()[0].rstrip("0123456789") for trace in traces(docker.directory)}
         assert kinds == {"cgroup", "file", "loop"}
     assert not any(map(is_alive, everything))
@@ -218,7 +218,7 @@ def test_nothing_is_left_when_the_tests_are_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", UNTIDY], stdout=subprocess.PIPE, text=True) as tests:
         assert tests.stdout is not None
         directory, first = tests.stdout.readline().split()
-        everything = processes(int(first))
+        everything = family(int(first))
         assert len(everything) > 4
         tests.kill()
     until(lambda: not any(map(is_alive, everything)), "no process is left")

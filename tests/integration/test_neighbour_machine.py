@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent import until
 from tests.neighbours import docker
 from tests.neighbours import machine as neighbour
-from tests.neighbours.enclosure import children, is_alive, processes
 from tests.neighbours.leftovers import Traces
 from tests.neighbours.machine import Machine
+from tests.processes import children, family, is_alive
+from tests.waiting import until
 
 
 def wait_for(machine: Machine, unit: str, **properties: str) -> None:
@@ -202,7 +202,7 @@ def test_a_power_cut_loses_what_was_not_synced_and_the_next_boot_goes_on_with_th
     assert "before the cut" in messages(machine)  # and synced now
     for _ in range(5):  # whoever on this host calls sync(2) at that moment saves it
         machine.path("/var/lost").write_text("written")
-        everything = processes(machine.pid)
+        everything = family(machine.pid)
         machine.power_cut()
         assert not any(map(is_alive, everything))
         machine.boot()
@@ -308,7 +308,7 @@ def test_nothing_is_left_of_a_machine_that_was_closed_amid_its_work() -> None:
         ) as entered:
             assert entered.stdout is not None
             assert entered.stdout.readline() == b"in\n"
-            everything = [*processes(machine.pid), *processes(entered.pid)]
+            everything = [*family(machine.pid), *family(entered.pid)]
             entered.kill()  # as a time limit or Ctrl-C does, while its command is left to whoever adopts it
         kinds = {trace.split()[0].rstrip("0123456789") for trace in Traces.now().of(machine.directory)}
         assert kinds == {"cgroup", "file", "loop"}
@@ -335,7 +335,7 @@ def test_nothing_is_left_when_the_tests_are_killed(state: str) -> None:
     with subprocess.Popen([sys.executable, "-c", UNTIDY, state], stdout=subprocess.PIPE, text=True) as tests:
         assert tests.stdout is not None
         directory, first, entered = tests.stdout.readline().split()
-        everything = [*processes(int(first)), *processes(int(entered))]
+        everything = [*family(int(first)), *family(int(entered))]
         assert len(everything) > 4
         tests.kill()
     until(lambda: not any(map(is_alive, everything)), "no process is left")

@@ -19,7 +19,7 @@ from homelab_agent.core.clock import SystemClock
 from homelab_agent.database import binaries, migrations
 from homelab_agent.database.address import Address
 from homelab_agent.database.embedded import Embedded
-from tests.agent import until
+from tests.waiting import until
 
 REPOSITORY = Path(__file__).parents[2]
 ROWS = 20_000

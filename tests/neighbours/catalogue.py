@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from tests.neighbours import bare, compose, docker, machine, wire
+from tests.neighbours import (
+    bare,
+    browser,
+    compose,
+    disk,
+    docker,
+    faketime,
+    git,
+    machine,
+    mount,
+    payloads,
+    postgres_kinds,
+    sshd,
+    wire,
+)
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
+    *postgres_kinds.NEIGHBOURS,
     docker.NEIGHBOUR,
     compose.NEIGHBOUR,
     machine.NEIGHBOUR,
     bare.NEIGHBOUR,
+    git.NEIGHBOUR,
+    payloads.NEIGHBOUR,
+    sshd.NEIGHBOUR,
     wire.NEIGHBOUR,
+    browser.NEIGHBOUR,
+    faketime.NEIGHBOUR,
+    disk.NEIGHBOUR,
+    mount.NEIGHBOUR,
 )

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from tests.agent import until
-from tests.neighbours.enclosure import Enclosure, children
+from tests.neighbours.enclosure import Enclosure
 from tests.neighbours.loop import LoopDisk, filling
 from tests.neighbours.neighbour import Neighbour, need_root, program, version_of
+from tests.processes import children, freeze, is_alive, thaw
+from tests.waiting import until
 
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
 """Where Debian's are; another `docker` may come first on the PATH."""
@@ -99,11 +100,11 @@ class Docker:
 
     def freeze(self) -> None:
         """Let dockerd answer nobody; containers run on."""
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         """Let it go on."""
-        os.kill(self.pid, signal.SIGCONT)
+        thaw(self.pid)
 
     def kill(self) -> None:
         """End dockerd alone, at once; containerd goes with it, containers run on under their shims.
@@ -196,7 +197,7 @@ class Docker:
     def _end(self, number: signal.Signals) -> None:
         pid = self.pid
         os.kill(pid, number)
-        until(lambda: not Path(f"/proc/{pid}").exists(), "dockerd has ended", seconds=40)
+        until(lambda: not is_alive(pid), "dockerd has ended", seconds=40)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.agent import until
 from tests.neighbours.leftovers import adopt_orphans
+from tests.processes import children
+from tests.waiting import until
 
 _SUPERVISE = r"""
 for group in $GROUPS_MADE; do
@@ -212,24 +213,6 @@ class Enclosure:
     @property
     def _log(self) -> Path:
         return self.directory / "enclosure.log"
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that this one has started and not lost."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def processes(first: int) -> list[int]:
-    """Return a process and all that descend from it."""
-    return [first, *(pid for child in children(first) for pid in processes(child))]
-
-
-def is_alive(pid: int) -> bool:
-    """Whether it runs; one whose new parent has not asked for its exit code does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _collected() -> bool:

@@ -1,14 +1,22 @@
 #!/bin/sh
 # Install from Debian what the tests talk to, where that is missing: as root on Debian only; elsewhere the tests say
 # what they skip and why. No database cluster is made and no service is started.
+# TimescaleDB as it was built for the tests needs a PostgreSQL that is not older than the one it was built for.
 set -eu
-wanted="chromium docker.io busybox-static mmdebstrap openssh-server git libfaketime fuse3 dbus e2fsprogs
-postgresql-15 postgresql-15-postgis-3 prometheus-node-exporter zstd shellcheck util-linux procps bsdutils
-iproute2 gcc pkg-config libsystemd-dev python3-dev systemd libnss-systemd"
+wanted="chromium docker.io busybox-static mmdebstrap openssh-server git sshfs openssh-sftp-server dbus e2fsprogs mount
+postgresql-15>=15.20 postgresql-15-postgis-3 prometheus-node-exporter zstd shellcheck util-linux procps bsdutils
+iproute2 gcc libc6-dev pkg-config libsystemd-dev python3-dev systemd libnss-systemd"
+command -v npm >/dev/null || wanted="$wanted npm" # another Node.js brings its own, which Debian's cannot stand beside
 grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && [ "$(id -u)" -eq 0 ] || exit 0
 missing=
-for package in $wanted; do
-    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing="$missing $package"
+for package in $wanted; do # each a name, or name>=least version
+    name=${package%>=*}
+    least=${package#"$name"}
+    found=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$name" 2>/dev/null || true)
+    case $found in
+    installed\ *) dpkg --compare-versions "${found#installed }" ge "${least#>=}" && continue ;;
+    esac
+    missing="$missing $name"
 done
 [ -n "$missing" ] || exit 0
 echo "Installing for the tests:$missing"

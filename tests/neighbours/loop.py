@@ -7,7 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.agent import until
+from tests.waiting import until
 
 _EXT4_IOC_SHUTDOWN = 0x8004587D
 _WITHOUT_WRITING_THE_JOURNAL = (2).to_bytes(4, "little")

@@ -30,10 +30,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.agent import until
 from tests.neighbours.boot import JOURNAL, Boot
 from tests.neighbours.loop import LoopDisk, cut_off, filling
 from tests.neighbours.neighbour import Missing, Neighbour, need_root, program, version_of
+from tests.waiting import until
 
 HOST = Path("/")
 """The base that has all that is installed here."""

@@ -2,51 +2,40 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import random
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
-from tests.agent import until
-from tests.neighbours import cache
+from tests.processes import await_standstill
+from tests.waiting import until
 
-_reserved: dict[int, int] = {}
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on, and that no other test run is given."""
-    reservations = cache.directory() / "ports"
-    reservations.mkdir(exist_ok=True)
-    while True:
-        port = random.randrange(20_000, 32_000)  # below those that the kernel gives to clients
-        descriptor = os.open(reservations / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", port))
-        except OSError:
-            os.close(descriptor)
-            continue
-        _reserved[port] = descriptor  # held until this process ends
-        return port
+_spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
+"""The signal of a parent's death comes when the thread ends that has forked: this one lives as long as the tests."""
 
 
 class Server:
-    """A process and what it started, in a session of its own. It dies with the thread that has started it."""
+    """A process and what it started, in a session of its own. It dies with the tests."""
 
     def __init__(
-        self, name: str, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        ready: Callable[[], object],
+        log: Path,
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        """`env` is the whole environment, where given."""
+        """`ready` tells whether it answers; `env` is the whole environment, where given."""
         self.name = name
         self.argv = [str(word) for word in argv]
         self.log = log
         self.env = env
+        self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -58,12 +47,18 @@ class Server:
     @property
     def runs(self) -> bool:
         """Whether the process is there; a frozen one is."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self.code is None
 
-    def start(self, ready: Callable[[], object], *, seconds: float = 20.0) -> None:
-        """Start it and wait until `ready` is true; raises AssertionError with the end of its log when it is not."""
+    @property
+    def code(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def spawn(self) -> None:
+        """Start it and do not wait for it."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            started = _spawner.submit(
+                subprocess.Popen,
                 ["setpriv", "--pdeathsig", "KILL", *self.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -71,10 +66,15 @@ class Server:
                 env=self.env,
                 start_new_session=True,
             )
+            self._process = started.result()
+
+    def start(self, *, seconds: float = 20.0) -> Self:
+        """Start it and wait until it is ready; raises AssertionError with the end of its log when it is not."""
+        self.spawn()
 
         def is_ready() -> bool:
-            assert self.runs, f"{self.name} ended: {self.tail()}"
-            return bool(ready())
+            assert self.runs, f"{self.name} ended with {self.code}: {self.tail()}"
+            return bool(self._ready())
 
         try:
             until(is_ready, f"{self.name} is ready", seconds=seconds)
@@ -82,44 +82,55 @@ class Server:
             print(f"--- {self.log}\n{self.tail()}")
             self.close()
             raise
+        return self
 
     def freeze(self) -> None:
         """Let it and what it started answer nobody any more; connections stay."""
         self._signal(signal.SIGSTOP)
+        await_standstill(self._first)
 
     def thaw(self) -> None:
         """Let it go on."""
         self._signal(signal.SIGCONT)
 
-    def kill(self) -> None:
-        """End it at once, as a crash or the kernel does."""
+    def kill(self) -> int:
+        """End it at once, as a crash or the kernel does; return its exit code."""
         self._signal(signal.SIGKILL)
-        self._wait()
+        return self._wait(20)
 
-    def stop(self, number: int = signal.SIGTERM, *, seconds: float = 20.0) -> int:
-        """Ask it to end and wait; return its exit code."""
-        assert self._process is not None
+    def send(self, number: int) -> None:
+        """Send a signal to the process alone."""
+        assert self._process is not None, f"{self.name} was not started"
         self._process.send_signal(number)
-        return self._process.wait(seconds)
 
-    def close(self) -> None:
-        """End it, whatever state it is in, with all of its session."""
+    def stop(self, number: int = signal.SIGTERM, *, seconds: float = 30.0) -> int:
+        """Ask it to end and wait; return its exit code."""
+        self.send(number)
+        return self._wait(seconds)
+
+    def close(self, *, seconds: float = 5.0) -> None:
+        """End it, whatever state it is in, with all of its session; by force after so many seconds."""
         if self._process is None:
             return
         if self.runs:
             self.thaw()
             with suppress(subprocess.TimeoutExpired):
-                self.stop(seconds=5)
+                self.stop(seconds=seconds)
         self.kill()
 
     def tail(self, characters: int = 3000) -> str:
         """Return the end of what it printed."""
         return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
 
+    @property
+    def _first(self) -> int:
+        """The process that does what the server is there for."""
+        return self.pid
+
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def _wait(self) -> None:
+    def _wait(self, seconds: float) -> int:
         assert self._process is not None
-        self._process.wait(20)
+        return self._process.wait(seconds)

@@ -19,8 +19,9 @@ from typing import Any
 
 from tests.neighbours import golang, neighbour
 from tests.neighbours.neighbour import Neighbour
+from tests.neighbours.ports import free_port, listens
 from tests.neighbours.postgres import Postgres
-from tests.neighbours.server import Server, free_port
+from tests.neighbours.server import Server
 
 VERSION = "2.12.0"
 _MODULE = "github.com/Shopify/toxiproxy/v2"
@@ -29,9 +30,6 @@ _PROXYD = Path("/lib/systemd/systemd-socket-proxyd")
 _PIDFD_GETFD = 438
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _NEVER = 0.0
-
-SOCKET = ".s.PGSQL.5432"
-"""What PostgreSQL calls its socket in its directory."""
 
 
 @functools.cache
@@ -219,7 +217,7 @@ class Wire:
 
 def url_through(line: Line, server: Postgres) -> str:
     """Return what goes into `[database] url` when the line's far end is this PostgreSQL."""
-    return server.url.replace("@/", f"@{line.address}/").partition("?")[0]
+    return server.url_at(line.address)
 
 
 @contextmanager
@@ -227,9 +225,9 @@ def running(directory: Path) -> Iterator[Toxiproxy]:
     """Run toxiproxy until the context ends; its log is in `directory`."""
     port = free_port()
     argv: list[str | Path] = [program(), "-host", "127.0.0.1", "-port", str(port)]
-    server = Server("toxiproxy", argv, log=directory / "toxiproxy.log")
+    server = Server("toxiproxy", argv, ready=lambda: listens(port), log=directory / "toxiproxy.log")
     try:
-        server.start(lambda: listens(port))
+        server.start()
         yield Toxiproxy(server, port)
     finally:
         server.close()
@@ -241,16 +239,9 @@ def _bridge(unix: Path, directory: Path) -> Iterator[int]:
     activate = neighbour.program("systemd-socket-activate", "apt install systemd")
     port = free_port()
     argv: list[str | Path] = [activate, "--listen", f"127.0.0.1:{port}", _PROXYD, unix]
-    server = Server("systemd-socket-proxyd", argv, log=directory / f"bridge-{port}.log")
+    server = Server("systemd-socket-proxyd", argv, ready=lambda: listens(port), log=directory / f"bridge-{port}.log")
     try:
-        server.start(lambda: listens(port))
+        server.start()
         yield port
     finally:
         server.close()
-
-
-def listens(port: int) -> bool:
-    """Return whether somebody listens on a port of the loopback interface."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-        return True
-    return False

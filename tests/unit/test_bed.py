@@ -11,7 +11,7 @@ import pytest
 
 from tests.fixtures.soak import Soak, seconds
 from tests.neighbours import cache
-from tests.neighbours.server import free_port
+from tests.neighbours.ports import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_who_comes_at_the_same_time_waits_for_the_one_that_builds() -> None:
 
 
 def test_two_test_runs_are_never_given_the_same_port() -> None:
-    script = "from tests.neighbours.server import free_port; print(*(free_port() for _ in range(50))); input()"
+    script = "from tests.neighbours.ports import free_port; print(*(free_port() for _ in range(50))); input()"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from homelab_agent.core import process, process_output
 from tests.clock import until
+from tests.processes import is_alive, state
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 NOBODY = (65534, 65534)
@@ -28,19 +29,6 @@ echo $$
 while :; do sleep 1000; done
 """
 """Four that ignore SIGTERM: the program, one in its group, one in a session of its own, one orphaned there."""
-
-
-def state(pid: int) -> str:
-    """Return the state of a process as ps(1) shows it, "X" when there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return "X"
-
-
-def alive(pid: int) -> bool:
-    """Return whether a process still runs; a zombie that nobody has asked for does not."""
-    return state(pid) not in "ZX"
 
 
 async def up(first: str) -> process.Child:
@@ -96,7 +84,7 @@ async def test_one_that_hangs_is_stopped_at_its_deadline_with_all_it_has_started
         await process.run(["sh", "-c", FAMILY], deadline=1, grace=0.2)
     pids = [int(line) for line in caught.value.completed.stdout.split()]
     assert len(pids) == 4
-    assert [pid for pid in pids if alive(pid)] == []
+    assert [pid for pid in pids if is_alive(pid)] == []
     assert caught.value.completed.code == -signal.SIGKILL
     assert str(caught.value) == "sh did not end within 1 s and was stopped."
 
@@ -115,11 +103,11 @@ async def test_cancelled_nothing_is_left() -> None:
         process.run(["sh", "-c", FAMILY], deadline=60, grace=0.1, on_line=lambda _, line: lines.append(line))
     )
     await until(lambda: len(lines) == 4, "all four run")
-    assert all(alive(int(line)) for line in lines)
+    assert all(is_alive(int(line)) for line in lines)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [line for line in lines if alive(int(line))] == []
+    assert [line for line in lines if is_alive(int(line))] == []
 
 
 async def test_cancelled_twice_it_is_killed_at_once() -> None:
@@ -169,8 +157,8 @@ async def test_a_daemon_left_on_purpose_lives_but_what_stays_in_the_group_does_n
     script = "setsid sh -c 'sleep 1000 >/dev/null 2>&1 & echo $!'; sleep 1000 >/dev/null 2>&1 & echo $!"
     done = await process.run(["sh", "-c", script], deadline=10)
     daemon, left = (int(line) for line in done.stdout.split())
-    await until(lambda: not alive(left), "the one in the group is gone")
-    assert alive(daemon)
+    await until(lambda: not is_alive(left), "the one in the group is gone")
+    assert is_alive(daemon)
     os.kill(daemon, signal.SIGKILL)
 
 
@@ -199,12 +187,12 @@ def test_an_agent_that_is_killed_takes_its_child_along(user: tuple[int, int] | N
     with subprocess.Popen([sys.executable, "-c", AGENT % (user,)], stdout=subprocess.PIPE, text=True) as agent:
         assert agent.stdout is not None
         pid = int(agent.stdout.readline())
-        assert alive(pid)
+        assert is_alive(pid)
         agent.kill()
     end = time.monotonic() + 10
-    while alive(pid) and time.monotonic() < end:
+    while is_alive(pid) and time.monotonic() < end:
         time.sleep(0.005)
-    assert not alive(pid)
+    assert not is_alive(pid)
 
 
 @as_root
