@@ -15,9 +15,15 @@ from tests.agent import Agent, running
 from tests.neighbours.neighbour import Missing
 
 pytest_plugins = [
+    "tests.fixtures.disk",
     "tests.fixtures.docker",
+    "tests.fixtures.faketime",
+    "tests.fixtures.git_remote",
+    "tests.fixtures.github",
     "tests.fixtures.leftovers",
+    "tests.fixtures.mount",
     "tests.fixtures.page",
+    "tests.fixtures.postgres",
     "tests.fixtures.soak",
     "tests.fixtures.wire",
 ]

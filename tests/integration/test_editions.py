@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import asyncpg
@@ -19,35 +17,21 @@ from homelab_agent.database.address import Address
 from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
 from tests.clock import until
-from tests.neighbours import postgres
-from tests.neighbours.postgres import Postgres
+from tests.neighbours.postgres import PASSWORD, Postgres
 
-Make = Callable[[], AbstractContextManager[Postgres]]
 FILES = {edition: migrations.load(edition) for edition in (editions.PLAIN, editions.TIMESCALE)}
-
-
-def apache() -> AbstractContextManager[Postgres]:
-    return postgres.timescale(license="apache")
-
-
-@pytest.fixture(params=[postgres.wheel, postgres.debian, postgres.timescale, apache], ids=lambda make: make.__name__)
-def server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
-    make: Make = request.param
-    with make() as running:
-        running.kind = make.__name__
-        yield running
 
 
 async def connect(server: Postgres) -> asyncpg.Connection:
     return await asyncpg.connect(**Address.of_url(server.url).options)
 
 
-async def test_the_schema_is_made_for_the_edition_and_stays_what_it_was_begun_with(server: Postgres) -> None:
-    connection = await connect(server)
+async def test_the_schema_is_made_for_the_edition_and_stays_what_it_was_begun_with(any_postgres: Postgres) -> None:
+    connection, kind = await connect(any_postgres), any_postgres.kind
     edition = await editions.prepare(connection)
-    assert edition.name == (editions.TIMESCALE if server.kind == "timescale" else editions.PLAIN)
-    assert bool(edition.postgis) is (server.kind != "wheel")
-    assert bool(edition.license) is (server.kind in {"timescale", "apache"})
+    assert edition.name == (editions.TIMESCALE if kind == "timescale" else editions.PLAIN)
+    assert bool(edition.postgis) is (kind != "wheel")
+    assert bool(edition.license) is (kind in {"timescale", "apache"})
     done = await migrations.apply(connection, FILES[edition.name], edition=edition.name)
     assert done == FILES[edition.name]
     assert await migrations.apply(connection, FILES[edition.name], edition=edition.name) == []
@@ -56,8 +40,8 @@ async def test_the_schema_is_made_for_the_edition_and_stays_what_it_was_begun_wi
     await connection.close()
 
 
-async def test_two_agents_migrate_one_database_at_a_time(server: Postgres) -> None:
-    connections = [await connect(server) for _ in range(3)]
+async def test_two_agents_migrate_one_database_at_a_time(any_postgres: Postgres) -> None:
+    connections = [await connect(any_postgres) for _ in range(3)]
     await editions.prepare(connections[0])
     edition = (await editions.look(connections[0])).name
     done = await asyncio.gather(
@@ -68,14 +52,8 @@ async def test_two_agents_migrate_one_database_at_a_time(server: Postgres) -> No
         await connection.close()
 
 
-@pytest.fixture
-def plain() -> Iterator[Postgres]:
-    with postgres.wheel() as running:
-        yield running
-
-
-async def test_a_migration_that_fails_leaves_nothing_behind(plain: Postgres) -> None:
-    connection = await connect(plain)
+async def test_a_migration_that_fails_leaves_nothing_behind(postgres: Postgres) -> None:
+    connection = await connect(postgres)
     broken = migrations.Migration(
         "metrics", 1, "broken", "metrics/schema/0001_broken.sql", "CREATE TABLE half (); SELECT 1/0;"
     )
@@ -87,8 +65,8 @@ async def test_a_migration_that_fails_leaves_nothing_behind(plain: Postgres) -> 
     await connection.close()
 
 
-async def test_partitions_are_made_for_this_month_and_two_ahead_once(plain: Postgres) -> None:
-    connection = await connect(plain)
+async def test_partitions_are_made_for_this_month_and_two_ahead_once(postgres: Postgres) -> None:
+    connection = await connect(postgres)
     await migrations.apply(connection, FILES["plain"])
     now = SystemClock().read().wall
     for _ in range(2):
@@ -100,12 +78,12 @@ async def test_partitions_are_made_for_this_month_and_two_ahead_once(plain: Post
     await connection.close()
 
 
-async def test_a_changed_migration_fails_the_check_and_not_the_connection(plain: Postgres, tmp_path: Path) -> None:
-    connection = await connect(plain)
+async def test_a_changed_migration_fails_the_check_and_not_the_connection(postgres: Postgres, tmp_path: Path) -> None:
+    connection = await connect(postgres)
     await migrations.apply(connection, FILES["plain"])
     await connection.execute("UPDATE homelab.schema_migration SET checksum = 'other' WHERE room = 'database'")
     await connection.close()
-    database = Database(DatabaseSettings(url=plain.url), directory=tmp_path, clock=SystemClock())
+    database = Database(DatabaseSettings(url=postgres.url), directory=tmp_path, clock=SystemClock())
     running = asyncio.create_task(database.run())
     await until(lambda: "0001_foundation" in database.schema.detail, "the change is told")
     assert database.schema.repair
@@ -124,11 +102,12 @@ def db(server: Postgres, *words: str) -> str:
     )
     done = CliRunner().invoke(commands.commands, words, obj=console, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert postgres.PASSWORD not in done.output
+    assert PASSWORD not in done.output
     return done.output
 
 
-def test_db_shows_the_plan_then_migrates_then_tells_sizes(server: Postgres) -> None:
+def test_db_shows_the_plan_then_migrates_then_tells_sizes(any_postgres: Postgres) -> None:
+    server = any_postgres
     plan = db(server, "migrate", "--plan")
     assert "CREATE TABLE schema_migration" in plan
     assert server.psql("SELECT to_regclass('homelab.schema_migration')") == ""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC
 from pathlib import Path
 
-import pytest
 from prometheus_client import CollectorRegistry
 
 import homelab_agent
@@ -27,17 +26,9 @@ from homelab_agent.metrics import service
 from homelab_agent.metrics.names import METRICS
 from homelab_agent.metrics.settings import MetricsSettings
 from tests.clock import until
-from tests.neighbours import postgres
 from tests.neighbours.postgres import Postgres
 
 SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
-
-
-@pytest.fixture(scope="module", params=[postgres.debian, postgres.wheel, postgres.timescale])
-def server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
-    make: Callable[[], AbstractContextManager[Postgres]] = request.param
-    with make() as running:
-        yield running
 
 
 @asynccontextmanager
@@ -59,9 +50,9 @@ async def foundation(directory: Path, url: str) -> AsyncIterator[Foundation]:
         await state.close()
 
 
-async def test_samples_arrive_once_and_come_back_as_charts(server: Postgres, tmp_path: Path) -> None:
+async def test_samples_arrive_once_and_come_back_as_charts(any_postgres: Postgres, tmp_path: Path) -> None:
     settings = MetricsSettings(interval=1, slow_interval=1)
-    async with foundation(tmp_path, server.url) as base:
+    async with foundation(tmp_path, any_postgres.url) as base:
         capability = service.build(settings, base)
         [task] = capability.tasks
         running = asyncio.ensure_future(task.run())

@@ -16,10 +16,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.neighbours import postgres
 from tests.neighbours import wire as wires
 from tests.neighbours.postgres import Postgres
-from tests.neighbours.wire import SOCKET, Line, Toxiproxy, Wire, url_through
+from tests.neighbours.wire import Line, Toxiproxy, Wire, url_through
 from tests.waiting import until
 
 BODY = bytes(range(256)) * 400
@@ -57,12 +56,6 @@ def web() -> Iterator[int]:
     server.shutdown()
     serving.join()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def database() -> Iterator[Postgres]:
-    with postgres.wheel() as server:
-        yield server
 
 
 @pytest.fixture
@@ -200,9 +193,9 @@ def test_a_wire_breaks_alone(wire: Wire, web: int) -> None:
         get(old)
 
 
-async def test_postgresql_behind_a_wire_is_asked_lost_and_asked_again(wire: Wire, database: Postgres) -> None:
-    line = wire(database.directory / SOCKET)
-    url = url_through(line, database)
+async def test_postgresql_behind_a_wire_is_asked_lost_and_asked_again(wire: Wire, postgres: Postgres) -> None:
+    line = wire(postgres.socket)
+    url = url_through(line, postgres)
     connection = await asyncpg.connect(url, timeout=10)
     assert str(await connection.fetchval("SHOW server_version")).startswith("18")
     line.half_open()
@@ -222,9 +215,9 @@ async def test_postgresql_behind_a_wire_is_asked_lost_and_asked_again(wire: Wire
     await connection.close()
 
 
-def test_afterwards_nobody_listens(web: int, database: Postgres, tmp_path: Path) -> None:
+def test_afterwards_nobody_listens(web: int, postgres: Postgres, tmp_path: Path) -> None:
     with wires.running(tmp_path) as toxiproxy, toxiproxy.wires(tmp_path) as lay:
-        ports = [lay(web).port, lay(database.directory / SOCKET).port]
+        ports = [lay(web).port, lay(postgres.socket).port]
         for port in ports:
             socket.create_connection(("127.0.0.1", port)).close()
     for port in ports:

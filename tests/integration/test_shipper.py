@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,6 @@ from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.database.shipper import Shipper
 from tests.clock import MovableClock, until
-from tests.neighbours import postgres
 from tests.neighbours.postgres import Postgres
 
 SCHEMA = Path(homelab_agent.__file__).parent / "core/schema/state.sql"
@@ -34,12 +33,6 @@ CREATE TABLE homelab.x_sample (entity_id bigint, time timestamptz, value real, c
 CREATE TABLE homelab.child (id bigint PRIMARY KEY REFERENCES homelab.entity (id), name text NOT NULL);
 CREATE TABLE homelab.odd (id uuid PRIMARY KEY, address inet, amount numeric, extra jsonb, note varchar(3), day date);
 """
-
-
-@pytest.fixture
-def server() -> Iterator[Postgres]:
-    with postgres.wheel() as running:
-        yield running
 
 
 @dataclass
@@ -97,11 +90,11 @@ def sample(number: int, **more: Scalar) -> Row:
 
 
 async def test_every_row_arrives_once_and_in_order_though_postgresql_is_killed(
-    server: Postgres, tmp_path: Path
+    postgres: Postgres, tmp_path: Path
 ) -> None:
     chance = random.Random(7)
-    async with way(server, tmp_path) as there:
-        server.psql(TABLES + "ALTER TABLE homelab.x_sample ADD COLUMN arrived bigserial")
+    async with way(postgres, tmp_path) as there:
+        postgres.psql(TABLES + "ALTER TABLE homelab.x_sample ADD COLUMN arrived bigserial")
         number = 0
         for _ in range(5):
             for _ in range(40):
@@ -109,34 +102,34 @@ async def test_every_row_arrives_once_and_in_order_though_postgresql_is_killed(
                 number += 15
                 await asyncio.sleep(0)
             await asyncio.sleep(chance.random() / 20)
-            await asyncio.to_thread(server.stop, signal.SIGKILL)
+            await asyncio.to_thread(postgres.stop, signal.SIGKILL)
             await there.spool.put([sample(number)])
             number += 1
-            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(postgres.start)
         await there.empty()
-    rows = server.psql("SELECT extract(epoch FROM time)::bigint FROM homelab.x_sample ORDER BY arrived").splitlines()
+    rows = postgres.psql("SELECT extract(epoch FROM time)::bigint FROM homelab.x_sample ORDER BY arrived").splitlines()
     assert [int(row) - int(BEGIN.timestamp()) for row in rows] == list(range(number))
 
 
 async def test_ten_minutes_without_postgresql_are_caught_up_at_once_when_it_is_back(
-    server: Postgres, tmp_path: Path
+    postgres: Postgres, tmp_path: Path
 ) -> None:
-    async with way(server, tmp_path) as there:
-        server.psql(TABLES)
-        await asyncio.to_thread(server.stop)
+    async with way(postgres, tmp_path) as there:
+        postgres.psql(TABLES)
+        await asyncio.to_thread(postgres.stop)
         for number in range(60):
             await there.spool.put([sample(number * 15 + n) for n in range(15)])
         await until(lambda: bool(there.shipper.trouble) or not there.database.is_up, "the loss is noticed")
-        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(postgres.start)
         await there.empty(seconds=35)
-    assert server.psql("SELECT count(*), count(DISTINCT time) FROM homelab.x_sample") == "900|900"
+    assert postgres.psql("SELECT count(*), count(DISTINCT time) FROM homelab.x_sample") == "900|900"
 
 
 async def test_a_row_that_postgresql_refuses_is_set_aside_and_holds_up_no_other(
-    server: Postgres, tmp_path: Path
+    postgres: Postgres, tmp_path: Path
 ) -> None:
-    async with way(server, tmp_path) as there:
-        server.psql(TABLES)
+    async with way(postgres, tmp_path) as there:
+        postgres.psql(TABLES)
         bad: dict[int, dict[str, Scalar]] = {
             3: {"count": 2000},
             40: {"count": 10**9},
@@ -148,17 +141,17 @@ async def test_a_row_that_postgresql_refuses_is_set_aside_and_holds_up_no_other(
         await there.spool.put([Row("child", ("id",), {"id": 10, "name": None}, BEGIN)])
         await there.empty()
         reasons = await there.rejected(6)
-    assert server.psql("SELECT count(*) FROM homelab.x_sample") == "96"
+    assert postgres.psql("SELECT count(*) FROM homelab.x_sample") == "96"
     assert sorted(table for table, _ in reasons) == ["child", "child", *["x_sample"] * 4]
     for words in ("check constraint", "value out of", "foreign key", "null value"):
         assert any(words in reason for _, reason in reasons), (words, reasons)
 
 
 async def test_the_same_key_with_the_same_content_is_nothing_new_and_with_other_content_is_rejected(
-    server: Postgres, tmp_path: Path
+    postgres: Postgres, tmp_path: Path
 ) -> None:
-    async with way(server, tmp_path) as there:
-        server.psql(TABLES)
+    async with way(postgres, tmp_path) as there:
+        postgres.psql(TABLES)
         await there.spool.put([sample(n) for n in range(50)])
         await there.empty()
         await there.spool.put([sample(n, **({"value": 4711.5} if n == 20 else {})) for n in range(50)])
@@ -167,12 +160,12 @@ async def test_the_same_key_with_the_same_content_is_nothing_new_and_with_other_
         assert [reason for _, reason in await there.rejected(2)] == [
             "x_sample holds this entity_id, time with other content"
         ] * 2
-    assert server.psql("SELECT count(*), max(value) < 21 FROM homelab.x_sample") == "51|t"
+    assert postgres.psql("SELECT count(*), max(value) < 21 FROM homelab.x_sample") == "51|t"
 
 
-async def test_rows_without_a_place_are_rejected_with_the_reason(server: Postgres, tmp_path: Path) -> None:
-    async with way(server, tmp_path) as there:
-        server.psql(TABLES)
+async def test_rows_without_a_place_are_rejected_with_the_reason(postgres: Postgres, tmp_path: Path) -> None:
+    async with way(postgres, tmp_path) as there:
+        postgres.psql(TABLES)
         await there.spool.put([Row('no "such', ("id",), {"id": 1}, BEGIN)])
         await there.spool.put([sample(1, colour="red"), sample(2)])
         await there.spool.put([Row("x_sample", ("entity_id",), {"entity_id": 5, "time": None}, BEGIN)])
@@ -180,28 +173,28 @@ async def test_rows_without_a_place_are_rejected_with_the_reason(server: Postgre
         assert [reason for _, reason in await there.rejected(3)] == [
             'there is no table no "such', "x_sample has no column colour", "time is not a time",
         ]  # fmt: skip
-    assert server.psql("SELECT count(*) FROM homelab.x_sample") == "1"
+    assert postgres.psql("SELECT count(*) FROM homelab.x_sample") == "1"
 
 
-async def test_a_missing_partition_is_made_and_never_a_reason_to_reject(server: Postgres, tmp_path: Path) -> None:
-    async with way(server, tmp_path) as there:
-        server.psql(TABLES)
+async def test_a_missing_partition_is_made_and_never_a_reason_to_reject(postgres: Postgres, tmp_path: Path) -> None:
+    async with way(postgres, tmp_path) as there:
+        postgres.psql(TABLES)
         await there.spool.put([sample(0), sample(7200), sample(86400 * 400)])
         await there.empty()
-        server.psql("DROP TABLE homelab.x_sample_y2026m12")
+        postgres.psql("DROP TABLE homelab.x_sample_y2026m12")
         await there.spool.put([sample(7201)])
         await there.empty()
         assert await there.rejected(0) == []
-    parts = server.psql("SELECT relid FROM pg_partition_tree('homelab.x_sample') WHERE isleaf").split()
+    parts = postgres.psql("SELECT relid FROM pg_partition_tree('homelab.x_sample') WHERE isleaf").split()
     assert sorted(parts) == ["x_sample_y2026m11", "x_sample_y2026m12", "x_sample_y2028m01"]
-    assert server.psql("SELECT count(*) FROM homelab.x_sample") == "3"
+    assert postgres.psql("SELECT count(*) FROM homelab.x_sample") == "3"
 
 
 async def test_entities_go_before_the_rows_of_the_same_batch_that_point_to_them(
-    server: Postgres, tmp_path: Path
+    postgres: Postgres, tmp_path: Path
 ) -> None:
-    async with way(server, tmp_path) as there:
-        server.psql(TABLES)
+    async with way(postgres, tmp_path) as there:
+        postgres.psql(TABLES)
         entity: dict[str, Scalar] = {"id": 9, "host": "here", "family": "disk", "key": "sn", "label": "sda"}
         await there.spool.put(
             [Row("child", ("id",), {"id": 9, "name": "sda"}, BEGIN), Row("entity", ("id",), entity, BEGIN)]
@@ -210,36 +203,36 @@ async def test_entities_go_before_the_rows_of_the_same_batch_that_point_to_them(
         assert await there.rejected(0) == []
 
 
-async def test_values_keep_their_type_and_too_long_is_refused_not_cut(server: Postgres, tmp_path: Path) -> None:
+async def test_values_keep_their_type_and_too_long_is_refused_not_cut(postgres: Postgres, tmp_path: Path) -> None:
     key = "018f9c2e-0000-7000-8000-000000000001"
     values: dict[str, Scalar] = {
         "id": key, "address": "10.0.0.0/8", "amount": "1.10", "extra": {"a": [1, None, "ü"]}, "note": "abc",
         "day": "2026-02-28",
     }  # fmt: skip
-    async with way(server, tmp_path) as there:
-        server.psql(TABLES)
+    async with way(postgres, tmp_path) as there:
+        postgres.psql(TABLES)
         for changed in ({}, {}, {"id": key[:-1] + "2", "note": "abcd"}, {"id": key[:-1] + "3", "day": "2026-02-30"}):
             await there.spool.put([Row("odd", ("id",), {**values, **changed}, BEGIN)])
         await there.empty()
         assert len(await there.rejected(2)) == 2
-    assert server.psql("SELECT address, amount, extra, note, day FROM homelab.odd") == (
+    assert postgres.psql("SELECT address, amount, extra, note, day FROM homelab.odd") == (
         '10.0.0.0/8|1.10|{"a": [1, null, "ü"]}|abc|2026-02-28'
     )
 
 
-async def test_what_is_left_is_shipped_when_the_agent_stops(server: Postgres, tmp_path: Path) -> None:
-    async with way(server, tmp_path, ship_every=3600) as there:
-        server.psql(TABLES)
+async def test_what_is_left_is_shipped_when_the_agent_stops(postgres: Postgres, tmp_path: Path) -> None:
+    async with way(postgres, tmp_path, ship_every=3600) as there:
+        postgres.psql(TABLES)
         await there.spool.put([sample(0)])
         await there.empty()
         await there.spool.put([sample(1)])
-    assert server.psql("SELECT count(*) FROM homelab.x_sample") == "2"
+    assert postgres.psql("SELECT count(*) FROM homelab.x_sample") == "2"
 
 
-async def test_a_shorter_wait_between_shipments_counts_at_once(server: Postgres, tmp_path: Path) -> None:
+async def test_a_shorter_wait_between_shipments_counts_at_once(postgres: Postgres, tmp_path: Path) -> None:
     clock = MovableClock()
-    async with way(server, tmp_path, ship_every=3600, clock=clock) as there:
-        server.psql(TABLES)
+    async with way(postgres, tmp_path, ship_every=3600, clock=clock) as there:
+        postgres.psql(TABLES)
         await there.spool.put([sample(0)])
         await there.empty()
         await there.spool.put([sample(1)])
@@ -249,10 +242,10 @@ async def test_a_shorter_wait_between_shipments_counts_at_once(server: Postgres,
         await there.empty()
 
 
-async def test_many_rows_do_not_wait_until_more_have_gathered(server: Postgres, tmp_path: Path) -> None:
+async def test_many_rows_do_not_wait_until_more_have_gathered(postgres: Postgres, tmp_path: Path) -> None:
     clock = MovableClock()
-    async with way(server, tmp_path, ship_every=3600, clock=clock) as there:
-        server.psql(TABLES)
+    async with way(postgres, tmp_path, ship_every=3600, clock=clock) as there:
+        postgres.psql(TABLES)
         await there.spool.put([sample(0)])
         await there.empty()
         await there.spool.put([sample(number) for number in range(1, 100)])
@@ -263,23 +256,23 @@ async def test_many_rows_do_not_wait_until_more_have_gathered(server: Postgres, 
         await there.empty()
 
 
-async def test_a_table_that_changed_under_the_shipper_is_looked_at_anew(server: Postgres, tmp_path: Path) -> None:
-    async with way(server, tmp_path) as there:
-        server.psql(TABLES)
+async def test_a_table_that_changed_under_the_shipper_is_looked_at_anew(postgres: Postgres, tmp_path: Path) -> None:
+    async with way(postgres, tmp_path) as there:
+        postgres.psql(TABLES)
         await there.spool.put([sample(0)])
         await there.empty()
-        server.psql("ALTER TABLE homelab.x_sample ALTER COLUMN value TYPE numeric")
+        postgres.psql("ALTER TABLE homelab.x_sample ALTER COLUMN value TYPE numeric")
         await there.spool.put([sample(1)])
         await there.empty()
         assert await there.rejected(0) == []
-    assert server.psql("SELECT count(*) FROM homelab.x_sample") == "2"
+    assert postgres.psql("SELECT count(*) FROM homelab.x_sample") == "2"
 
 
 async def test_a_wrong_password_is_told_without_any(
-    server: Postgres, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    postgres: Postgres, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     wrong = "wr0ng-s3cret"
-    url = f"postgresql://homelab:{wrong}@/homelab?host={server.directory}"
+    url = f"postgresql://homelab:{wrong}@/homelab?host={postgres.directory}"
     database = Database(DatabaseSettings(url=url), directory=tmp_path, clock=SystemClock())
     running = asyncio.create_task(database.run())
     await until(lambda: "password" in database.connection.detail, "the refusal is told")
@@ -292,8 +285,8 @@ async def test_a_wrong_password_is_told_without_any(
         assert wrong not in text
 
 
-async def test_the_time_of_its_last_answer_is_known_while_it_answers(server: Postgres, tmp_path: Path) -> None:
-    async with way(server, tmp_path) as there:
+async def test_the_time_of_its_last_answer_is_known_while_it_answers(postgres: Postgres, tmp_path: Path) -> None:
+    async with way(postgres, tmp_path) as there:
         first = there.database.round_trip_seconds
         await there.database.ping()
         second = there.database.round_trip_seconds
@@ -301,15 +294,15 @@ async def test_the_time_of_its_last_answer_is_known_while_it_answers(server: Pos
         assert second is not None
         assert first != second
         assert 0 < second < 1
-        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(postgres.stop)
         with pytest.raises(NeighbourUnreachable):
             await there.database.ping()
         assert there.database.round_trip_seconds is None
 
 
-async def test_the_address_may_be_a_secret_kept_in_a_file(server: Postgres, tmp_path: Path) -> None:
+async def test_the_address_may_be_a_secret_kept_in_a_file(postgres: Postgres, tmp_path: Path) -> None:
     file = tmp_path / "url"
-    await asyncio.to_thread(file.write_text, server.url)
+    await asyncio.to_thread(file.write_text, postgres.url)
     file.chmod(0o600)
     database = Database(DatabaseSettings(url=f"file:{file}"), directory=tmp_path, clock=SystemClock())
     running = asyncio.create_task(database.run())

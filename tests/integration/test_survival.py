@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from tests.agent import Agent
-from tests.disk import limited_disk
-from tests.neighbours import postgres
+from tests.agent import Agent, running
+from tests.fixtures.soak import Soak
+from tests.neighbours.disk import Disks
+from tests.neighbours.faketime import FakeTime
+from tests.neighbours.postgres import Postgres
+from tests.samples import missing, times
 from tests.waiting import until
 
-SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
-SHIP_SECONDS = 1.0
-FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
-
-def times(agent: Agent) -> list[datetime]:
-    """Return the times of all samples, in the order in which PostgreSQL keeps them."""
-    found = agent.sql("SELECT time FROM memory_sample ORDER BY tableoid, ctid")
-    return [datetime.fromisoformat(row["time"]) for row in found]
-
-
-def missing(found: list[datetime], interval: float) -> list[datetime]:
-    """Return the times before which a sample is missing."""
-    return [after for before, after in pairwise(found) if (after - before).total_seconds() > interval * 1.5]
-
-
-def kill_at_random(agent: Agent, kills: int) -> None:
-    """Kill it at random moments; then count promises and samples."""
-    dice = random.Random(SEED)
-    print(f"SEED={SEED}")
+def kill_at_random(agent: Agent, soak: Soak, least: int) -> None:
+    """Kill it at random moments, at least so often; then count promises and samples."""
     promised: set[str] = set()
-    killed_at: list[datetime] = []
-    for _ in range(kills):
+    kills = 0
+    for _ in soak.rounds(least):
         agent.start()
-        end = time.monotonic() + dice.uniform(0.1, 5)
+        end = time.monotonic() + soak.dice.uniform(0.1, 5)
         while time.monotonic() < end:
             answer = agent.run("jobs", "run", "--detach", "database.partitions")
             if answer.returncode == 0:
                 promised.add(answer.stdout.strip())
         agent.kill()
-        killed_at.append(datetime.now(UTC))
+        kills += 1
     agent.start_with_database()
 
     def recorded() -> set[str]:
@@ -61,74 +41,62 @@ def kill_at_random(agent: Agent, kills: int) -> None:
     assert states <= {"ok", "interrupted", "failed", "cancelled"}
     assert not agent.sql("SELECT 1 FROM memory_sample GROUP BY entity_id, time HAVING count(*) > 1")
     assert not agent.sql("SELECT * FROM gap")
-    lost = missing(times(agent), interval=1)
-    assert len(lost) <= kills, "samples are missing elsewhere than at a kill"
+    assert len(missing(agent)) <= kills, "samples are missing elsewhere than at a kill"
 
 
 @pytest.mark.timeout(300)
-def test_killed_at_ten_random_moments_it_loses_no_promise(agent: Agent) -> None:
-    kill_at_random(agent, 10)
+def test_killed_at_ten_random_moments_it_loses_no_promise(agent: Agent, soak: Soak) -> None:
+    kill_at_random(agent, soak, 10)
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1800)
-def test_killed_at_fifty_random_moments_it_loses_no_promise(agent: Agent) -> None:
-    kill_at_random(agent, 50)
+def test_killed_at_fifty_random_moments_it_loses_no_promise(agent: Agent, soak: Soak) -> None:
+    kill_at_random(agent, soak, 50)
 
 
-def outage(agent: Agent, seconds: float) -> None:
+def outage(agent: Agent, postgres: Postgres, seconds: float) -> None:
     """Stop PostgreSQL for a while; afterwards every sample is there once, in order."""
-    with postgres.wheel() as server:
-        agent.write(database=server.url)
-        agent.start_with_database()
-        until(lambda: len(times(agent)) >= 3, "samples arrive")
-        server.stop()
-        until(lambda: agent.finding("database.connection")["state"] == "failed", "the outage is seen")
-        assert agent.finding("database.connection")["repair"]
-        time.sleep(seconds)
-        assert agent.get("/")[0] == 200, "the page does not need PostgreSQL"
-        server.start()
-        back = datetime.now(UTC)
-        until(agent.connected, "PostgreSQL is reached again", seconds=60)
-        until(lambda: times(agent)[-1] > back + timedelta(seconds=2), "what waited is there", seconds=60)
-        found = times(agent)
-        assert missing(found, interval=1) == []
-        assert found == sorted(set(found)), "in order, none twice"
-        assert agent.sql("SELECT count(*) AS n FROM tick")[0]["n"] >= len(found)
-        agent.stop()
+    agent.write(database=postgres.url)
+    agent.start_with_database()
+    until(lambda: len(times(agent)) >= 3, "samples arrive")
+    postgres.stop()
+    assert agent.until("database.connection", "failed")["repair"]
+    time.sleep(seconds)
+    assert agent.get("/")[0] == 200, "the page does not need PostgreSQL"
+    postgres.start()
+    back = datetime.now(UTC)
+    until(agent.connected, "PostgreSQL is reached again", seconds=60)
+    until(lambda: times(agent)[-1] > back + timedelta(seconds=2), "what waited is there", seconds=60)
+    found = times(agent)
+    assert not missing(agent)
+    assert found == sorted(set(found)), "in order, none twice"
+    assert not agent.sql("SELECT * FROM gap")
 
 
 @pytest.mark.timeout(180)
-def test_when_postgresql_stops_every_sample_arrives_later_once_in_order(agent: Agent) -> None:
+def test_when_postgresql_stops_every_sample_arrives_later_once_in_order(agent: Agent, postgres: Postgres) -> None:
     """Ten minutes at 10 s are 60 samples: as many, one a second."""
-    outage(agent, 60)
+    outage(agent, postgres, 60)
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
-def test_when_postgresql_stops_for_ten_minutes_every_sample_arrives_later(agent: Agent) -> None:
-    outage(agent, 600)
+def test_when_postgresql_stops_for_ten_minutes_every_sample_arrives_later(agent: Agent, postgres: Postgres) -> None:
+    outage(agent, postgres, 600)
 
 
 @pytest.mark.timeout(240)
-def test_a_full_disk_degrades_it_and_it_recovers_by_itself() -> None:
-    with limited_disk(megabytes=96) as disk, small_agent(disk) as agent:
+def test_a_full_disk_degrades_it_and_it_recovers_by_itself(disk: Disks) -> None:
+    small = disk(megabytes=96)
+    with running(small.point / "agent") as agent:
         agent.start_with_database()
         until(lambda: len(times(agent)) >= 3, "samples arrive")
-        filler = disk / "filler"
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(b"x" * 65536)
-            except OSError:
-                pass
+        small.fill()
         answer = until(lambda: refused(agent), "a promise is refused, not broken", seconds=30)
         assert "state.db" in answer or "disk" in answer
         assert agent.get("/")[0] == 200
-        until(lambda: agent.finding("state")["state"] == "failed", "the finding says so", seconds=60)
-        assert agent.finding("state")["repair"]
-        filler.unlink()
-        until(lambda: agent.finding("state")["state"] == "ok", "it works again by itself", seconds=90)
+        assert agent.until("state", "failed")["repair"]
+        small.free()
+        agent.until("state", "ok", seconds=90)
         until(agent.connected, "PostgreSQL too", seconds=90)
         recovered = datetime.now(UTC)
         until(lambda: times(agent)[-1] > recovered, "samples arrive again", seconds=90)
@@ -142,61 +110,26 @@ def refused(agent: Agent) -> str:
     return answer.stderr if answer.returncode != 0 else ""
 
 
-@contextmanager
-def small_agent(disk: Path) -> Iterator[Agent]:
-    """An agent whose state is on `disk`."""
-    agent = Agent(disk / "agent")
-    try:
-        yield agent
-    except BaseException:
-        print(agent.tail())
-        raise
-    finally:
-        agent.close()
-
-
-@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed: apt install libfaketime")
 @pytest.mark.timeout(180)
-def test_a_clock_set_back_and_forward_an_hour_loses_and_overwrites_no_sample(agent: Agent) -> None:
-    offset = agent.directory / "offset"
-    step_to = step_with(offset)
-    step_to("+0")
-    agent.env |= {
-        "LD_PRELOAD": str(FAKETIME), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }  # fmt: skip
-    with postgres.wheel() as server:
-        agent.write(database=server.url)
-        agent.start_with_database()
-        taken = 0
-        for step in ("+0", "-3600s", "+0", "+3600s", "+0"):
-            step_to(step)
-            taken += 6
-            until(lambda wanted=taken: len(times(agent)) >= wanted, f"samples arrive at {step}", seconds=40)  # type: ignore[misc]
-        ticks = agent.sql("SELECT skipped, moved_ms, step_s FROM tick")
-        agent.stop()
-        found = agent_times(server)
+def test_a_clock_set_back_and_forward_an_hour_loses_and_overwrites_no_sample(
+    agent: Agent, postgres: Postgres, faketime: FakeTime
+) -> None:
+    agent.env |= faketime.env
+    agent.write(database=postgres.url)
+    agent.start_with_database()
+    taken = 0
+    for step in (0, -3600, 3600, 3600, -3600):
+        faketime.step(step)
+        taken += 6
+        until(lambda wanted=taken: len(times(agent)) >= wanted, f"samples arrive after {step} s", seconds=40)  # type: ignore[misc]
+    ticks = agent.sql("SELECT skipped, moved_ms, step_s FROM tick")
+    agent.stop()
+    found = postgres.psql("SELECT time FROM homelab.memory_sample").splitlines()
     assert len(found) == len(set(found))
-    steps = [tick["step_s"] for tick in ticks if abs(tick["step_s"]) > 3000]
-    assert len(steps) == 4
+    steps = [round(tick["step_s"], -2) for tick in ticks if abs(tick["step_s"]) > 3000]
+    assert sorted(steps) == [-3600, -3600, 3600, 3600]
     assert any(tick["moved_ms"] for tick in ticks), "an hour that came twice has its samples side by side"
     assert "rejected" not in agent.tail()
-
-
-def step_with(file: Path) -> Callable[[str], None]:
-    """Return what sets libfaketime's offset, at one stroke."""
-
-    def step_to(offset: str) -> None:
-        new = file.with_suffix(".new")
-        new.write_text(f"{offset}\n")
-        new.replace(file)
-
-    return step_to
-
-
-def agent_times(server: postgres.Postgres) -> list[str]:
-    """Return all sample times as PostgreSQL prints them."""
-    return server.psql("SELECT time FROM homelab.memory_sample").splitlines()
 
 
 def test_two_starts_after_a_lost_state_say_what_is_gone(agent: Agent) -> None:

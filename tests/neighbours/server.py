@@ -6,15 +6,19 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from tests.waiting import until
 
+_spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
+"""The signal of a parent's death comes when the thread ends that has forked: this one lives as long as the tests."""
+
 
 class Server:
-    """A process and what it started, in a session of its own. It dies with the thread that has started it."""
+    """A process and what it started, in a session of its own. It dies with the tests."""
 
     def __init__(
         self,
@@ -52,7 +56,8 @@ class Server:
     def spawn(self) -> None:
         """Start it and do not wait for it."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            started = _spawner.submit(
+                subprocess.Popen,
                 ["setpriv", "--pdeathsig", "KILL", *self.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -60,6 +65,7 @@ class Server:
                 env=self.env,
                 start_new_session=True,
             )
+            self._process = started.result()
 
     def start(self, *, seconds: float = 20.0) -> Self:
         """Start it and wait until it is ready; raises AssertionError with the end of its log when it is not."""

@@ -31,9 +31,6 @@ _PIDFD_GETFD = 438
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _NEVER = 0.0
 
-SOCKET = ".s.PGSQL.5432"
-"""What PostgreSQL calls its socket in its directory."""
-
 
 @functools.cache
 def program() -> Path:

@@ -40,7 +40,7 @@ from homelab_agent.core.jobs.run import DETAIL_MAX, Asked, judge, recordable
 from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State, StateUnavailable
 from tests.clock import MovableClock, until
-from tests.disk import commits
+from tests.write_ahead import commits
 
 VIENNA = ZoneInfo("Europe/Vienna")
 ROOT = Path(__file__).parents[2]

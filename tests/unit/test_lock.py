@@ -12,7 +12,8 @@ import pytest
 from homelab_agent.core import lock
 from homelab_agent.core.errors import Exit
 from homelab_agent.core.lock import DirectoryLock, StateDirectoryBusy, StateDirectoryClosed
-from tests.disk import limited_disk, read_only_directory
+from tests.fixtures.disk import Closable
+from tests.neighbours.disk import Disks
 
 HOLD = """
 import sys
@@ -80,20 +81,21 @@ def test_children_do_not_inherit_it(tmp_path: Path) -> None:
         child.wait(10)
 
 
-def test_a_read_only_directory_is_held_as_well(tmp_path: Path) -> None:
-    with read_only_directory() as (directory, make_writable), DirectoryLock(directory):
-        with pytest.raises(StateDirectoryBusy), DirectoryLock(directory):
+def test_a_read_only_directory_is_held_as_well(closable: Closable) -> None:
+    closable.read_only()
+    with DirectoryLock(closable.point):
+        with pytest.raises(StateDirectoryBusy), DirectoryLock(closable.point):
             pass
-        make_writable()  # the second one could now make the file, and is still turned away
-        with pytest.raises(StateDirectoryBusy, match="could not leave its name"), DirectoryLock(directory):
+        closable.read_write()  # the second one could now make the file, and is still turned away
+        with pytest.raises(StateDirectoryBusy, match="could not leave its name"), DirectoryLock(closable.point):
             pass
 
 
-def test_a_full_disk_is_no_reason_not_to_start(tmp_path: Path) -> None:
-    with limited_disk(megabytes=1) as disk:
-        (disk / "ballast").write_bytes(b"\0" * (1024 * 1024))
-        with DirectoryLock(disk), pytest.raises(StateDirectoryBusy), DirectoryLock(disk):
-            pass
+def test_a_full_disk_is_no_reason_not_to_start(disk: Disks) -> None:
+    small = disk(megabytes=1)
+    small.fill()
+    with DirectoryLock(small.point), pytest.raises(StateDirectoryBusy), DirectoryLock(small.point):
+        pass
 
 
 def test_a_directory_that_cannot_be_is_said_with_its_repair(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from homelab_agent.metrics.collectors import mounts
 from homelab_agent.metrics.collectors.filesystem import Filesystem
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.settings import MetricsSettings
-from tests.mute import mute_filesystem
+from tests.neighbours.mount import Mount
 from tests.recorded import Recorded, values
+from tests.waiting import until
 
 MOUNTINFO = """21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
 22 21 0:21 / /proc rw - proc proc rw
@@ -79,34 +80,49 @@ def test_sizes_agree_with_df() -> None:
     assert float(str(found["used_pct"])) == pytest.approx(int(percent.rstrip("%")), abs=1.01)
 
 
-def test_a_hung_mount_is_stuck_is_asked_once_and_answers_again_later(tmp_path: Path) -> None:
-    point = tmp_path / "nas"
-    point.mkdir()
-    settings = MetricsSettings(mounts_include=["/", str(point)], collector_deadline=0.3)
-    with mute_filesystem(point) as mute:
-        filesystem = Filesystem(Host("here"), settings)
-        began = time.monotonic()
-        found = filesystem.collect()
-        assert time.monotonic() - began < 1.0
-        assert values(found, "filesystem", "/")["error"] is False
-        hung = values(found, "filesystem", str(point))
-        assert (hung["error"], hung["size_bytes"]) == (True, None)
-        assert float(str(hung["stuck_s"])) >= 0.3
-        assert set(filesystem.silent) == {str(point)}
+def test_a_hung_mount_is_stuck_is_asked_once_and_answers_again_later(mount: Mount) -> None:
+    point = str(mount.point)
+    settings = MetricsSettings(mounts_include=["/", point], collector_deadline=0.3)
+    filesystem = Filesystem(Host("here"), settings)
+    assert values(filesystem.collect(), "filesystem", point)["error"] is False
+    mount.hang()
+    began = time.monotonic()
+    found = filesystem.collect()
+    assert time.monotonic() - began < 1.0
+    assert values(found, "filesystem", "/")["error"] is False
+    hung = values(found, "filesystem", point)
+    assert (hung["error"], hung["size_bytes"]) == (True, None)
+    assert float(str(hung["stuck_s"])) >= 0.3
+    assert set(filesystem.silent) == {point}
 
-        began = time.monotonic()
-        again = values(filesystem.collect(), "filesystem", str(point))
-        assert time.monotonic() - began < 0.2  # it is not waited for a second time
-        assert float(str(again["stuck_s"])) >= float(str(hung["stuck_s"]))
+    began = time.monotonic()
+    again = values(filesystem.collect(), "filesystem", point)
+    assert time.monotonic() - began < 0.2  # it is not waited for a second time
+    assert float(str(again["stuck_s"])) >= float(str(hung["stuck_s"]))
 
-        mute.give_up()
-        deadline = time.monotonic() + 10
-        while filesystem.silent and time.monotonic() < deadline:
-            filesystem.collect()
-    assert not filesystem.silent
+    mount.thaw()
+    until(lambda: answers(filesystem), "it answers again")
+    assert values(filesystem.collect(), "filesystem", point)["error"] is False
 
 
-def test_a_hung_mount_does_not_delay_the_interpreters_exit(tmp_path: Path) -> None:
+def test_a_mount_whose_server_died_is_an_error_and_not_waited_for(mount: Mount) -> None:
+    filesystem = Filesystem(Host("here"), MetricsSettings(mounts_include=[str(mount.point)], collector_deadline=0.3))
+    mount.freeze()
+    filesystem.collect()
+    assert set(filesystem.silent) == {str(mount.point)}
+    mount.kill()
+    until(lambda: answers(filesystem), "what waited has failed")
+    dead = values(filesystem.collect(), "filesystem", str(mount.point))
+    assert (dead["error"], dead["stuck_s"]) == (True, 0)
+
+
+def answers(filesystem: Filesystem) -> bool:
+    """Ask every mount; return whether none of them was silent."""
+    filesystem.collect()
+    return not filesystem.silent
+
+
+def test_a_hung_mount_does_not_delay_the_interpreters_exit(mount: Mount) -> None:
     program = (
         "import sys\n"
         "from homelab_agent.metrics.collectors.filesystem import Filesystem\n"
@@ -116,11 +132,9 @@ def test_a_hung_mount_does_not_delay_the_interpreters_exit(tmp_path: Path) -> No
         "filesystem.collect()\n"
         "print(*filesystem.silent)\n"
     )
-    point = tmp_path / "nas"
-    point.mkdir()
-    with mute_filesystem(point):
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(point)],
-            capture_output=True, text=True, timeout=20, check=True, cwd=Path(__file__).parents[2],
-        )  # fmt: skip
-    assert done.stdout.strip() == str(point)
+    mount.freeze()
+    done = subprocess.run(
+        [sys.executable, "-c", program, mount.point],
+        capture_output=True, text=True, timeout=20, check=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.stdout.strip() == str(mount.point)

@@ -24,7 +24,7 @@ from homelab_agent.metrics.sampler import Destination, Sampler
 from homelab_agent.metrics.settings import MetricsSettings
 from tests.clock import MovableClock, until
 from tests.database import NoDatabase
-from tests.mute import mute_filesystem
+from tests.neighbours.mount import Mount
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SCHEMA = Path(sampler_module.__file__).parent / "schema/state.sql"
@@ -171,20 +171,19 @@ async def test_samples_from_before_the_clock_was_set_wait_and_are_stamped_from_b
         assert [row.values["clock_synchronised"] for row in ticks] == [False, False, True]
 
 
-async def test_a_hung_mount_costs_one_deadline_once_and_nothing_after(tmp_path: Path) -> None:
-    point = tmp_path / "nas"
-    point.mkdir()
-    settings = MetricsSettings(mounts_include=[str(point)], collector_deadline=0.3, slow_interval=10)
-    with mute_filesystem(point):
-        async with bench(tmp_path / "state", MovableClock(NOON), settings) as at:
-            await at.pass_time(30)
-            ticks = await at.rows("tick")
-            assert len(ticks) == 3
-            assert len(await at.rows("cpu_sample")) == 3
-            stuck = [row.values["stuck_s"] for row in await at.rows("filesystem_sample")]
-            assert stuck == sorted(stuck, key=lambda age: float(str(age)))
-            assert float(str(stuck[0])) >= 0.3
-            assert at.sampler._collection.trouble.keys() == {str(point)}
+async def test_a_hung_mount_costs_one_deadline_once_and_nothing_after(mount: Mount, tmp_path: Path) -> None:
+    point = str(mount.point)
+    settings = MetricsSettings(mounts_include=[point], collector_deadline=0.3, slow_interval=10)
+    mount.hang()
+    async with bench(tmp_path / "state", MovableClock(NOON), settings) as at:
+        await at.pass_time(30)
+        ticks = await at.rows("tick")
+        assert len(ticks) == 3
+        assert len(await at.rows("cpu_sample")) == 3
+        stuck = [row.values["stuck_s"] for row in await at.rows("filesystem_sample")]
+        assert stuck == sorted(stuck, key=lambda age: float(str(age)))
+        assert float(str(stuck[0])) >= 0.3
+        assert at.sampler._collection.trouble.keys() == {point}
 
 
 @pytest.mark.parametrize("puts_before", [0, 1])

@@ -25,7 +25,9 @@ from homelab_agent.core.spool import Batch, Row, Spool
 from homelab_agent.core.spool import table as spooltable
 from homelab_agent.core.state import State, StateUnavailable
 from tests.clock import MovableClock, until
-from tests.disk import commits, limited_disk, read_only_directory
+from tests.fixtures.disk import Closable
+from tests.neighbours.disk import Disks
+from tests.write_ahead import commits
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
 WEEK = 7 * 86400.0
@@ -519,109 +521,98 @@ async def test_a_batch_under_way_is_not_thinned(tmp_path: Path) -> None:
 # A disk that does not take it.
 
 
-async def test_on_a_full_disk_samples_wait_in_memory_promises_are_refused_and_all_recovers() -> None:
-    with limited_disk(megabytes=1) as disk:
-        house = await House(disk / "state").open()
-        await house.spool.put(run(0), promise=True)
-        ballast = disk / "ballast"
-        _fill(ballast)
-        noise = random.Random(6)
-        for number in range(1, 200):
-            await house.spool.put(sample(number, text=noise.randbytes(2000).hex()))
-        await house.clock.advance(60)
-        await house.spool.tend()
-        status = house.spool.status()
-        assert status.rows_memory > 0
-        assert status.rows_memory + status.rows_disk == 200
-        large = [Row("job_run", ("id",), {"id": "large", "text": noise.randbytes(200_000).hex()}, START)]
-        with pytest.raises(StateUnavailable) as caught:
-            await house.spool.put(large, promise=True)
-        assert "df -h" in caught.value.repair
-        found = await house.finding()
-        assert found.state is health.State.DEGRADED
-        assert "wait in memory" in found.detail
-        assert "df -h" in found.repair
-        ballast.unlink()
-        await house.spool.tend()
-        assert (house.spool.status().rows_memory, house.spool.status().rows_disk) == (0, 200)
-        assert (await house.finding()).state is health.State.OK
-        await house.reopen()
-        assert [row.values["number"] for row in await house.drain(30)] == list(range(200))
-        await house.close()
+async def test_on_a_full_disk_samples_wait_in_memory_promises_are_refused_and_all_recovers(disk: Disks) -> None:
+    small = disk(megabytes=1)
+    house = await House(small.point / "state").open()
+    await house.spool.put(run(0), promise=True)
+    small.fill()
+    noise = random.Random(6)
+    for number in range(1, 200):
+        await house.spool.put(sample(number, text=noise.randbytes(2000).hex()))
+    await house.clock.advance(60)
+    await house.spool.tend()
+    status = house.spool.status()
+    assert status.rows_memory > 0
+    assert status.rows_memory + status.rows_disk == 200
+    large = [Row("job_run", ("id",), {"id": "large", "text": noise.randbytes(200_000).hex()}, START)]
+    with pytest.raises(StateUnavailable) as caught:
+        await house.spool.put(large, promise=True)
+    assert "df -h" in caught.value.repair
+    found = await house.finding()
+    assert found.state is health.State.DEGRADED
+    assert "wait in memory" in found.detail
+    assert "df -h" in found.repair
+    small.free()
+    await house.spool.tend()
+    assert (house.spool.status().rows_memory, house.spool.status().rows_disk) == (0, 200)
+    assert (await house.finding()).state is health.State.OK
+    await house.reopen()
+    assert [row.values["number"] for row in await house.drain(30)] == list(range(200))
+    await house.close()
 
 
-async def test_what_is_shipped_from_a_full_disk_is_not_shipped_twice() -> None:
-    with limited_disk(megabytes=1) as disk:
-        house = await House(disk / "state").open()
-        noise = random.Random(7)
-        for number in range(100):
-            await house.spool.put(sample(number, text=noise.randbytes(1000).hex()))
-        await house.spool.tend()
-        batch = await house.spool.take(50)
-        assert batch is not None
-        await house.spool.failed(batch)
-        _fill(disk / "ballast")
-        rows = await house.drain(10)
-        assert [row.values["number"] for row in rows] == list(range(100))
-        assert await house.spool.take() is None
-        (disk / "ballast").unlink()
-        await house.spool.tend()
-        assert await house.on_disk() == 0
-        await house.close()
+async def test_what_is_shipped_from_a_full_disk_is_not_shipped_twice(disk: Disks) -> None:
+    small = disk(megabytes=1)
+    house = await House(small.point / "state").open()
+    noise = random.Random(7)
+    for number in range(100):
+        await house.spool.put(sample(number, text=noise.randbytes(1000).hex()))
+    await house.spool.tend()
+    batch = await house.spool.take(50)
+    assert batch is not None
+    await house.spool.failed(batch)
+    small.fill()
+    rows = await house.drain(10)
+    assert [row.values["number"] for row in rows] == list(range(100))
+    assert await house.spool.take() is None
+    small.free()
+    await house.spool.tend()
+    assert await house.on_disk() == 0
+    await house.close()
 
 
-def _fill(ballast: Path) -> None:
-    with ballast.open("wb", buffering=0) as file:
-        while True:
-            try:
-                file.write(b"\0" * 4096)
-            except OSError:
-                return
+async def test_a_read_only_directory_ships_from_memory_and_from_what_can_be_read(closable: Closable) -> None:
+    house = await House(closable.point).open()
+    for number in range(5):
+        await house.spool.put(run(number), promise=True)
+    await house.close()
+    closable.read_only()
+    await house.open()
+    await house.spool.put(sample(5))
+    batch = await house.spool.take(3)
+    assert numbers(batch) == [0, 1, 2]
+    assert batch is not None
+    await house.spool.done(batch)
+    assert [row.values["number"] for row in await house.drain()] == [3, 4, 5]
+    with pytest.raises(StateUnavailable):
+        await house.spool.put(run(6), promise=True)
+    await house.spool.put(sample(7))
+    await house.clock.advance(60)
+    await house.spool.tend()
+    closable.read_write()
+    await house.spool.tend()
+    assert await house.on_disk() == 1
+    await house.spool.put(run(8), promise=True)
+    assert [row.values["number"] for row in await house.drain()] == [7, 8]
+    await house.close()
 
 
-async def test_a_read_only_directory_ships_from_memory_and_from_what_can_be_read() -> None:
-    with read_only_directory(writable_first=True) as (directory, make_writable):
-        house = await House(directory).open()
-        for number in range(5):
-            await house.spool.put(run(number), promise=True)
-        await house.close()
-        make_writable.undo()
-        await house.open()
-        await house.spool.put(sample(5))
-        batch = await house.spool.take(3)
-        assert numbers(batch) == [0, 1, 2]
-        assert batch is not None
-        await house.spool.done(batch)
-        assert [row.values["number"] for row in await house.drain()] == [3, 4, 5]
-        with pytest.raises(StateUnavailable):
-            await house.spool.put(run(6), promise=True)
-        await house.spool.put(sample(7))
-        await house.clock.advance(60)
-        await house.spool.tend()
-        make_writable()
-        await house.spool.tend()
-        assert await house.on_disk() == 1
-        await house.spool.put(run(8), promise=True)
-        assert [row.values["number"] for row in await house.drain()] == [7, 8]
-        await house.close()
-
-
-async def test_a_first_start_without_a_writable_disk_still_ships() -> None:
-    with read_only_directory() as (directory, make_writable):
-        house = await House(directory).open()
-        await house.spool.put(sample(0))
-        batch = await house.spool.take()
-        assert numbers(batch) == [0]
-        assert batch is not None
-        await house.spool.failed(batch)
-        await house.spool.put(sample(1))
-        make_writable()
-        await house.spool.put(run(2), promise=True)
-        await house.clock.advance(60)
-        await house.spool.tend()
-        assert await house.on_disk() == 3
-        assert [row.values["number"] for row in await house.drain()] == [0, 1, 2]
-        await house.close()
+async def test_a_first_start_without_a_writable_disk_still_ships(closable: Closable) -> None:
+    closable.read_only()
+    house = await House(closable.point).open()
+    await house.spool.put(sample(0))
+    batch = await house.spool.take()
+    assert numbers(batch) == [0]
+    assert batch is not None
+    await house.spool.failed(batch)
+    await house.spool.put(sample(1))
+    closable.read_write()
+    await house.spool.put(run(2), promise=True)
+    await house.clock.advance(60)
+    await house.spool.tend()
+    assert await house.on_disk() == 3
+    assert [row.values["number"] for row in await house.drain()] == [0, 1, 2]
+    await house.close()
 
 
 # Killed.

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from homelab_agent.core import health
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.state import State, StateUnavailable, read_only
-from tests.disk import commits, limited_disk, read_only_directory
+from tests.fixtures.disk import Closable
+from tests.neighbours.disk import Disk, Disks
+from tests.write_ahead import commits
 
 ROOM_SCHEMA = "CREATE TABLE IF NOT EXISTS note (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE) STRICT;"
 
@@ -45,9 +47,8 @@ async def state(directory: Path, schema: Path) -> AsyncIterator[State]:
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
-    with limited_disk(megabytes=1) as disk:
-        yield disk
+def small_disk(disk: Disks) -> Disk:
+    return disk(megabytes=1)
 
 
 def names_in(directory: Path) -> list[str]:
@@ -361,24 +362,24 @@ def _checkpoint(directory: Path) -> None:
 
 
 async def test_a_full_disk_is_said_with_its_repair_and_over_as_soon_as_there_is_room(
-    small_disk: Path, schema: Path
+    small_disk: Disk, schema: Path
 ) -> None:
-    state = await State.open(small_disk / "state", [schema], clock=SystemClock())
+    state = await State.open(small_disk.point / "state", [schema], clock=SystemClock())
     await note(state, "before")
-    ballast = _fill(small_disk)
+    small_disk.fill()
     with pytest.raises(StateUnavailable) as caught:
         await state.write(lambda c: c.execute("INSERT INTO note (text) VALUES (hex(zeroblob(300000)))").close())
     assert "full" in caught.value.cause
-    assert f"df -h {small_disk}" in caught.value.repair
-    ballast.unlink()
+    assert f"df -h {small_disk.point}" in caught.value.repair
+    small_disk.free()
     await note(state, "after")
     assert (await finding(state)).state is health.State.OK
     assert await notes(state) == ["before", "after"]
     await state.close()
 
 
-async def test_on_a_full_disk_what_fits_is_taken_though_its_neighbour_does_not(small_disk: Path, schema: Path) -> None:
-    state = await State.open(small_disk / "state", [schema], clock=SystemClock())
+async def test_on_a_full_disk_what_fits_is_taken_though_its_neighbour_does_not(small_disk: Disk, schema: Path) -> None:
+    state = await State.open(small_disk.point / "state", [schema], clock=SystemClock())
     large = "INSERT INTO note (text) VALUES (hex(zeroblob(800000)))"
     outcomes = await asyncio.gather(
         note(state, "small"), state.write(lambda c: c.execute(large).close()), return_exceptions=True
@@ -390,14 +391,14 @@ async def test_on_a_full_disk_what_fits_is_taken_though_its_neighbour_does_not(s
 
 
 async def test_an_agent_that_starts_on_a_full_disk_gets_its_state_when_there_is_room(
-    small_disk: Path, schema: Path
+    small_disk: Disk, schema: Path
 ) -> None:
-    ballast = _fill(small_disk)
-    state = await State.open(small_disk, [schema], clock=SystemClock())
+    small_disk.fill()
+    state = await State.open(small_disk.point, [schema], clock=SystemClock())
     with pytest.raises(StateUnavailable):
         await note(state, "too early")
     assert (await finding(state)).state is health.State.FAILED
-    ballast.unlink()
+    small_disk.free()
     assert (await finding(state)).state is health.State.OK
     await note(state, "now")
     assert await notes(state) == ["now"]
@@ -405,48 +406,39 @@ async def test_an_agent_that_starts_on_a_full_disk_gets_its_state_when_there_is_
     await state.close()
 
 
-def _fill(disk: Path) -> Path:
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        while True:
-            try:
-                file.write(b"\0" * 4096)
-            except OSError:
-                return ballast
+async def test_a_read_only_directory_is_said_and_taken_up_as_soon_as_it_is_writable(
+    closable: Closable, schema: Path
+) -> None:
+    closable.read_only()
+    state = await State.open(closable.point, [schema], clock=SystemClock())
+    with pytest.raises(StateUnavailable) as caught:
+        await note(state, "too early")
+    assert "Read-only" in caught.value.cause or "denied" in caught.value.cause
+    assert f"ls -ld {closable.point}" in caught.value.repair
+    found = await finding(state)
+    assert found.state is health.State.FAILED
+    assert found.repair == caught.value.repair
+    closable.read_write()
+    await note(state, "now")
+    assert await notes(state) == ["now"]
+    assert (await finding(state)).state is health.State.OK
+    await state.close()
 
 
-async def test_a_read_only_directory_is_said_and_taken_up_as_soon_as_it_is_writable(schema: Path) -> None:
-    with read_only_directory() as (directory, make_writable):
-        state = await State.open(directory, [schema], clock=SystemClock())
-        with pytest.raises(StateUnavailable) as caught:
-            await note(state, "too early")
-        assert "Read-only" in caught.value.cause or "denied" in caught.value.cause
-        assert f"ls -ld {directory}" in caught.value.repair
-        found = await finding(state)
-        assert found.state is health.State.FAILED
-        assert found.repair == caught.value.repair
-        make_writable()
-        await note(state, "now")
-        assert await notes(state) == ["now"]
-        assert (await finding(state)).state is health.State.OK
-        await state.close()
-
-
-async def test_state_in_a_directory_that_became_read_only_can_still_be_read(schema: Path) -> None:
-    with read_only_directory(writable_first=True) as (directory, make_writable):
-        state = await State.open(directory, [schema], clock=SystemClock())
-        await note(state, "one")
-        await state.close()
-        make_writable.undo()
-        again = await State.open(directory, [schema], clock=SystemClock())
-        assert again.lost == ""
-        assert await notes(again) == ["one"]
-        with pytest.raises(StateUnavailable):
-            await note(again, "two")
-        make_writable()
+async def test_state_in_a_directory_that_became_read_only_can_still_be_read(closable: Closable, schema: Path) -> None:
+    state = await State.open(closable.point, [schema], clock=SystemClock())
+    await note(state, "one")
+    await state.close()
+    closable.read_only()
+    again = await State.open(closable.point, [schema], clock=SystemClock())
+    assert again.lost == ""
+    assert await notes(again) == ["one"]
+    with pytest.raises(StateUnavailable):
         await note(again, "two")
-        assert await notes(again) == ["one", "two"]
-        await again.close()
+    closable.read_write()
+    await note(again, "two")
+    assert await notes(again) == ["one", "two"]
+    await again.close()
 
 
 # The command line's view.
