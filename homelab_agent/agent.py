@@ -109,6 +109,7 @@ async def _foundation(
             database=Database(settings.database, directory=directory, clock=clock, redactor=redactor),
             registry=CollectorRegistry(),
             privileged=privileged,
+            redactor=redactor,
         )
     finally:
         await spool.close()

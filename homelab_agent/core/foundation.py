@@ -10,9 +10,11 @@ from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
+from homelab_agent.core import secret as secrets
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.health import Health
 from homelab_agent.core.jobs import Jobs
+from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.privilege import Privileged, Unprivileged
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
@@ -46,3 +48,8 @@ class Foundation:
     database: Database
     registry: CollectorRegistry
     privileged: Privileged = field(default_factory=Unprivileged)
+    redactor: Redactor = field(default_factory=Redactor)
+
+    def secret(self, reference: str) -> secrets.Secret:
+        """Return the secret that a reference names, masked in the journal once read; raises `ReferenceFaulty`."""
+        return secrets.parse(reference, self.redactor, clock=self.clock)
