@@ -28,7 +28,9 @@ class HookSecret(Section):
         min_length=1,
         example="file:/etc/homelab-agent/hook-secret",
     )
-    expires: date | None = setting(None, "The last day on which it is accepted; empty: no end.", example="2027-06-30")
+    expires: date | None = setting(
+        None, "The last day, in UTC, on which it is accepted; empty: no end.", example="2027-06-30"
+    )
 
 
 class Action(Section):
@@ -107,7 +109,7 @@ class Repository(Section):
     )
     id: int = setting(
         0,
-        "The repository's number at the forge, which a webhook must name too; 0: learned from the first verified ping.",
+        "The repository's number at the forge, which a webhook must name too; 0: learned from the first verified one.",
         ge=0,
     )
     directory: Path = setting(..., "The working copy.", example="/srv/homelab")
@@ -115,7 +117,7 @@ class Repository(Section):
     run_as: str = setting(
         "", "The user the working copy belongs to; empty: its owner.", pattern=r"^[a-z_][a-z0-9_-]*\$?$|^$"
     )
-    secret: list[HookSecret] = setting([], "Secrets of its webhook. None: every delivery is refused.")
+    secret: list[HookSecret] = setting([], "Secrets of its webhook. None: every delivery is refused.", max_length=4)
     ignore_dirty: list[str] = setting(
         [], "Globs of tracked files that a running program rewrites: they do not keep it from moving forward."
     )
@@ -187,7 +189,7 @@ class GitopsSettings(Section):
         example="file:/etc/homelab-agent/github-token",
     )
     api_url: str = setting("https://api.github.com", "Where commit statuses go.", pattern=r"^https?://[^\s]+[^/]$")
-    repository: list[Repository] = setting([], "The repositories.")
+    repository: list[Repository] = setting([], "The repositories.", max_length=64)
 
     @field_validator("networks")
     @classmethod
@@ -203,4 +205,18 @@ class GitopsSettings(Section):
             if names.count(name) > 1:
                 message = f"two repositories are called {name}"
                 raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _each_delivery_is_for_one(self) -> Self:
+        hooks: dict[tuple[str, str, str], str] = {}
+        for one in self.repository:
+            for secret in one.secret:
+                other = hooks.setdefault((one.full_name.lower(), one.branch, secret.secret), one.name)
+                if other != one.name:
+                    message = (
+                        f"{other} and {one.name} follow one branch of {one.full_name} with one secret: "
+                        "give each a webhook with a secret of its own"
+                    )
+                    raise ValueError(message)
         return self
