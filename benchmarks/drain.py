@@ -22,7 +22,7 @@ from homelab_agent.metrics.sample import Quality, Sample
 from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.metrics.ticker import Tick
 from tests import agent as agents
-from tests.neighbours import postgres
+from tests.neighbours import postgres, postgres_kinds
 from tests.waiting import until
 
 SAMPLES = 8640
@@ -49,7 +49,10 @@ PACKAGE = Path(rows.__file__).parents[1]
 def run(*, minutes: float) -> None:
     """Fill a spool, start an agent on it beside PostgreSQL, wait until it is empty."""
     del minutes
-    with postgres.wheel() as server, tempfile.TemporaryDirectory(prefix="homelab-agent-bench-") as name:
+    with (
+        postgres.running(postgres_kinds.WHEEL) as server,
+        tempfile.TemporaryDirectory(prefix="homelab-agent-bench-") as name,
+    ):
         Path(name).chmod(0o755)
         with agents.running(Path(name) / "agent") as ours:
             ours.write(database=server.url, interval=3600)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import process
 from tests import agent as agents
-from tests.neighbours import ports, postgres
+from tests.neighbours import ports, postgres, postgres_kinds
 from tests.waiting import until
 
 SCRAPES = 500
@@ -21,7 +21,7 @@ def run(*, minutes: float) -> None:
     """Scrape both in turn, in blocks, and print the CPU time of each scrape."""
     del minutes
     with ExitStack() as stack:
-        server = stack.enter_context(postgres.wheel())
+        server = stack.enter_context(postgres.running(postgres_kinds.WHEEL))
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="homelab-agent-bench-"))
         ours = stack.enter_context(agents.running(Path(name) / "agent"))
         ours.write(database=server.url, interval=10)

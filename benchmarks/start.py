@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import process
 from tests import agent as agents
-from tests.neighbours import postgres
+from tests.neighbours import postgres, postgres_kinds
 
 ROUNDS = 9
 LIBRARIES = (
@@ -25,7 +25,10 @@ def run(*, minutes: float) -> None:
     """Start it again and again, in turn with the peer; print medians."""
     del minutes
     ready, imports = [], []
-    with postgres.wheel() as server, tempfile.TemporaryDirectory(prefix="homelab-agent-bench-") as name:
+    with (
+        postgres.running(postgres_kinds.WHEEL) as server,
+        tempfile.TemporaryDirectory(prefix="homelab-agent-bench-") as name,
+    ):
         Path(name).chmod(0o755)
         with agents.running(Path(name) / "agent") as ours:
             ours.write(database=server.url, interval=10)

@@ -21,6 +21,7 @@ pytest_plugins = [
     "tests.fixtures.git_remote",
     "tests.fixtures.github",
     "tests.fixtures.leftovers",
+    "tests.fixtures.machine",
     "tests.fixtures.mount",
     "tests.fixtures.page",
     "tests.fixtures.postgres",

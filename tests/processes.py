@@ -1,8 +1,13 @@
-"""Whether a process still runs: its entry in /proc may outlive it, for whoever adopts it may never ask how it ended."""
+"""Who runs: a process's entry in /proc may outlive it, for whoever adopts it may never ask how it ended."""
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
+
+from tests.waiting import until
 
 
 def state(pid: int) -> str:
@@ -14,5 +19,52 @@ def state(pid: int) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether it runs, waits or is frozen; a zombie that nobody has asked for does not."""
-    return state(pid) not in {"Z", "X"}
+    """Whether it runs, waits or is frozen; a zombie that nobody has asked for does not, once its threads have ended."""
+    threads = Path(f"/proc/{pid}/task")
+    try:
+        return state(pid) not in {"Z", "X"} or len(list(threads.iterdir())) > 1
+    except FileNotFoundError:
+        return False
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that this one has started and not lost."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that descend from it."""
+    return [pid, *(found for child in children(pid) for found in family(child))]
+
+
+def freeze(*pids: int) -> None:
+    """Stop processes (SIGSTOP), and return when the last of their threads stands still."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    await_standstill(*pids)
+
+
+def await_standstill(*pids: int) -> None:
+    """Return when the last thread of processes that were sent a SIGSTOP stands still."""
+    until(lambda: not any(map(_moves, pids)), "all of it stands still", seconds=10)
+
+
+def thaw(*pids: int) -> None:
+    """Let processes go on."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _moves(pid: int) -> bool:
+    """Whether a thread may still run; one that waits for a disk or a dead share does not."""
+    try:
+        found = [thread / "stat" for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except FileNotFoundError:
+        return False
+    states = set()
+    for stat in found:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            states.add(stat.read_text().rpartition(")")[2].split()[0])
+    return not states <= {"T", "t", "D", "Z", "X"}

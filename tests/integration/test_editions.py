@@ -113,12 +113,10 @@ def test_db_shows_the_plan_then_migrates_then_tells_sizes(any_postgres: Postgres
     assert server.psql("SELECT to_regclass('homelab.schema_migration')") == ""
     assert "applied homelab_agent/database/schema/0001_foundation.sql" in db(server, "migrate")
     assert "up to date" in db(server, "migrate")
-    if server.kind != "timescale":
-        server.psql("SELECT homelab.make_partition('homelab.load_sample', '2026-11-01')")
-    server.psql(
-        "INSERT INTO homelab.load_sample (entity_id, time) SELECT 1, '2026-11-02'::timestamptz + n * interval '10 s'"
-        " FROM generate_series(1, 8640) AS n"
-    )
+    day = "generate_series(now() - interval '1 day', now(), '10 s') AS time"  # too young to be compressed meanwhile
+    make = f"SELECT homelab.make_partition('homelab.load_sample', unnest(ARRAY[min(time), max(time)])) FROM {day};"
+    fill = f"INSERT INTO homelab.load_sample (entity_id, time) SELECT 1, time FROM {day};"
+    server.psql(fill if server.kind == "timescale" else make + fill)
     found = json.loads(db(server, "info", "--json"))
     assert found["edition"]["name"] == ("timescale" if server.kind == "timescale" else "plain")
     load = next(table for table in found["tables"] if table["name"] == "load_sample")

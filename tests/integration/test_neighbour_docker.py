@@ -12,19 +12,13 @@ import pytest
 from tests.neighbours import compose, images
 from tests.neighbours import docker as neighbour
 from tests.neighbours.docker import Docker
-from tests.neighbours.enclosure import children
 from tests.neighbours.leftovers import Traces
 from tests.neighbours.things import Things
-from tests.processes import is_alive
+from tests.processes import children, family, is_alive
 from tests.waiting import until
 
 QUICK = ("--stop-timeout", "0", "busybox", "sleep", "1000")
 """An idle container that dockerd need not wait for."""
-
-
-def processes(first: int) -> list[int]:
-    """Return a process and all that descend from it."""
-    return [first, *(pid for child in children(first) for pid in processes(child))]
 
 
 def test_it_is_debians_engine_beside_no_other(docker: Docker) -> None:
@@ -121,7 +115,7 @@ def test_after_a_power_cut_the_stopped_stay_stopped_and_the_others_follow_their_
         docker("run", "-d", "--name", name, "--restart", policy, *QUICK)
     docker("exec", "always", "sh", "-c", "echo kept >/file")
     docker("stop", "stopped")
-    everything = processes(docker.enclosure.first)
+    everything = family(docker.enclosure.first)
     docker.power_cut()
     assert not any(map(is_alive, everything))
     docker.start()
@@ -191,7 +185,8 @@ def test_compose_refuses_a_bad_key_and_is_dockers_plug_in(docker: Docker, projec
 
 def traces(directory: Path) -> list[str]:
     """Return what this host shows of the engine in that directory, and of any engine's network."""
-    return [trace for trace in Traces.now().found if directory.name in trace or trace == "interface docker0"]
+    traces = Traces.now()
+    return [*traces.of(directory), *traces.found & {"interface docker0"}]
 
 
 def test_nothing_is_left_of_an_engine_that_was_closed_amid_its_work() -> None:
@@ -200,7 +195,7 @@ def test_nothing_is_left_of_an_engine_that_was_closed_amid_its_work() -> None:
         images.busybox(docker)
         docker("network", "create", "net")
         docker("run", "-d", "--network", "net", "-p", "8080:80", "-v", "data:/data", *QUICK)
-        everything = processes(docker.enclosure.first)
+        everything = family(docker.enclosure.first)
         kinds = {trace.split()[0].rstrip("0123456789") for trace in traces(docker.directory)}
         assert kinds == {"cgroup", "file", "loop"}
     assert not any(map(is_alive, everything))
@@ -223,7 +218,7 @@ def test_nothing_is_left_when_the_tests_are_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", UNTIDY], stdout=subprocess.PIPE, text=True) as tests:
         assert tests.stdout is not None
         directory, first = tests.stdout.readline().split()
-        everything = processes(int(first))
+        everything = family(int(first))
         assert len(everything) > 4
         tests.kill()
     until(lambda: not any(map(is_alive, everything)), "no process is left")

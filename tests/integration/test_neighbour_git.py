@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.neighbours import git, sshd
-from tests.neighbours.enclosure import children
 from tests.neighbours.git import Git
 from tests.neighbours.git_host import GitHost
 from tests.neighbours.git_remote import GitRemote, Kind
 from tests.neighbours.wire import Wire, listens
-from tests.processes import is_alive, state
+from tests.processes import children, family, is_alive, state
 from tests.waiting import until
 
 FIRST = {"a": "1\n"}
@@ -277,11 +276,6 @@ def test_frozen_it_times_out_killed_it_refuses_and_restarted_it_answers(git_remo
     assert is_answered(git_remote, kind)
 
 
-def descendants(pid: int) -> list[int]:
-    """Return a process and all that descend from it."""
-    return [pid, *(found for child in children(pid) for found in descendants(child))]
-
-
 def test_a_connection_over_ssh_is_frozen_and_killed_with_the_server(git_remote: GitRemote) -> None:
     git_remote.commit(FIRST)
     server = git_remote.host.ssh
@@ -291,7 +285,7 @@ def test_a_connection_over_ssh_is_frozen_and_killed_with_the_server(git_remote: 
         try:
             assert client.stdout is not None
             assert client.stdout.read(4)
-            everything = [pid for child in children(server.pid) for pid in descendants(child)]
+            everything = [pid for child in children(server.pid) for pid in family(child)]
             assert len(everything) > 2
             server.freeze()
             until(lambda: {state(pid) for pid in everything} == {"T"}, "all of it is stopped")

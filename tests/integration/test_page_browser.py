@@ -190,8 +190,9 @@ async def test_an_agent_of_another_version_brings_its_own_page(server: Server, p
     await live(page, server.url)
     await page.evaluate("window.isTheOldPage = true")
     server.show(dataclasses.replace(busy(), version="0.2.0"))
-    await page.wait_for_function("!window.isTheOldPage")
     await expect(page.get_by_role("contentinfo")).to_contain_text("homelab-agent 0.2.0")
+    await expect(page.locator("#pulse")).to_have_attribute("data-state", "live")
+    assert not await page.evaluate("window.isTheOldPage")
 
 
 async def test_a_page_that_nobody_sees_does_not_listen(server: Server, page: Page) -> None:

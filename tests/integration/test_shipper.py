@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.database.shipper import Shipper
 from tests.clock import MovableClock, until
-from tests.neighbours.postgres import Postgres
+from tests.neighbours.postgres import PASSWORD, Postgres
 
 SCHEMA = Path(homelab_agent.__file__).parent / "core/schema/state.sql"
 BEGIN = datetime(2026, 11, 30, 23, 0, tzinfo=UTC)
@@ -102,7 +101,7 @@ async def test_every_row_arrives_once_and_in_order_though_postgresql_is_killed(
                 number += 15
                 await asyncio.sleep(0)
             await asyncio.sleep(chance.random() / 20)
-            await asyncio.to_thread(postgres.stop, signal.SIGKILL)
+            await asyncio.to_thread(postgres.kill)
             await there.spool.put([sample(number)])
             number += 1
             await asyncio.to_thread(postgres.start)
@@ -185,7 +184,8 @@ async def test_a_missing_partition_is_made_and_never_a_reason_to_reject(postgres
         await there.spool.put([sample(7201)])
         await there.empty()
         assert await there.rejected(0) == []
-    parts = postgres.psql("SELECT relid FROM pg_partition_tree('homelab.x_sample') WHERE isleaf").split()
+    leaves = "pg_partition_tree('homelab.x_sample') AS part ON part.relid = pg_class.oid AND isleaf"
+    parts = postgres.psql(f"SELECT relname FROM pg_class JOIN {leaves}").split()
     assert sorted(parts) == ["x_sample_y2026m11", "x_sample_y2026m12", "x_sample_y2028m01"]
     assert postgres.psql("SELECT count(*) FROM homelab.x_sample") == "3"
 
@@ -272,7 +272,9 @@ async def test_a_wrong_password_is_told_without_any(
     postgres: Postgres, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     wrong = "wr0ng-s3cret"
-    url = f"postgresql://homelab:{wrong}@/homelab?host={postgres.directory}"
+    postgres.change_password(wrong)
+    url = postgres.url
+    postgres.change_password(PASSWORD)
     database = Database(DatabaseSettings(url=url), directory=tmp_path, clock=SystemClock())
     running = asyncio.create_task(database.run())
     await until(lambda: "password" in database.connection.detail, "the refusal is told")

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from tests.neighbours import (
+    bare,
     browser,
     compose,
     disk,
     docker,
     faketime,
     git,
+    machine,
     mount,
     payloads,
-    postgres,
+    postgres_kinds,
     sshd,
     wire,
 )
 from tests.neighbours.neighbour import Neighbour
 
 ALL: tuple[Neighbour, ...] = (
-    *postgres.ENTRIES,
+    *postgres_kinds.NEIGHBOURS,
     docker.NEIGHBOUR,
     compose.NEIGHBOUR,
+    machine.NEIGHBOUR,
+    bare.NEIGHBOUR,
     git.NEIGHBOUR,
     payloads.NEIGHBOUR,
     sshd.NEIGHBOUR,

@@ -6,21 +6,18 @@ They are mounted on this host, so that the agent and whatever it starts see them
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import struct
 import subprocess
 from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from tests.neighbours import loop
 from tests.neighbours.guard import guarded
 from tests.neighbours.neighbour import Missing, Neighbour, need_root, program, version_of
 
 _INODES_PER_MEGABYTE = 256
-_EXT4_IOC_SHUTDOWN = 0x8004587D
-_WITHOUT_ITS_LOG = struct.pack("I", 2)
 """fs/ext4/ext4.h: EXT4_GOING_FLAGS_NOLOGFLUSH, as when the power is cut."""
 
 
@@ -83,11 +80,7 @@ class Ext4(Disk):
 
     def unplug(self) -> None:
         """Pull it out: whatever is asked of its files fails (EIO), and what was not synced is lost."""
-        place = os.open(self.point, os.O_RDONLY)
-        try:
-            fcntl.ioctl(place, _EXT4_IOC_SHUTDOWN, _WITHOUT_ITS_LOG)
-        finally:
-            os.close(place)
+        loop.cut_off(self.point)
 
     def mend(self) -> None:
         """Check and mount it anew; raises AssertionError while somebody has a file open there."""

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-from tests.neighbours.enclosure import Enclosure, children
+from tests.neighbours.enclosure import Enclosure
+from tests.neighbours.loop import LoopDisk, filling
 from tests.neighbours.neighbour import Neighbour, need_root, program, version_of
-from tests.processes import is_alive
+from tests.processes import children, freeze, is_alive, thaw
 from tests.waiting import until
 
 PROGRAMS = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -44,17 +45,14 @@ class Docker:
         self.config = directory / "config"
         self.log = directory / "dockerd.log"
         self._data = directory / "data"
-        self._disk = directory / "disk" if disk_megabytes else None
+        self._disk = LoopDisk(directory / "disk", disk_megabytes) if disk_megabytes else None
         self._settings = directory / "daemon.json"
         self._settings.write_text(json.dumps(settings or {}))
         self._data.mkdir()
         self.config.mkdir()
         setup = [f"ln -s {self.socket} /run/docker.sock"]
         if self._disk:
-            with self._disk.open("wb") as file:
-                file.truncate(disk_megabytes << 20)
-            subprocess.run(["/sbin/mkfs.ext4", "-q", "-m", "0", self._disk], check=True)
-            setup.append(f"mount -o loop {self._disk} {self._data}")
+            setup.append(self._disk.mounting(self._data))
         self.enclosure = Enclosure(directory, setup=setup)
 
     @property
@@ -102,11 +100,11 @@ class Docker:
 
     def freeze(self) -> None:
         """Let dockerd answer nobody; containers run on."""
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         """Let it go on."""
-        os.kill(self.pid, signal.SIGCONT)
+        thaw(self.pid)
 
     def kill(self) -> None:
         """End dockerd alone, at once; containerd goes with it, containers run on under their shims.
@@ -122,12 +120,13 @@ class Docker:
         What was written is kept. `start` is the power's return.
         """
         self.enclosure.end()
-        until(lambda: not self._disk_in_use(), "the data root's file system is unmounted")
+        if self._disk:
+            self._disk.wait_until_free()
 
     def fill(self) -> None:
         """Leave no byte on the data root's own disk."""
         assert self._disk, "the data root is on the host's disk"
-        done = self.run("dd", "if=/dev/zero", f"of={self._data}/full", "bs=4k")
+        done = self.run(*filling(self._data / "full"))
         assert "No space left" in done.stderr, done.stderr
 
     def free(self) -> None:
@@ -199,10 +198,6 @@ class Docker:
         pid = self.pid
         os.kill(pid, number)
         until(lambda: not is_alive(pid), "dockerd has ended", seconds=40)
-
-    def _disk_in_use(self) -> bool:
-        backing = Path("/sys/block").glob("loop*/loop/backing_file")
-        return any(file.read_text().strip() == str(self._disk) for file in backing)
 
 
 @contextmanager

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from tests.neighbours.listener import Listener
 from tests.neighbours.neighbour import Missing
 from tests.neighbours.ports import free_port
 from tests.neighbours.sshd import Sshd
+from tests.processes import freeze, thaw
 
 _ROOT = Path(__file__).parents[2]
 _ASKPASS = """\
@@ -41,11 +40,11 @@ class GitHttp(Listener):
     def freeze(self) -> None:
         """Let it answer nobody any more; connections stay, and the kernel makes new ones."""
         # Its children get no further without it. They are not stopped, so that they end when it is killed.
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         """Let it go on."""
-        os.kill(self.pid, signal.SIGCONT)
+        thaw(self.pid)
 
     def requests(self) -> list[Request]:
         """Return what it was asked and has begun to answer, in order."""

@@ -1,4 +1,4 @@
-"""A directory of the host's that goes away with all that is mounted in it, also when the tests are killed."""
+"""A directory of the host's that goes away with all that works or is mounted in it, also when the tests are killed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _TIDY_UP = r"""
-read -r _ || :
+working_there() {
+    find /proc -mindepth 2 -maxdepth 2 -name cwd -lname "$1/*" 2>/dev/null | cut -d / -f 3
+}
+if ! read -r _; then
+    for number in $(seq 100); do # a server may need a moment, to end its children and give shared memory back
+        pids=$(working_there "$1")
+        [ -n "$pids" ] || break
+        [ "$number" -lt 100 ] || kill -KILL $pids 2>/dev/null || :
+        kill -QUIT $pids 2>/dev/null || :
+        kill -CONT $pids 2>/dev/null || : # frozen it does not hear the other
+        sleep 0.1
+    done
+fi
 mounted=
 while read -r _ _ _ _ point rest; do
     case $point in
@@ -32,7 +44,8 @@ rm -rf --one-file-system "$1" # its going also ends what other mount namespaces 
 def guarded(kind: str) -> Iterator[Path]:
     """Give a new directory; all below it is unmounted and removed when the context ends, or its process does.
 
-    Other users may pass through it. What still has files open there keeps them, and nobody finds them any more.
+    Other users may pass through it. What still has files open there keeps them, and nobody finds them any more; but
+    when the tests are dead, whatever has its working directory there is ended first.
     """
     directory = Path(tempfile.mkdtemp(prefix=f"homelab-agent-{kind}-"))
     directory.chmod(0o755)

@@ -39,6 +39,10 @@ class Traces:
         """Look."""
         return cls(frozenset((*_mounts(), *_cgroups(), *_interfaces(), *_namespaces(), *_loops(), *_files())))
 
+    def of(self, directory: Path) -> list[str]:
+        """Return what has to do with the directory of that name: itself, its mounts, control groups, loop devices."""
+        return sorted(trace for trace in self.found if directory.name in trace)
+
     def left(self, *, seconds: float = _SETTLE_SECONDS) -> list[str]:
         """Return what is there now and was not then, and every process that descends from this one."""
         end = time.monotonic() + seconds

@@ -6,17 +6,16 @@ It is mounted on this host, so that the agent and whatever it starts see it. Nee
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from tests.neighbours.enclosure import children
 from tests.neighbours.guard import guarded
 from tests.neighbours.neighbour import Missing, Neighbour, need_root, program, version_of
 from tests.neighbours.server import Server
+from tests.processes import children, freeze
 
 _SERVE = 'cd "$0"; setpriv --pdeathsig KILL "$1" <up >down & exec "$2" -f -o "$3" ":$4" "$5" >up <down'
 """Two programs that talk through two pipes. sshfs becomes the first process, the far end its child."""
@@ -65,7 +64,7 @@ class Mount(Server):
         """Let the far end answer no more, as a server that is gone: not even SIGKILL ends who has asked (state D)."""
         self._check_that_nothing_is_open()
         (far_end,) = children(self.pid)
-        os.kill(far_end, signal.SIGSTOP)
+        freeze(far_end)
 
     def _answers(self) -> bool:
         asked = ["stat", "-f", str(self.point)]

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from tests.processes import await_standstill
 from tests.waiting import until
 
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="spawner")
@@ -86,6 +87,7 @@ class Server:
     def freeze(self) -> None:
         """Let it and what it started answer nobody any more; connections stay."""
         self._signal(signal.SIGSTOP)
+        await_standstill(self._first)
 
     def thaw(self) -> None:
         """Let it go on."""
@@ -119,6 +121,11 @@ class Server:
     def tail(self, characters: int = 3000) -> str:
         """Return the end of what it printed."""
         return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
+
+    @property
+    def _first(self) -> int:
+        """The process that does what the server is there for."""
+        return self.pid
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):

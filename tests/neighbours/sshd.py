@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tests.neighbours.enclosure import children
 from tests.neighbours.listener import Listener
 from tests.neighbours.neighbour import Neighbour, program, version_of
 from tests.neighbours.ports import free_port
+from tests.processes import children
 
 _REPAIR = "apt install openssh-server"
 _CONFIG = """\

@@ -217,7 +217,7 @@ class Wire:
 
 def url_through(line: Line, server: Postgres) -> str:
     """Return what goes into `[database] url` when the line's far end is this PostgreSQL."""
-    return server.url.replace("@/", f"@{line.address}/").partition("?")[0]
+    return server.url_at(line.address)
 
 
 @contextmanager
