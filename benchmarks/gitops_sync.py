@@ -1,4 +1,4 @@
-"""From a push to a moved working copy: deploy/gitops_sync.sh beside the git commands that it takes, same remote, in turn.
+"""From a push to a moved working copy: deploy/gitops_sync.sh beside git commands on the same remote, in turn.
 
 The bare commands are those that a person types, and those that the script runs, one after the other with its options.
 """

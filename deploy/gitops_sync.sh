@@ -110,11 +110,11 @@ complain() { # VERDICT DETAIL [COMMAND]...: conclude with what git said, unless 
     *'dubious ownership'* | *'insufficient permission'* | *'nable to '[cuow]*': Permission denied'* | \
         *'annot '[coml]*': Permission denied'*)
         owner=$(stat -c %U .) me=$(id -un)
-        shell_word "$branch" && branch_word=$quoted
+        [ "$owner" != "$me" ] || conclude wrong_owner "part of it is not $me's: $why" "sudo chown -R $me ."
         shell_word "$script"
-        set -- "sudo -u $owner sh $quoted . $branch_word"
-        [ "$owner" != "$me" ] || set -- "sudo chown -R $me ."
-        conclude wrong_owner "$owner owns it, not all of it, or this runs as another user, $me: $why" "$@"
+        script=$quoted
+        shell_word "$branch"
+        conclude wrong_owner "it is $owner's, and this runs as $me: $why" "sudo -u $owner sh $script . $quoted"
         ;;
     *".lock': File exists"* | *'cannot lock ref'*)
         conclude locked "another git is at work, or was killed: $why" 'pgrep -a git'
@@ -238,8 +238,7 @@ expect_whole_index() { # which ends in a checksum, or in noughts (index.skipHash
 }
 
 expect_clean() { # all of it, for git merge looks only at what the push changes; [PATHSPEC]...
-    state=$($status 2>&1)
-    case $nl$state$nl in
+    case $nl$state in
     *"${nl}error: "* | *"${nl}fatal: "*) said=$state && complain corrupt ;;
     *"$nl# branch.oid ${head:-(initial)}$nl# branch.head $branch$nl"*) ;;
     *) conclude locked 'another git moved HEAD at the same time' 'git status' ;;
@@ -324,7 +323,7 @@ move() {
         ;;
     esac
     put_back
-    if [ "$state" != "$($status 2>&1)" ]; then
+    if [ "$state" != "$($status 2>&1)$nl" ]; then
         echo "${head:-none} $target" >"$moving"
         complain dirty 'the move stopped half-way, and could not be taken back' 'df -h .' "$again"
     fi
@@ -352,6 +351,50 @@ mention() { # what is not as one may think
     [ ! -e "$gitdir/info/sparse-checkout" ] || marks='^[a-z]'
     hidden=$(git ls-files -v | grep -c "$marks")
     [ "$hidden" -eq 0 ] || remark="$remark; edits of $hidden of its files are hidden: see git ls-files -v"
+}
+
+how_many() { commits=$#; }
+
+decide() { # with what git status prints on stdin; [PATHSPEC]...
+    range="--left-right --topo-order ${head:+$head...}$fetched"
+    # shellcheck disable=SC2086 # words
+    news=$(git rev-list $range 2>/dev/null) || { said=$(git rev-list $range 2>&1); complain corrupt; }
+    state=''
+    while IFS= read -r line; do state=$state$line$nl; done
+    case $news in
+    '') tip=$head ;;
+    '>'*) tip=${news%%"$nl"*} tip=${tip#>} ;;
+    *) tip=$(git rev-parse "$fetched") ;;
+    esac
+    target=$tip
+    expect_no_history
+    # shellcheck disable=SC2086 # a commit is a word
+    how_many $news
+    if [ -n "$asked" ] && [ "$asked" != "$tip" ]; then
+        if git merge-base --is-ancestor "$asked" "$tip" 2>/dev/null; then
+            target=$asked
+        else
+            remark='; the commit that was asked for is not on it'
+        fi
+        commits=$(git rev-list --count "$target" ${head:+"^$head"})
+    fi
+    expect_clean "$@"
+    # git merge expects room itself, unless HEAD is yet to be born
+    [ "$commits" -eq 0 ] || ! { $plan || [ -z "$head" ]; } || expect_room
+    if [ "$commits" -gt 0 ] && ! $plan; then
+        move
+        follow
+        reached=$target
+    fi
+    if $submodules && ! $plan; then
+        said=$(git submodule update --init --recursive --checkout 2>&1) || complain fetch_failed \
+            "$branch is where it is to be, its submodules are not" 'git submodule update --init --recursive'
+    fi
+    mention
+    count "$commits" commit
+    [ "$commits" -gt 0 ] || conclude up_to_date "$branch has all that the remote has"
+    ! $plan || conclude ok "$branch can move on by $counted"
+    conclude ok "$branch moved on by $counted"
 }
 
 # The command line. In the end "$@" is what --ignore-dirty names, as git's pathspecs.
@@ -452,6 +495,7 @@ if [ "$head" = HEAD ]; then # a branch yet to be born, unless its ref is damaged
     head='' upstream=refs/remotes/$(git config "branch.$branch.remote")/$branch
     read -r _ at <"$gitdir/HEAD"
 fi
+follows=$upstream
 case $upstream in refs/remotes/?*/"$branch") ;; *) upstream='' ;; esac
 moving=$gitdir/homelab-moving halfway=''
 if [ -s "$moving" ]; then
@@ -467,42 +511,8 @@ shell_word "$branch"
 [ -n "$head" ] || [ ! -e "$common/refs/heads/$branch" ] || conclude corrupt 'the branch names no commit' \
     "rm \"\$(git rev-parse --git-path refs/heads/$quoted)\"" \
     "git update-ref refs/heads/$quoted refs/remotes/origin/$quoted"
+case $follows in refs/heads/*) conclude fetch_failed "it follows ${follows#refs/heads/}, a branch here, and no remote" \
+    "git branch --set-upstream-to=origin/$quoted" ;; esac
 fetch
-range="--left-right --topo-order ${head:+$head...}$fetched"
-# shellcheck disable=SC2086 # words
-news=$(git rev-list $range 2>/dev/null) || { said=$(git rev-list $range 2>&1); complain corrupt; }
-case $news in
-'') tip=$head ;;
-'>'*) tip=${news%%"$nl"*} tip=${tip#>} ;;
-*) tip=$(git rev-parse "$fetched") ;;
-esac
-target=$tip
-expect_no_history
-how_many() { commits=$#; }
-# shellcheck disable=SC2086 # a word is a commit
-how_many $news
-if [ -n "$asked" ] && [ "$asked" != "$tip" ]; then
-    if git merge-base --is-ancestor "$asked" "$tip" 2>/dev/null; then
-        target=$asked commits=$(git rev-list --count "$asked" ${head:+"^$head"})
-    else
-        remark='; the commit that was asked for is not on it'
-    fi
-fi
-expect_clean "$@"
-count "$commits" commit
-if [ "$commits" -gt 0 ] && { $plan || [ -z "$head" ]; }; then
-    expect_room # which git merge expects too, unless HEAD is yet to be born
-fi
-if [ "$commits" -gt 0 ] && ! $plan; then
-    move
-    follow
-    reached=$target
-fi
-if $submodules && ! $plan; then
-    said=$(git submodule update --init --recursive --checkout 2>&1) || complain fetch_failed \
-        "$branch is where it is to be, its submodules are not" 'git submodule update --init --recursive'
-fi
-mention
-[ "$commits" -gt 0 ] || conclude up_to_date "$branch has all that the remote has"
-! $plan || conclude ok "$branch can move on by $counted"
-conclude ok "$branch moved on by $counted"
+trap : HUP INT TERM # they end `decide`, which may have to put something back first
+$status 2>&1 | decide "$@" # its first question to git is answered meanwhile

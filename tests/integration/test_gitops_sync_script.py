@@ -475,6 +475,12 @@ def there_is_no_remote(copy: WorkingCopy) -> None:
     copy.git("remote", "remove", "origin")
 
 
+@state("fetch_failed")
+def the_branch_follows_a_local_one(copy: WorkingCopy) -> None:
+    copy.git("branch", "other")
+    copy.git("branch", "--set-upstream-to=other")
+
+
 @state("fetch_failed", mends=False)
 def the_remote_is_a_program(copy: WorkingCopy) -> None:
     copy.git("remote", "set-url", "origin", f"ext::touch {copy.path.parent}/ran")

@@ -255,6 +255,11 @@ def test_a_branch_without_upstream_follows_the_only_remote_and_one_with_it_its_o
     copy.git("config", "branch.main.merge", "refs/heads/main")
     assert copy.sync().told["head"] == copy.tip()
     assert copy.git("rev-parse", "upstream/main") == copy.tip()
+    copy.git("update-ref", "refs/remotes/upstream/other", "HEAD~1")
+    copy.git("branch", "--set-upstream-to=upstream/other")
+    copy.push({"a.txt": "newest"})
+    assert copy.sync().told["head"] == copy.tip()
+    assert copy.git("rev-parse", "upstream/other") == copy.git("rev-parse", "HEAD~2")
 
 
 # Layouts
