@@ -22,9 +22,11 @@
 # target, commits (how many of the target's HEAD lacks), plan. It names no file of the working copy.
 #
 # Unless the verdict is ok, working copy, index, HEAD, stashes and branches, those of refs/remotes too, stay as they
-# are; what was fetched is kept, as refs/worktree/homelab/fetched. Runs as the working copy's owner only; how long, its
-# caller limits. No hook runs; a filter of the owner's configuration (LFS) runs where it does for git status, on files
-# whose size or time has changed, and for the move. Needs the usual tools (GNU or busybox) and git 2.39 or later.
+# are; what was fetched is kept, as refs/worktree/homelab/fetched. Two exceptions, which say so: submodules that could
+# not follow (fetch_failed, and head is the target), and a move that failed half-way as did the way back (dirty).
+# It runs as the working copy's owner only; how long, its caller limits. No hook runs; a filter of the owner's
+# configuration (LFS) runs where it does for git status, on files whose size or time has changed, and for the move.
+# Needs the usual tools (GNU or busybox) and git 2.39 or later.
 set -uf
 export LC_ALL=C
 nl='
