@@ -37,13 +37,21 @@ class Keyring:
     A secret that cannot be read any more keeps the value it had; one that never could is no key.
     """
 
-    def __init__(self, repositories: Sequence[Repository], parse: Callable[[str], Secret], clock: Clock) -> None:
-        """`parse` makes a secret of a reference; raises `ReferenceFaulty`, which is then what is wrong with it."""
+    def __init__(
+        self,
+        repositories: Sequence[Repository],
+        parse: Callable[[str], Secret],
+        clock: Clock,
+        *,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
+        """`parse` makes a secret of a reference; the AgentError that it may raise is what is wrong with that secret."""
         self._clock = clock
+        self._read_seconds = read_seconds
         self._troubles: dict[str, AgentError] = {}
         self._secrets: dict[str, Secret] = {}
         self._readable: set[str] = set()
-        self._reading: dict[str, asyncio.Task[bool]] = {}
+        self._reading: dict[str, asyncio.Task[None]] = {}
         self._keys = [
             (Key(repository.name, one.name, one.expires), one.secret)
             for repository in repositories
@@ -68,28 +76,22 @@ class Keyring:
             self._ring_until = now + _RING_SECONDS
         return self._ring
 
-    async def renewed(self, now: float) -> bool:
-        """Read the secrets again unless that was done just before `now`; return whether one is another."""
-        if now < self._renew_at:
-            return False
-        self._renew_at = now + RENEW_SECONDS
-        return await self.refresh()
+    async def renew(self, now: float) -> None:
+        """Read the secrets again unless that was done just before `now`."""
+        if now >= self._renew_at:
+            self._renew_at = now + RENEW_SECONDS
+            await self.refresh()
 
-    async def refresh(self) -> bool:
-        """Read every secret; return whether one is another than before."""
+    async def refresh(self) -> None:
+        """Read every secret; where one is another than before, `ring` gives another ring."""
         for reference, secret in self._secrets.items():
             if reference not in self._reading:
                 self._reading[reference] = asyncio.create_task(self._read(reference, secret), name="gitops.secret")
-        changed = False
         if self._reading:
-            done, late = await asyncio.wait(self._reading.values(), timeout=READ_SECONDS)
-            changed = any(task.result() for task in done)
+            _, late = await asyncio.wait(self._reading.values(), timeout=self._read_seconds)
             for reference in [reference for reference, task in self._reading.items() if task in late]:
                 self._troubles[reference] = SecretLate(reference=reference)
         self._refreshed = True
-        if changed:
-            self._ring_until = 0.0
-        return changed
 
     async def probe(self) -> Finding:
         """Read the secrets again, and say what is wrong with them."""
@@ -129,15 +131,13 @@ class Keyring:
                 yield key, present
                 yield from ((Key(key.repository, key.name, key.expires, former=True), value) for value in former)
 
-    async def _read(self, reference: str, secret: Secret) -> bool:
+    async def _read(self, reference: str, secret: Secret) -> None:
         try:
-            changed = await secret.refresh()
+            if await secret.refresh():
+                self._ring_until = 0.0
+            self._readable.add(reference)
+            self._troubles.pop(reference, None)
         except AgentError as error:
             self._troubles[reference] = error
-            return False
-        else:
-            self._troubles.pop(reference, None)
-            self._readable.add(reference)
-            return changed
         finally:
             del self._reading[reference]

@@ -91,7 +91,7 @@ def _follow_push(event: Push, repositories: Sequence[Repository]) -> Decision:
 def _follow_pull_request(event: PullRequest, repositories: Sequence[Repository]) -> Decision:
     first = repositories[0].name
     if event.action != "closed":
-        return Ignored(first, f"a pull request was {event.action}")
+        return Ignored(first, f"the action of a pull request is {event.action}, not closed")
     if not event.merged:
         return Ignored(first, "a pull request was closed without being merged")
     for one in repositories:

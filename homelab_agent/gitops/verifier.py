@@ -23,7 +23,7 @@ from homelab_agent.core.worker import Worker
 from homelab_agent.gitops import signature
 from homelab_agent.gitops.allowance import SMALL_BODY, Allowance, Budget
 from homelab_agent.gitops.keyring import Keyring
-from homelab_agent.gitops.signature import Check, Key
+from homelab_agent.gitops.signature import Check, Key, Ring
 
 _INLINE_BYTES = 1024 * 1024
 """So many bytes are hashed on the event loop, in about a millisecond; more at once goes to a thread."""
@@ -102,7 +102,7 @@ class Verifier:
                 held.take(len(chunk))
                 chunks.append(chunk)
                 await self._feed(check, chunk)
-            signers = check.signers(claimed) or await self._signers_anew(chunks, claimed, now)
+            signers = check.signers(claimed) or await self._signers_anew(ring, chunks, claimed, now)
         accepted = [key for key in signers if not key.has_expired(now.wall.date())]
         if accepted:
             return Verified(b"".join(chunks), accepted)
@@ -144,11 +144,15 @@ class Verifier:
         else:
             check.update(chunk)
 
-    async def _signers_anew(self, chunks: Sequence[bytes], claimed: bytes, now: Instant) -> Sequence[Key]:
+    async def _signers_anew(
+        self, tried: Ring, chunks: Sequence[bytes], claimed: bytes, now: Instant
+    ) -> Sequence[Key]:
         """Return the keys that a body was signed with if a secret was replaced a moment ago."""
-        if not await self._keyring.renewed(now.monotonic):
+        await self._keyring.renew(now.monotonic)
+        ring = await self._keyring.ring(now.monotonic)
+        if ring is tried:
             return ()
-        check = (await self._keyring.ring(now.monotonic)).check()
+        check = ring.check()
         for chunk in chunks:
             await self._feed(check, chunk)
         return check.signers(claimed)
