@@ -23,6 +23,7 @@ Word: TypeAlias = Literal[
     "wrong_owner",
     "fetch_failed",
     "corrupt",
+    "unsigned",
     "pong",
     "ignored",
     "duplicate",

@@ -9,6 +9,7 @@
 #   --ignore-dirty GLOB  an edited file that matches is in the way only if the push changes it; may be repeated.
 #                        Relative to DIR; * stops at a slash, ** does not
 #   --allow-file         the remote may be a directory of this host
+#   --allowed-signers FILE  only to a commit that one of these has signed with SSH (ssh-keygen(1), ALLOWED SIGNERS)
 #
 # The target is SHA where the remote branch contains it, else the branch's tip.
 #
@@ -16,7 +17,7 @@
 #    0 ok, up_to_date         10 dirty                 11 dirty_overlap        12 untracked_collision
 #   13 diverged               14 ahead                 15 forced               16 detached
 #   17 locked                 18 wrong_branch          19 not_a_repository     20 wrong_owner
-#   21 fetch_failed           22 corrupt                2 wrong usage
+#   21 fetch_failed           22 corrupt               23 unsigned                2 wrong usage
 #
 # The JSON line: verdict, detail (words), repair (commands, to be run in DIR), branch, asked (SHA), head_before, head,
 # target, commits (how many of the target's HEAD lacks), plan. It names no file of the working copy.
@@ -32,15 +33,15 @@ export LC_ALL=C
 nl='
 '
 codes=' ok:0 up_to_date:0 dirty:10 dirty_overlap:11 untracked_collision:12 diverged:13 ahead:14 forced:15 detached:16
-    locked:17 wrong_branch:18 not_a_repository:19 wrong_owner:20 fetch_failed:21 corrupt:22 '
+    locked:17 wrong_branch:18 not_a_repository:19 wrong_owner:20 fetch_failed:21 corrupt:22 unsigned:23 '
 fetched=refs/worktree/homelab/fetched
 status='git status --porcelain=v2 --branch --no-ahead-behind --untracked-files=no --no-renames'
-names_files='' plan=false json=false submodules=false local_remotes=never dir='' branch='' asked=''
+names_files='' plan=false json=false submodules=false local_remotes=never signers='' dir='' branch='' asked=''
 head='' reached='' target='' commits=0 remark=''
 
 usage() {
-    printf '%s\nusage: gitops_sync.sh %s\n' "$1" \
-        '[--plan] [--json] [--submodules] [--ignore-dirty GLOB]... [--allow-file] DIR BRANCH [SHA]' >&2
+    printf '%s\nusage: gitops_sync.sh %s\n    %s\n' "$1" '[--plan] [--json] [--submodules] [--ignore-dirty GLOB]...' \
+        '[--allow-file] [--allowed-signers FILE] DIR BRANCH [SHA]' >&2
     exit 2
 }
 
@@ -200,6 +201,16 @@ expect_no_history() { # of its own: all of HEAD's commits are the remote branch'
         "the remote took back $((missed - own)) of its commits; $counted only here" "$@"
     [ "$commits" -eq 0 ] || conclude diverged "$counted only here, and others only at the remote" "$@"
     conclude ahead "$counted only here" "$@"
+}
+
+expect_signed() { # with SSH, by who may; whom else the owner's own settings trust, and with what, is no matter here
+    if [ -z "$signers" ] || [ "$commits" -eq 0 ]; then return; fi
+    said=$(git -c "gpg.ssh.allowedSignersFile=$signers" -c gpg.ssh.program=ssh-keygen -c gpg.program=false \
+        -c gpg.x509.program=false -c gpg.minTrustLevel=fully verify-commit "$target" 2>&1) && return
+    [ -n "$said" ] || said='it has no signature'
+    cause
+    shell_word "gpg.ssh.allowedSignersFile=$signers"
+    conclude unsigned "none who may has signed $(printf %.7s "$target"): $why" "git -c $quoted verify-commit -v $target"
 }
 
 names() { # print the names in $1, which git status has printed, quoted by git, one a line
@@ -380,6 +391,7 @@ decide() { # with what git status prints on stdin; [PATHSPEC]...
         fi
         commits=$(git rev-list --count "$target" ${head:+"^$head"})
     fi
+    expect_signed
     expect_clean "$@"
     # git merge expects room itself, unless HEAD is yet to be born
     [ "$commits" -eq 0 ] || ! { $plan || [ -z "$head" ]; } || expect_room
@@ -416,6 +428,12 @@ while [ "$left" -gt 0 ]; do
         shift
         left=$((left - 1))
         ;;
+    --allowed-signers)
+        [ -r "${1-}" ] || usage '--allowed-signers needs a FILE that can be read'
+        case $1 in /*) signers=$1 ;; *) signers=$PWD/$1 ;; esac
+        shift
+        left=$((left - 1))
+        ;;
     -*) usage "$word: no such option, and names do not begin with a dash" ;;
     *)
         operands=$((operands + 1))
@@ -437,7 +455,8 @@ case ${#asked}:$asked in
 esac
 command -v git >/dev/null || usage 'git is not installed'
 
-# git's own variables and settings lead nowhere else; the caller's ways to log in stay.
+# git's own variables and settings lead nowhere else; the caller's ways to log in stay, and who has one in GIT_ASKPASS
+# does not want a helper to be told what it answers.
 while IFS= read -r line; do
     name=${line#export }
     case ${name%%=*} in
@@ -450,6 +469,7 @@ END
 unset CDPATH SUDO_UID SSH_ASKPASS
 pins=0
 while read -r key value; do
+    [ -n "$key" ] || continue
     export "GIT_CONFIG_KEY_$pins=$key" "GIT_CONFIG_VALUE_$pins=$value"
     pins=$((pins + 1))
 done <<END
@@ -464,6 +484,7 @@ fetch.recurseSubmodules no
 gc.auto 0
 maintenance.auto false
 safe.directory
+${GIT_ASKPASS+credential.helper}
 END
 export GIT_CONFIG_COUNT=$pins GIT_TERMINAL_PROMPT=0 GIT_OPTIONAL_LOCKS=0
 

@@ -17,7 +17,7 @@ from tests.working_copy import Snapshot, WorkingCopy, mend
 EXIT_CODES = {
     "ok": 0, "up_to_date": 0, "dirty": 10, "dirty_overlap": 11, "untracked_collision": 12, "diverged": 13, "ahead": 14,
     "forced": 15, "detached": 16, "locked": 17, "wrong_branch": 18, "not_a_repository": 19, "wrong_owner": 20,
-    "fetch_failed": 21, "corrupt": 22,
+    "fetch_failed": 21, "corrupt": 22, "unsigned": 23,
 }  # fmt: skip
 KEYS = {
     "verdict", "detail", "repair", "branch", "asked", "head_before", "head", "target", "commits", "plan"

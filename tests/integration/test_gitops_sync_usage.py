@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import shlex
 import shutil
+import socketserver
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.neighbours.neighbour import program
+from tests.neighbours.sshd import make_key
 from tests.working_copy import FETCHED, SCRIPT, SHELLS, Snapshot, WorkingCopy, environment
 
 USAGE = 2
@@ -260,6 +265,87 @@ def test_a_branch_without_upstream_follows_the_only_remote_and_one_with_it_its_o
     copy.push({"a.txt": "newest"})
     assert copy.sync().told["head"] == copy.tip()
     assert copy.git("rev-parse", "upstream/other") == copy.git("rev-parse", "HEAD~2")
+
+
+# Who is let in, and who signed
+
+
+def test_who_says_how_passwords_are_asked_for_wants_no_helper_to_hear_them(copy: WorkingCopy, tmp_path: Path) -> None:
+    helper = tmp_path / "helper"
+    helper.write_text(f"#!/bin/sh\necho $1 >>{tmp_path}/asked\n")
+    helper.chmod(0o755)
+    copy.git("config", "credential.helper", str(helper))
+    with socketserver.TCPServer(("127.0.0.1", 0), Locked) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        copy.git("remote", "set-url", "origin", f"http://127.0.0.1:{server.server_address[1]}/x.git")
+        try:
+            assert copy.sync().verdict == "fetch_failed"
+            assert (tmp_path / "asked").read_text().split() == ["get"]
+            copy.env["GIT_ASKPASS"] = "echo"
+            assert copy.sync().verdict == "fetch_failed"
+            assert (tmp_path / "asked").read_text().split() == ["get"], "nor is it told that it was wrong"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+class Locked(http.server.BaseHTTPRequestHandler):
+    """A page that lets nobody in."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", "Basic")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_with_allowed_signers_it_moves_to_what_one_of_them_signed_only(
+    copy: WorkingCopy, tmp_path: Path, shell: str
+) -> None:
+    allowed, foreign = tmp_path / "it's allowed", tmp_path / "foreign"
+    make_key(allowed)
+    make_key(foreign)
+    signers = tmp_path / "the signers"
+    signers.write_text(f"ada@example.org {allowed.with_name(allowed.name + '.pub').read_text()}")
+    options = ("--allowed-signers", str(signers))
+    for key in ("gpg.program", "gpg.ssh.program"):
+        copy.git("config", key, "/bin/true")
+    said = copy.sync(*options, shell=shell)
+    assert (said.code, said.verdict, said.told["commits"]) == (23, "unsigned", 1)
+    assert "it has no signature" in said.told["detail"]
+    sign(copy, foreign)
+    before = copy.snapshot()
+    said = copy.sync(*options, shell=shell)
+    assert said.verdict == copy.sync("--plan", *options).verdict == "unsigned"
+    assert "No principal matched" in said.told["detail"]
+    assert before.changes(copy.snapshot()) == []
+    good = sign(copy, allowed)
+    copy.push({"a.txt": "unsigned"})
+    said = copy.sync(*options, sha=good, shell=shell)
+    assert (said.verdict, said.told["head"]) == ("ok", good)
+    assert copy.sync(*options, shell=shell).verdict == "unsigned"
+    (shown,) = copy.sync(*options).repair
+    copy.git("config", "--remove-section", "gpg.ssh")
+    copy.fails(*shlex.split(shown)[1:])
+    assert copy.attempt(*shlex.split(shown.replace(copy.tip(), good))[1:])
+
+
+def sign(copy: WorkingCopy, key: Path) -> str:
+    """Add a commit to the remote that this key has signed; return its SHA."""
+    there = ("--git-dir", str(copy.remote), "-c", "gpg.format=ssh", "-c", f"user.signingKey={key}")
+    made = copy.git(*there, "commit-tree", "-S", "-m", "signed", "-p", copy.tip(), f"{copy.tip()}^{{tree}}")
+    copy.git("--git-dir", str(copy.remote), "update-ref", f"refs/heads/{copy.branch}", made)
+    return made
+
+
+@pytest.mark.parametrize("words", [[], ["/nonexistent"], [""]])
+def test_allowed_signers_who_cannot_be_read_are_no_reason_to_move(copy: WorkingCopy, words: list[str]) -> None:
+    done = run("--json", "--allow-file", str(copy.path), "main", "--allowed-signers", *words, env=copy.env)
+    assert (done.returncode, done.stdout) == (USAGE, b"")
 
 
 # Layouts
