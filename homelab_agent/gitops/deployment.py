@@ -38,6 +38,20 @@ def earlier(history: Iterable[Move], current: str, bad: Mapping[str, str]) -> st
     return ""
 
 
+def is_news(planned: Synced, deployed: Move | None, newest: Move | None, bad: Mapping[str, str]) -> bool:
+    """Return whether a look found something to be done: a commit that was neither deployed nor tried before.
+
+    `newest` is the newest move, however it ended; one that was cut short is to be taken up.
+    """
+    if newest is not None and newest.state == "running":
+        return True
+    if not planned.is_good or planned.target in bad:
+        return False
+    if deployed is not None and planned.target == deployed.to_sha:
+        return planned.head != planned.target
+    return newest is None or newest.to_sha != planned.target
+
+
 class Deployment:
     """Deploys and rolls back one repository, one thing at a time; what was cut short is taken up first."""
 
@@ -101,11 +115,11 @@ class Deployment:
         changed = Changed((), contains=True)
         if planned.target and planned.target != start:
             changed = await self._copy.changed(start, planned.target) if start else Changed(None, contains=True)
-        verdict = self._bad(planned, bad) or _verdict(planned)
+        judged = self._unless_bad(planned, bad)
         return {
-            "verdict": verdict.word,
-            "detail": verdict.detail,
-            "repair": verdict.repair,
+            "verdict": judged.word,
+            "detail": judged.detail,
+            "repair": judged.repair,
             "deployed": start,
             "head": planned.head,
             "target": planned.target,
@@ -113,6 +127,18 @@ class Deployment:
             "files": changed.paths,
             "actions": [action.name for _, action in self._rollout.chosen(changed.paths)],
         }
+
+    async def look(self) -> tuple[Synced, bool]:
+        """Return how the working copy stands, and whether there is something to be done; raises `StateUnavailable`."""
+        planned = await self._copy.plan()
+        deployed, bad = await self._moves.deployed(self._name), await self._moves.bad(self._name)
+        newest = next(iter(await self._moves.newest(self._name, 1)), None)
+        return self._unless_bad(planned, bad), is_news(planned, deployed, newest, bad)
+
+    async def forgive(self) -> None:
+        """Let commits that were rolled back from be deployed again; raises `StateUnavailable`."""
+        for sha in await self._moves.bad(self._name):
+            await self._moves.forgive(self._name, sha)
 
     async def contains(self, head: str, sha: str) -> bool:
         """Return whether `sha` is part of what `head` is; raises what `Privileged.call` raises."""
@@ -123,21 +149,20 @@ class Deployment:
     async def _sync(self, asked: str) -> Synced:
         bad = await self._moves.bad(self._name)
         if bad:
-            planned = await self._copy.plan(asked)
-            if (refused := self._bad(planned, bad)) is not None:
-                return replace(planned, word=refused.word, detail=refused.detail, repair=refused.repair)
+            planned = self._unless_bad(await self._copy.plan(asked), bad)
             if not planned.is_good:
                 return planned
             asked = planned.target
         return await self._copy.sync(asked)
 
-    def _bad(self, planned: Synced, bad: Mapping[str, str]) -> Verdict | None:
-        """Return the verdict on a commit that was rolled back from before; None if it was not."""
-        if not planned.is_good or planned.target not in bad:
-            return None
+    def _unless_bad(self, planned: Synced, bad: Mapping[str, str]) -> Synced:
+        """Return what git would do, or the verdict on a commit that was rolled back from before."""
+        is_behind = planned.word == "up_to_date" and planned.head != planned.target
+        if not planned.is_good or planned.target not in bad or is_behind:  # one that is behind us comes no more
+            return planned
         detail = f"{short(planned.target)} was rolled back from: {bad[planned.target]}"
         repair = f"push a commit that mends it, or: homelab-agent gitops sync {self._name} --again"
-        return Verdict("bad_sha", detail, repair)
+        return replace(planned, word="bad_sha", detail=detail, repair=repair)
 
     async def _follow(self, synced: Synced, run: Run, again_since: datetime | None) -> Verdict:
         """Do what follows from where the working copy is now."""

@@ -81,7 +81,6 @@ class WorkingCopy:
         self._privileged = privileged
         self._secret = secret
         self._sync_timeout = sync_timeout
-        self._token: Secret | None = None
         self._git = asyncio.Lock()
 
     async def sync(self, sha: str = "") -> Synced:
@@ -148,10 +147,9 @@ class WorkingCopy:
         """Return the token for a private remote, "" where there is none; raises what `Secret.get` raises."""
         if not self._repository.token:
             return ""
-        if self._token is None:
-            self._token = self._secret(self._repository.token)
-        await self._token.refresh()  # beside the loop; a token that was changed counts from now on
-        return self._token.get()
+        token = self._secret(self._repository.token)
+        await token.refresh()  # beside the loop, and each time: one that was changed counts from now on
+        return token.get()
 
     async def _call(
         self,
