@@ -211,16 +211,17 @@ class Unprivileged:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user of this host whom a verb may act as."""
+    """A user of this host whom a verb may act as, with all the groups that it is in."""
 
     name: str
     uid: int
     gid: int
     home: str
+    groups: tuple[int, ...]
 
     @property
     def switch(self) -> tuple[int, int] | None:
-        """What a child must be started as (`process.Given.user`); None when it is who we are."""
+        """What a child must be started as (`process.Given.user`, with `groups`); None when it is who we are."""
         return None if self.uid == os.geteuid() else (self.uid, self.gid)
 
     @property
@@ -240,4 +241,5 @@ def user(who: str | int) -> User:
         raise NoSuchUser(name=who) from None
     if os.geteuid() not in {0, entry.pw_uid}:
         raise NotThatUser(name=entry.pw_name)
-    return User(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return User(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, groups)
