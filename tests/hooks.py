@@ -1,14 +1,26 @@
-"""What receives webhooks, put together on a foundation as the capability's service does."""
+"""What receives webhooks, put together on a foundation as the capability's service does, and requests for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from multidict import CIMultiDict
+from prometheus_client import CollectorRegistry
 
 from homelab_agent.core.capability import Capability
-from homelab_agent.core.foundation import Foundation
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.foundation import Database, Foundation
+from homelab_agent.core.health import Health
+from homelab_agent.core.http import Audience, Caller
+from homelab_agent.core.jobs import Jobs
+from homelab_agent.core.spool import Spool
+from homelab_agent.core.state import State
 from homelab_agent.gitops.identity import Identities
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.keyring import Keyring
@@ -17,6 +29,9 @@ from homelab_agent.gitops.routes import Api
 from homelab_agent.gitops.settings import GitopsSettings
 from homelab_agent.gitops.verifier import Verifier
 from tests import payloads
+from tests.website import SCHEMAS
+
+SOURCE = "198.51.100.7"
 
 
 @dataclass(slots=True)
@@ -69,3 +84,60 @@ def assemble(base: Foundation, section: GitopsSettings, wake: Callable[[str], No
         registry=base.registry,
     )
     return Hooks(keyring, verifier, inbox, receiver, woken)
+
+
+@asynccontextmanager
+async def foundation(directory: Path, clock: Clock) -> AsyncIterator[Foundation]:
+    """Give what the parts stand on; no web server and no database."""
+    state = await State.open(directory, SCHEMAS, clock=clock)
+    spool = Spool(state, clock, host="attic", max_bytes=1 << 24, max_age=3600.0)
+    yield Foundation(
+        host="attic",
+        directory=directory,
+        clock=clock,
+        state=state,
+        spool=spool,
+        health=Health(clock),
+        jobs=Jobs(state, spool, clock, host="attic", timezone=UTC),
+        database=cast("Database", None),
+        registry=CollectorRegistry(),
+    )
+    await spool.close()
+    await state.close()
+
+
+@dataclass(slots=True)
+class Sent:
+    """Implements `core.http.Request`: a delivery as the web room hands it on, its body in pieces of `piece` bytes."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    caller: Caller = Caller(Audience.PUBLIC, SOURCE)  # noqa: RUF009 - it is frozen
+    piece: int = 64 * 1024
+    declared: int | None = None
+    method: str = "POST"
+    path: str = "/api/webhook/gitops"
+    match: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    id: str = "request"
+    read: int = 0
+
+    def __post_init__(self) -> None:
+        self.headers = CIMultiDict(self.headers)
+        self.declared = len(self.body) if self.declared is None else self.declared
+
+    async def json(self) -> Any:
+        """Return the body."""
+        return json.loads(self.body)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield it."""
+        for begin in range(0, len(self.body), self.piece):
+            self.read += len(self.body[begin : begin + self.piece])
+            yield self.body[begin : begin + self.piece]
+
+
+def sent(event: str, payload: payloads.Payload, *, secret: str = payloads.SECRET, guid: str = "", **more: Any) -> Sent:
+    """Return a delivery that is signed well."""
+    body = payloads.encode(payload)
+    return Sent(payloads.headers(event, body, secret=secret, guid=guid), body, **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ def configured(*more: Repository) -> list[Repository]:
     return [Repository.model_validate(hooks.repository()), *more]
 
 
-def other(name: str, **changes: object) -> Repository:
+def other(name: str, **changes: Any) -> Repository:
     return Repository.model_validate(hooks.repository(name, **changes))
 
 
