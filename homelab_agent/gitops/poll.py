@@ -30,16 +30,16 @@ class Poll:
         clock: Clock,
         *,
         interval: float,
-        places: asyncio.Semaphore,
+        at_once: int,
         is_busy: Callable[[str], bool],
         wake: Callable[[str, Trigger], None],
     ) -> None:
-        """`places` bounds how many are looked at at once; one that `is_busy` is left alone."""
+        """`at_once` are looked at at the same time; one that `is_busy` is left alone."""
         self._deployments = deployments
         self._status = status
         self._clock = clock
         self._interval = interval
-        self._places = places
+        self._places = asyncio.Semaphore(at_once)  # its own: a remote that hangs keeps no push waiting
         self._is_busy = is_busy
         self._wake = wake
 

@@ -68,7 +68,7 @@ class Service:
             self.status,
             clock,
             interval=settings.poll,
-            places=places,
+            at_once=settings.syncs_at_once,
             is_busy=self.worker.is_busy,
             wake=self.worker.wake,
         )
@@ -94,9 +94,13 @@ class Service:
     def capability(self) -> Capability:
         """Return what all this contributes."""
         tasks = [Task("gitops.worker", self.run)]
-        checks = [Check("webhook", self.verifier.probe)]
-        for name in self.deployments:
-            checks.append(Check(f"gitops.{name}", partial(self.status.probe, name), every=_CHECK_SECONDS))
+        checks = [
+            Check("webhook", self.verifier.probe),
+            *(
+                Check(f"gitops.{name}", partial(self.status.probe, name), every=_CHECK_SECONDS)
+                for name in self.deployments
+            ),
+        ]
         if self._settings.poll:
             tasks.append(Task("gitops.poll", self.poll.run))
         if self.commit_statuses is not None:
