@@ -164,7 +164,7 @@ class Receiver:
         if receipt.status == OPEN:
             self._wake(receipt.repository)
         log.info(
-            "gitops.delivery",
+            "gitops.received",
             guid=receipt.guid,
             repository=receipt.repository,
             attempt=receipt.attempt,

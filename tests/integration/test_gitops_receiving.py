@@ -24,6 +24,7 @@ from homelab_agent.core.foundation import Foundation
 from homelab_agent.gitops import event as events
 from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.event import Other, Ping, PullRequest, Push
+from homelab_agent.web import audience
 from homelab_agent.web.settings import WebSettings
 from tests import hooks, payloads
 from tests.clock import MovableClock
@@ -33,7 +34,7 @@ from tests.neighbours.disk import Disks
 from tests.website import FUNNEL, HOST, TAILNET, Answer, Site, serving
 
 SEED = int(os.environ.get("SEED", "20261128"))
-PATH = "/api/webhook/gitops"
+PATH = audience.PUBLIC_PATH
 DEADLINE = 0.6
 GRACE = 2.5
 MIB = 1024 * 1024
