@@ -66,7 +66,7 @@ class Check:
     def __len__(self) -> int:
         return len(self._running)
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | bytearray) -> None:
         """Take the next bytes of the body."""
         for running, _ in self._running:
             running.update(data)

@@ -96,16 +96,16 @@ class Verifier:
         if declared > SMALL_BODY and self._allowance.wait(source, now.monotonic):
             raise self._refusal(source, "with a large body, after too many refusals", now)
         check = ring.check()
-        chunks: list[bytes] = []
+        body = bytearray()  # no list of chunks: who sends byte by byte would be given fifty bytes for each
         with self._budget.hold(declared) as held:
             async for chunk in request.chunks():
                 held.take(len(chunk))
-                chunks.append(chunk)
+                body += chunk
                 await self._feed(check, chunk)
-            signers = check.signers(claimed) or await self._signers_anew(ring, chunks, claimed, now)
+            signers = check.signers(claimed) or await self._signers_anew(ring, body, claimed, now)
         accepted = [key for key in signers if not key.has_expired(now.wall.date())]
         if accepted:
-            return Verified(b"".join(chunks), accepted)
+            return Verified(bytes(body), accepted)
         if signers:
             old = signers[0]
             raise self._refusal(source, f"with the secret {old.name} of {old.repository}, which has expired", now)
@@ -138,23 +138,20 @@ class Verifier:
             raise LengthMissing
         return request.declared
 
-    async def _feed(self, check: Check, chunk: bytes) -> None:
+    async def _feed(self, check: Check, chunk: bytes | bytearray) -> None:
         if len(chunk) * len(check) > _INLINE_BYTES:
             await self._worker.run(check.update, chunk)
         else:
             check.update(chunk)
 
-    async def _signers_anew(
-        self, tried: Ring, chunks: Sequence[bytes], claimed: bytes, now: Instant
-    ) -> Sequence[Key]:
+    async def _signers_anew(self, tried: Ring, body: bytearray, claimed: bytes, now: Instant) -> Sequence[Key]:
         """Return the keys that a body was signed with if a secret was replaced a moment ago."""
         await self._keyring.renew(now.monotonic)
         ring = await self._keyring.ring(now.monotonic)
         if ring is tried:
             return ()
         check = ring.check()
-        for chunk in chunks:
-            await self._feed(check, chunk)
+        await self._feed(check, body)
         return check.signers(claimed)
 
     def _refusal(self, source: str, why: str, now: Instant) -> HttpError:
