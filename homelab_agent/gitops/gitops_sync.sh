@@ -113,6 +113,12 @@ complain() { # VERDICT DETAIL [COMMAND]...: conclude with what git said, unless 
     *'dubious ownership'* | *'insufficient permission'* | *'nable to '[cuow]*': Permission denied'* | \
         *'annot '[coml]*': Permission denied'*)
         owner=$(stat -c %U .) me=$(id -un)
+        case $owner:$1:$said in
+        "$me":fetch_failed:*'dubious ownership'*)
+            conclude fetch_failed "git reads no remote on this host that is another user's: $why" \
+                'git remote set-url origin URL (an http or ssh address)'
+            ;;
+        esac
         [ "$owner" != "$me" ] || conclude wrong_owner "part of it is not $me's: $why" "sudo chown -R $me ."
         shell_word "$script"
         script=$quoted

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,13 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import user
-from tests.disk import limited_disk
+from tests.neighbours.disk import Disks
+from tests.neighbours.faketime import FakeTime
 from tests.neighbours.neighbour import need_root
 from tests.waiting import until
 from tests.working_copy import Answer, WorkingCopy, answer, mend
 
 SEED = int(os.environ.get("SEED", "0")) or random.randrange(1, 10**6)
-FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 MANY = 400
 OLD = {f"d{number % 20}/f{number}": f"old {number}\n" * 50 for number in range(MANY)}
 NEW = {f"d{number % 20}/{'fg'[number % 4 == 0]}{number}": f"new {number}\n" * 60 for number in range(MANY)}
@@ -149,43 +150,42 @@ def test_told_to_end_before_it_moves_it_leaves_everything(many: WorkingCopy) -> 
 # Disks
 
 
-def test_a_disk_that_is_full_while_it_fetches_changes_nothing() -> None:
-    with limited_disk(megabytes=4) as disk:
-        copy = WorkingCopy(disk, {"a.txt": "a"})
-        with tempfile.TemporaryDirectory(prefix="homelab-agent-remote-") as roomy:
-            copy.move_remote(Path(roomy))
-            copy.push({"big": random.Random(0).randbytes(6_000_000)})
-            before = copy.snapshot()
-            said = copy.sync()
-            assert (said.verdict, said.repair) == ("fetch_failed", ["df -h ."]), said.told
-            assert "No space left on device" in said.told["detail"]
-            assert before.changes(copy.snapshot()) == []
-
-
-def test_a_disk_that_is_full_while_it_moves_changes_nothing_and_later_it_moves() -> None:
-    with limited_disk(megabytes=4) as disk:
-        copy = WorkingCopy(disk, {"a.txt": "a", "b.txt": "b", "gone/b.txt": "b", "z.txt": "z"})
-        filler = disk / "filler"
-        filler.write_bytes(bytes(2_000_000))
-        copy.push(
-            {
-                "a.txt": "new",
-                "b.txt": "big\n" * 400_000,
-                "gone/b.txt": None,
-                "new/deep/c": "c\n" * 300_000,
-                "z.txt": "new",
-            }
-        )
+def test_a_disk_that_is_full_while_it_fetches_changes_nothing(disk: Disks) -> None:
+    copy = WorkingCopy(disk(megabytes=4).point, {"a.txt": "a"})
+    with tempfile.TemporaryDirectory(prefix="homelab-agent-remote-") as roomy:
+        copy.move_remote(Path(roomy))
+        copy.push({"big": random.Random(0).randbytes(6_000_000)})
         before = copy.snapshot()
         said = copy.sync()
-        assert said.verdict == "fetch_failed", said.told
-        assert said.repair[0] == "df -h ."
-        assert "unable to write file" in said.stderr
-        assert not {"b.txt", "deep"} & set(re.findall(r"[a-z.]+", str(said.told))), "it names no file"
+        assert (said.verdict, said.repair) == ("fetch_failed", ["df -h ."]), said.told
+        assert "No space left on device" in said.told["detail"]
         assert before.changes(copy.snapshot()) == []
-        filler.unlink()
-        assert copy.sync().verdict == "ok"
-        assert copy.differences(copy.tip()) == ""
+
+
+def test_a_disk_that_is_full_while_it_moves_changes_nothing_and_later_it_moves(disk: Disks) -> None:
+    small = disk(megabytes=4).point
+    copy = WorkingCopy(small, {"a.txt": "a", "b.txt": "b", "gone/b.txt": "b", "z.txt": "z"})
+    filler = small / "filler"
+    filler.write_bytes(bytes(2_000_000))
+    copy.push(
+        {
+            "a.txt": "new",
+            "b.txt": "big\n" * 400_000,
+            "gone/b.txt": None,
+            "new/deep/c": "c\n" * 300_000,
+            "z.txt": "new",
+        }
+    )
+    before = copy.snapshot()
+    said = copy.sync()
+    assert said.verdict == "fetch_failed", said.told
+    assert said.repair[0] == "df -h ."
+    assert "unable to write file" in said.stderr
+    assert not {"b.txt", "deep"} & set(re.findall(r"[a-z.]+", str(said.told))), "it names no file"
+    assert before.changes(copy.snapshot()) == []
+    filler.unlink()
+    assert copy.sync().verdict == "ok"
+    assert copy.differences(copy.tip()) == ""
 
 
 # Owners
@@ -208,6 +208,16 @@ def as_user(copy: WorkingCopy) -> Answer:
 
 def test_it_moves_what_belongs_to_who_runs_it(nobodys: WorkingCopy) -> None:
     assert as_user(nobodys).verdict == "ok"
+
+
+def test_a_remote_on_this_host_that_is_anothers_is_the_remotes_fault(nobodys: WorkingCopy) -> None:
+    for path in [nobodys.remote, *nobodys.remote.rglob("*")]:
+        os.chown(path, 0, 0)
+    before = nobodys.snapshot()
+    said = as_user(nobodys)
+    assert said.verdict == "fetch_failed", said.told
+    assert said.repair[0].startswith("git remote set-url origin")
+    assert before.changes(nobodys.snapshot()) == []
 
 
 @pytest.mark.parametrize("trust", ["", "safe.directory", "sudo"])
@@ -352,12 +362,12 @@ def test_two_at_once_leave_one_working_copy(many: WorkingCopy) -> None:
     assert many.differences(many.tip()) == ""
 
 
-@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed: apt install libfaketime")
-@pytest.mark.parametrize("clock", ["2001-01-01 00:00:00", "2037-01-01 00:00:00"])
-def test_the_clock_decides_nothing(tmp_path: Path, clock: str) -> None:
+@pytest.mark.parametrize("year", [2001, 2037])
+def test_the_clock_decides_nothing(tmp_path: Path, faketime: FakeTime, year: int) -> None:
     copy = WorkingCopy(tmp_path, {"a.txt": "a", "b.txt": "b"})
     copy.push({"a.txt": "new"})
-    copy.env |= {"LD_PRELOAD": str(FAKETIME), "FAKETIME": f"@{clock}"}
+    faketime.set(datetime(year, 1, 1, tzinfo=UTC))
+    copy.env |= faketime.env
     copy.write({"b.txt": "edit"})
     assert copy.sync().verdict == "dirty"
     copy.write({"b.txt": "b"})
