@@ -50,9 +50,13 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Capabilities",
         tuple(
-            Entry(name, f"{name}.commands", line)
-            for name, line in (("metrics", "This host's own numbers."),)
-            if name in capabilities.NAMES
+            entry
+            for entry in (
+                Entry("metrics", "metrics.commands", "This host's own numbers."),
+                Entry("gitops", "gitops.commands", "Deploy from git: what is deployed, sync, rollback, set-up."),
+                Entry("deliveries", "gitops.delivery_commands", "The webhooks that came, and what became of each."),
+            )
+            if entry.module.partition(".")[0] in capabilities.NAMES
         ),
     ),
 )

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from homelab_agent.core.client import Client
+from homelab_agent.core.client import ANSWER_SECONDS, Client
 
 
 @dataclass(slots=True)
@@ -32,9 +32,12 @@ class Console:
         """Return one validated section of the configuration."""
         return getattr(self.load(), name)
 
-    def client(self) -> Client:
-        """Return a client of the running agent; its calls raise `AgentNotRunning` (exit 69) when there is none."""
-        return Client(self.find_socket())
+    def client(self, *, patience: float = ANSWER_SECONDS) -> Client:
+        """Return a client of the running agent; its calls raise `AgentNotRunning` (exit 69) when there is none.
+
+        It waits `patience` seconds for an answer.
+        """
+        return Client(self.find_socket(), patience=patience)
 
     def json(self, data: object) -> None:
         """Print `data` as JSON, for a program."""

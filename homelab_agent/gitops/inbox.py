@@ -43,13 +43,13 @@ class GuidTaken(Conflict):
 class StillOpen(Conflict):
     """The delivery {guid} is being worked on."""
 
-    repair = "homelab-agent gitops deliveries show {guid}"
+    repair = "homelab-agent deliveries show {guid}"
 
 
 class NoSuchDelivery(NotFound):
     """There is no delivery {guid}; they are kept for 30 days."""
 
-    repair = "homelab-agent gitops deliveries list"
+    repair = "homelab-agent deliveries list"
 
 
 class Inbox:
@@ -145,7 +145,7 @@ class Inbox:
 
     async def newest(self, limit: int, repository: str = "") -> list[DeliveryRecord]:
         """Return the newest deliveries, of one repository or of all (""), the newest first."""
-        where = "? IN ('', repository) ORDER BY rowid DESC LIMIT ?"
+        where = "? IN ('', repository) ORDER BY id DESC LIMIT ?"
         return await self._state.read(lambda connection: table.records(connection, where, (repository, limit)))
 
     async def get(self, guid: str) -> DeliveryRecord:

@@ -1,0 +1,128 @@
+"""`homelab-agent gitops`: what is deployed, what a sync would do, a sync, a rollback, a hook's trial, a new one."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from homelab_agent.core import following
+from homelab_agent.core.client import RemoteProblem
+from homelab_agent.core.console import Console, local_time
+from homelab_agent.core.errors import AgentError
+
+PLAN_SECONDS = 3600.0
+"""How long a plan is waited for: the agent itself gives up after `[gitops] sync_timeout`."""
+
+_NOT_FOUND = 404
+
+
+class GitopsOff(AgentError):
+    """The running agent deploys nothing from git."""
+
+    repair = "homelab-agent gitops add URL DIR, then restart the agent"
+
+
+@click.group("gitops")
+def commands() -> None:
+    """Deploy from git: what is deployed, a sync, a rollback, a new repository."""
+
+
+@commands.command("status")
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.pass_obj
+def status(console: Console, *, as_json: bool) -> None:
+    """Tell what is deployed of each repository, and how it stands."""
+    repositories = _repositories(console)
+    if as_json:
+        console.json(repositories)
+        return
+    rows = (
+        (
+            one["name"],
+            one["branch"],
+            one["deployed"][:7],
+            local_time(one["deployed_at"]),
+            "at work" if one["busy"] else one["state"],
+            one["detail"],
+        )
+        for one in repositories
+    )
+    console.table(("name", "branch", "deployed", "when", "state", "detail"), rows)
+    for one in repositories:
+        if one["repair"]:
+            click.echo(f"{one['name']}: repair: {one['repair']}")
+
+
+@commands.command("plan")
+@click.argument("repository")
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.pass_obj
+def plan(console: Console, repository: str, *, as_json: bool) -> None:
+    """Say what a sync of REPOSITORY would do now, and change nothing."""
+    planned = read_plan(console, repository)
+    if as_json:
+        console.json(planned)
+    else:
+        show_plan(planned)
+
+
+@commands.command("sync")
+@click.argument("repository")
+@click.option("--again", is_flag=True, help="Also to a commit that was rolled back from before.")
+@click.option("--detach", is_flag=True, help="Print the run's id and do not wait.")
+@click.pass_obj
+def sync(console: Console, repository: str, *, again: bool, detach: bool) -> None:
+    """Bring REPOSITORY to its branch's tip, and follow what that does; Ctrl-C stops following, not the sync."""
+    _start(console, f"{_path(repository)}/sync{'?again=true' if again else ''}", detach=detach)
+
+
+@commands.command("rollback")
+@click.argument("repository")
+@click.option("--detach", is_flag=True, help="Print the run's id and do not wait.")
+@click.pass_obj
+def rollback(console: Console, repository: str, *, detach: bool) -> None:
+    """Bring REPOSITORY back to the last good commit before the present one, and follow what that does."""
+    _start(console, f"{_path(repository)}/rollback", detach=detach)
+
+
+def read_plan(console: Console, repository: str) -> dict[str, Any]:
+    """Return what a sync of a repository would do now."""
+    planned: dict[str, Any] = console.client(patience=PLAN_SECONDS).get(f"{_path(repository)}/plan")
+    return planned
+
+
+def show_plan(planned: dict[str, Any]) -> None:
+    """Print what a sync would do."""
+    click.echo(f"{planned['verdict']}: {planned['detail']}")
+    if planned["repair"]:
+        click.echo(f"  repair: {planned['repair']}")
+    click.echo(f"deployed {planned['deployed'][:7] or 'nothing'}, would be {planned['target'][:7] or 'unchanged'}")
+    files = planned["files"]
+    click.echo("files: " + ("not known, so every action follows" if files is None else str(len(files))))
+    for name in files or ():
+        click.echo(f"  {name}")
+    click.echo(f"actions: {', '.join(planned['actions']) or 'none'}")
+
+
+def _repositories(console: Console) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = console.client().get("/api/gitops")["repositories"]
+    except RemoteProblem as error:
+        if error.status == _NOT_FOUND:
+            raise GitopsOff from error
+        raise
+    return found
+
+
+def _start(console: Console, path: str, *, detach: bool) -> None:
+    run_id = console.client().post(path)["run"]
+    if detach:
+        click.echo(run_id)
+    else:
+        following.stream(console, run_id)
+
+
+def _path(repository: str) -> str:
+    return f"/api/gitops/{quote(repository, safe='')}"
