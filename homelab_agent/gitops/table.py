@@ -27,6 +27,7 @@ KEPT = timedelta(days=30)
 KEPT_ALWAYS = 100
 """So many deliveries are kept at any age: a wrong clock erases little."""
 
+_CLOSED = "FROM gitops_delivery WHERE id NOT IN (SELECT delivery FROM gitops_attempt WHERE verdict = '')"
 _TIMES = ("received_at", "opened_at", "closed_at")
 _TOLD = (
     "guid", "attempt", "repository", "event", "ref", "key_name", "source", "verdict", "detail", "repair",
@@ -38,7 +39,7 @@ def told(connection: sqlite3.Connection, guid: str, number: int) -> dict[str, An
     """Return what PostgreSQL is told of an attempt that has ended."""
     query = (
         f"SELECT {', '.join(_TOLD)} FROM (SELECT *, number AS attempt FROM gitops_attempt)"  # noqa: S608 - constants
-        " JOIN gitops_delivery USING (guid) WHERE guid = ? AND attempt = ?"
+        " JOIN gitops_delivery ON id = delivery WHERE guid = ? AND attempt = ?"
     )
     found = connection.execute(query, (guid, number)).fetchone()
     return {name: moment(value) if name in _TIMES else value for name, value in zip(_TOLD, found, strict=True)}
@@ -47,7 +48,7 @@ def told(connection: sqlite3.Connection, guid: str, number: int) -> dict[str, An
 def last(connection: sqlite3.Connection, guid: str) -> tuple[bytes, Receipt] | None:
     """Return the digest of a known delivery's body, and its last attempt."""
     found = connection.execute(
-        "SELECT digest, repository, number, verdict, detail FROM gitops_attempt JOIN gitops_delivery USING (guid)"
+        "SELECT digest, repository, number, verdict, detail FROM gitops_attempt JOIN gitops_delivery ON id = delivery"
         " WHERE guid = ? ORDER BY number DESC LIMIT 1",
         (guid,),
     ).fetchone()
@@ -60,7 +61,7 @@ def last(connection: sqlite3.Connection, guid: str) -> tuple[bytes, Receipt] | N
 def twin(connection: sqlite3.Connection, digest: bytes) -> str:
     """Return the GUID under which a body came before and was not ignored; "" if it did not."""
     found = connection.execute(
-        "SELECT guid FROM gitops_delivery JOIN gitops_attempt USING (guid)"
+        "SELECT guid FROM gitops_delivery JOIN gitops_attempt ON id = delivery"
         " WHERE digest = ? AND verdict != 'ignored' LIMIT 1",
         (digest,),
     ).fetchone()
@@ -96,14 +97,18 @@ def aim(connection: sqlite3.Connection, guid: str, repository: str) -> None:
 
 def begin(connection: sqlite3.Connection, guid: str, number: int, now: int) -> None:
     """Open an attempt."""
-    connection.execute("INSERT INTO gitops_attempt (guid, number, opened_at) VALUES (?, ?, ?)", (guid, number, now))
+    connection.execute(
+        "INSERT INTO gitops_attempt (delivery, number, opened_at) SELECT id, ?, ? FROM gitops_delivery WHERE guid = ?",
+        (number, now, guid),
+    )
 
 
 def end(connection: sqlite3.Connection, guid: str, number: int, verdict: Verdict, now: int) -> bool:
     """Give an attempt its verdict; return False, and change nothing, if it has one or is not there."""
     done = connection.execute(
         "UPDATE gitops_attempt SET verdict = ?, detail = ?, repair = ?, sha_asked = ?, sha_reached = ?, run_id = ?,"
-        " closed_at = ? WHERE guid = ? AND number = ? AND verdict = ''",
+        " closed_at = ? WHERE verdict = '' AND number = ?"
+        " AND delivery = (SELECT id FROM gitops_delivery WHERE guid = ?)",
         (
             verdict.word,
             recordable(verdict.detail),
@@ -112,8 +117,8 @@ def end(connection: sqlite3.Connection, guid: str, number: int, verdict: Verdict
             verdict.sha_reached,
             verdict.run_id,
             now,
-            guid,
             number,
+            guid,
         ),
     )
     return done.rowcount == 1
@@ -122,7 +127,7 @@ def end(connection: sqlite3.Connection, guid: str, number: int, verdict: Verdict
 def waiting(connection: sqlite3.Connection) -> list[str]:
     """Return the repositories that have open attempts."""
     found = connection.execute(
-        "SELECT DISTINCT repository FROM gitops_attempt JOIN gitops_delivery USING (guid) WHERE verdict = ''"
+        "SELECT DISTINCT repository FROM gitops_attempt JOIN gitops_delivery ON id = delivery WHERE verdict = ''"
     )
     return sorted(name for (name,) in found)
 
@@ -131,7 +136,7 @@ def open_attempts(connection: sqlite3.Connection, repository: str) -> list[Attem
     """Return a repository's open attempts, in the order in which their deliveries first came."""
     found = connection.execute(
         "SELECT guid, number, repository, event, ref, after_sha, received_at, opened_at FROM gitops_attempt"
-        " JOIN gitops_delivery AS delivery USING (guid) WHERE verdict = '' AND repository = ? ORDER BY delivery.rowid",
+        " JOIN gitops_delivery ON id = delivery WHERE verdict = '' AND repository = ? ORDER BY id",
         (repository,),
     )
     return [Attempt(*(*words, moment(received_at), moment(opened_at))) for *words, received_at, opened_at in found]
@@ -140,13 +145,13 @@ def open_attempts(connection: sqlite3.Connection, repository: str) -> list[Attem
 def records(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[DeliveryRecord]:
     """Return deliveries with their attempts; `where` is written by the caller, never made of input."""
     found = connection.execute(
-        "SELECT guid, event, repository, ref, after_sha, key_name, source, size, received_at"  # noqa: S608
+        "SELECT id, guid, event, repository, ref, after_sha, key_name, source, size, received_at"  # noqa: S608
         f" FROM gitops_delivery WHERE {where}",
         values,
     ).fetchall()
     return [
-        DeliveryRecord(*(*words, moment(received_at), tuple(_attempts(connection, words[0]))))
-        for *words, received_at in found
+        DeliveryRecord(*(*words, moment(received_at), tuple(_attempts(connection, number))))
+        for number, *words, received_at in found
     ]
 
 
@@ -154,20 +159,19 @@ def make_room(connection: sqlite3.Connection, bytes_over: int) -> int:
     """Drop the oldest deliveries that are not open until so many bytes are free; return how many are."""
     freed = 0
     leaving = []
-    for guid, size in connection.execute(f"SELECT guid, size FROM {_CLOSED} ORDER BY rowid"):  # noqa: S608 - constant
+    for number, size in connection.execute(f"SELECT id, size {_CLOSED} ORDER BY id"):
         if freed >= bytes_over:
             break
-        leaving.append((guid,))
+        leaving.append((number,))
         freed += size
-    connection.executemany("DELETE FROM gitops_delivery WHERE guid = ?", leaving)
+    connection.executemany("DELETE FROM gitops_delivery WHERE id = ?", leaving)
     return freed
 
 
 def forget(connection: sqlite3.Connection, now: int) -> None:
     """Drop the deliveries that are not open and past keeping."""
     connection.execute(
-        f"DELETE FROM gitops_delivery WHERE guid IN (SELECT guid FROM {_CLOSED} WHERE received_at < ?"  # noqa: S608
-        " AND rowid <= (SELECT max(rowid) FROM gitops_delivery) - ?)",
+        f"DELETE {_CLOSED} AND received_at < ? AND id <= (SELECT max(id) FROM gitops_delivery) - ?",  # noqa: S608
         (now - KEPT // MICROSECOND, KEPT_ALWAYS),
     )
 
@@ -178,17 +182,11 @@ def held(connection: sqlite3.Connection) -> int:
     return int(found[0]) if found else 0
 
 
-_CLOSED = (
-    "(SELECT rowid, guid, size, received_at FROM gitops_delivery"
-    " WHERE guid NOT IN (SELECT guid FROM gitops_attempt WHERE verdict = ''))"
-)
-
-
-def _attempts(connection: sqlite3.Connection, guid: str) -> Iterator[AttemptRecord]:
+def _attempts(connection: sqlite3.Connection, delivery: int) -> Iterator[AttemptRecord]:
     found = connection.execute(
         "SELECT number, verdict, detail, repair, sha_asked, sha_reached, run_id, opened_at, closed_at"
-        " FROM gitops_attempt WHERE guid = ? ORDER BY number",
-        (guid,),
+        " FROM gitops_attempt WHERE delivery = ? ORDER BY number",
+        (delivery,),
     )
     for *words, opened_at, closed_at in found:
         yield AttemptRecord(*(*words, moment(opened_at), None if closed_at is None else moment(closed_at)))

@@ -1,8 +1,9 @@
 -- What GitOps keeps in state.db (inbox.py, moves.py). Times are microseconds since 1970 in UTC; SHAs are Git's.
 
--- A webhook's request that was verified. The order is that of rowid.
+-- A webhook's request that was verified; ids are in the order of arrival.
 CREATE TABLE IF NOT EXISTS gitops_delivery (
-    guid        TEXT PRIMARY KEY,
+    id          INTEGER PRIMARY KEY,
+    guid        TEXT    NOT NULL UNIQUE,
     event       TEXT    NOT NULL,
     repository  TEXT    NOT NULL, -- as the configuration calls it; '' where none of them is meant
     ref         TEXT    NOT NULL,
@@ -31,7 +32,7 @@ END;
 
 -- What was tried for a delivery: the first, and one more for each redelivery or replay. Open while it has no verdict.
 CREATE TABLE IF NOT EXISTS gitops_attempt (
-    guid        TEXT    NOT NULL REFERENCES gitops_delivery ON DELETE CASCADE,
+    delivery    INTEGER NOT NULL REFERENCES gitops_delivery ON DELETE CASCADE,
     number      INTEGER NOT NULL,
     opened_at   INTEGER NOT NULL,
     verdict     TEXT    NOT NULL DEFAULT '',
@@ -41,9 +42,9 @@ CREATE TABLE IF NOT EXISTS gitops_attempt (
     sha_reached TEXT    NOT NULL DEFAULT '',
     run_id      TEXT,
     closed_at   INTEGER,
-    PRIMARY KEY (guid, number)
+    PRIMARY KEY (delivery, number)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS gitops_attempt_open ON gitops_attempt (guid) WHERE verdict = '';
+CREATE INDEX IF NOT EXISTS gitops_attempt_open ON gitops_attempt (delivery) WHERE verdict = '';
 
 -- The forge's number of a repository whose configuration does not say it: from the first verified delivery.
 CREATE TABLE IF NOT EXISTS gitops_learned_id (
