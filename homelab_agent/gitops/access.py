@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -114,7 +113,7 @@ class _Grant:
 
     def _keep(self, descriptor: int, name: str) -> int:
         self._stack.callback(os.close, descriptor)
-        self._names[descriptor] = shlex.quote(name)
+        self._names[descriptor] = name
         self._descriptors.append(descriptor)
         return descriptor
 
