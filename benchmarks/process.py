@@ -37,12 +37,6 @@ def pss_megabytes(pid: int) -> float:
     raise ValueError(pid)
 
 
-def bytes_written(pid: int) -> int:
-    """Return the bytes a process, and the children it has waited for, sent to storage (proc(5), write_bytes)."""
-    fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
-    return int(fields["write_bytes"]) - int(fields["cancelled_write_bytes"])
-
-
 def tree(pid: int) -> list[int]:
     """Return `pid` and all its living descendants."""
     children: dict[int, list[int]] = {}

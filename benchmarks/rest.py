@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
 import urllib.request
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import process
 from tests import agent as agents
-from tests.neighbours import ports
+from tests.neighbours import disk, ports
 from tests.waiting import until
 
 INTERVAL_SECONDS = 10.0
@@ -37,20 +37,12 @@ LoadPlugin csv
 """
 
 
-@dataclass(slots=True)
-class Cost:
-    """CPU seconds used and bytes written so far."""
-
-    cpu: float
-    written: int
-
-
 def run(*, minutes: float) -> None:
     """Sample with everyone for `minutes`, then print each one's cost per sample."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="homelab-agent-bench-")))
-        directory.chmod(0o755)
-        ours = stack.enter_context(agents.running(directory / "agent"))
+        own_disk = stack.enter_context(disk.ext4(megabytes=2048)).point
+        ours = stack.enter_context(agents.running(own_disk / "agent"))
         ours.config.write_text(f'[agent]\nstate = "{ours.state}"\n[web]\nlisten = "127.0.0.1:{ours.port}"\n')
         ours.start()
         until(ours.connected, "PostgreSQL runs", seconds=60)
@@ -59,8 +51,9 @@ def run(*, minutes: float) -> None:
         scraped = peers.get("prometheus-node-exporter")
         time.sleep(WARM_UP_SECONDS)
         _checkpoint(ours)
-        before = {name: _cost(pid) for name, pid in {**peers, "agent": ours.pid}.items()}
-        database_before = _database_cost(postmaster)
+        written_before = _written(own_disk)
+        before = {name: process.cpu_seconds(pid) for name, pid in {**peers, "agent": ours.pid}.items()}
+        database_before = _database_cpu(postmaster)
         began = time.monotonic()
         while time.monotonic() - began < minutes * 60:
             time.sleep(INTERVAL_SECONDS)
@@ -69,25 +62,32 @@ def run(*, minutes: float) -> None:
         seconds = time.monotonic() - began
         samples = seconds / INTERVAL_SECONDS
         for name, pid in {"agent": ours.pid, **peers}.items():
-            used = _cost(pid).cpu - before[name].cpu
+            used = process.cpu_seconds(pid) - before[name]
             ours_here = name == "agent"
             process.figure(f"{name}: CPU per sample", 1000 * used / samples, "ms", bound=3 if ours_here else None)
             process.figure(f"{name}: of a core", 100 * used / seconds, "%", bound=0.05 if ours_here else None)
             process.figure(f"{name}: RSS", process.rss_megabytes(pid), "MB", bound=75 if ours_here else None)
         _checkpoint(ours)
-        own = _cost(ours.pid).written - before["agent"].written
-        database = _database_cost(postmaster).written - database_before.written
-        day = 86400 / seconds / 2**20
-        process.figure("agent: written per day", own * day, "MB")
-        process.figure("embedded PostgreSQL: written per day", database * day, "MB")
-        process.figure("together: written per day", (own + database) * day, "MB", bound=150)
-        database_cpu = _database_cost(postmaster).cpu - database_before.cpu
+        written = (_written(own_disk) - written_before) * 86400 / seconds / 2**20
+        process.figure("written to the disk per day, with PostgreSQL", written, "MB", bound=150)
+        database_cpu = _database_cpu(postmaster) - database_before
         process.figure("embedded PostgreSQL: CPU per sample", 1000 * database_cpu / samples, "ms")
 
 
 def _checkpoint(ours: agents.Agent) -> None:
     """Let PostgreSQL write what it holds back: the window begins and ends with one, as every hour at rest does."""
     assert ours.run("db", "psql", "-qc", "CHECKPOINT").returncode == 0
+
+
+def _written(own_disk: Path) -> int:
+    """Return the bytes that went to the device below, with the file system's own.
+
+    What the kernel counts for a process (proc(5), write_bytes) is whole folios, up to a megabyte for a few kilobytes.
+    """
+    os.sync()
+    device = own_disk.stat().st_dev
+    sectors = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat").read_text().split()[6]
+    return int(sectors) * 512
 
 
 _NODE_PORT: list[int] = []
@@ -117,11 +117,7 @@ def _postmaster(state: Path) -> int:
     return int(pidfile.read_text().split()[0])
 
 
-def _cost(pid: int) -> Cost:
-    return Cost(process.cpu_seconds(pid), process.bytes_written(pid))
-
-
-def _database_cost(postmaster: int) -> Cost:
-    tree = process.tree(postmaster)
-    cpu = sum(process.cpu_seconds(each) for each in tree) + process.reaped_cpu_seconds(postmaster)
-    return Cost(cpu, sum(process.bytes_written(each) for each in tree))
+def _database_cpu(postmaster: int) -> float:
+    """Return the CPU seconds of the server and its processes, also of those that have ended."""
+    living = sum(process.cpu_seconds(each) for each in process.tree(postmaster))
+    return living + process.reaped_cpu_seconds(postmaster)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -13,6 +14,10 @@ class NoDatabase:
     """PostgreSQL while it is down."""
 
     round_trip_seconds: float | None = None
+
+    async def wait_until_up(self) -> None:
+        """Wait for ever."""
+        await asyncio.Event().wait()
 
     async def fetch(self, query: str, *args: object) -> Sequence[Any]:  # noqa: ARG002
         """Refuse."""

@@ -28,8 +28,9 @@ def is_alive(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes that this one has started and not lost."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Return the processes that this one, any of its threads, has started and not lost; raises OSError without it."""
+    threads = Path(f"/proc/{pid}/task")
+    return [int(child) for thread in threads.iterdir() for child in (thread / "children").read_text().split()]
 
 
 def family(pid: int) -> list[int]:

@@ -27,6 +27,9 @@ class Database(Protocol):
     def round_trip_seconds(self) -> float | None:
         """How long it last took to answer the shortest question; None while it is down."""
 
+    async def wait_until_up(self) -> None:
+        """Return when it is reached and its schema is as it should be."""
+
     async def fetch(self, query: str, *args: object) -> Sequence[Any]:
         """Return the rows of a query; `$1` is the first of `args`."""
 

@@ -128,7 +128,10 @@ class State:
                 await self.write(self._prove)
         if (failure := self._failure) is not None:
             return Finding.of(failure)
-        self.lost = await self._reader_thread.run(statefile.read_loss, self.directory)
+        try:
+            self.lost = await self._reader_thread.run(statefile.read_loss, self.directory)
+        except OSError as error:
+            return Finding.of(statefile.unavailable(self.directory, error, done="read"))
         if self.lost:
             acknowledge = f"rm {self.directory / 'state.lost'}  (when you have read it)"
             return Finding.degraded(f"earlier state was lost: {self.lost}", acknowledge)

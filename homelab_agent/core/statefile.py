@@ -143,7 +143,12 @@ def read_only(directory: Path) -> sqlite3.Connection:
 
 
 def read_loss(directory: Path) -> str:
-    """Return what was lost and where it was set aside; "" if nothing was or the note has been removed."""
+    """Return what was lost and where it was set aside; "" if nothing was or the note has been removed.
+
+    Raises OSError where the disk is not there any more: the marker, unlike the note, always is.
+    """
+    if (marker := directory / "state.id").exists():
+        marker.read_bytes()
     try:
         return (directory / "state.lost").read_text().strip()
     except FileNotFoundError:

@@ -20,9 +20,10 @@ class DatabaseSettings(Section):
     )
     ship_every: float = setting(
         30.0,
-        "How long rows are gathered before they are sent; fewer, larger writes spare an SD card.",
+        "How long rows are gathered before they are sent; fewer, larger writes spare an SD card. At most so long that "
+        "none has to wait on disk first.",
         unit="s",
         reload=True,
         ge=0.1,
-        le=3600,
+        le=45,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from homelab_agent.core import journal
 from homelab_agent.core.capability import Capability, Chart, Task
-from homelab_agent.core.errors import NeighbourUnreachable, describe
+from homelab_agent.core.errors import describe
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.spool.spool import NEWS
@@ -21,9 +21,6 @@ from homelab_agent.metrics.sampler import Destination, Sampler
 from homelab_agent.metrics.settings import MetricsSettings
 
 log = journal.logger("metrics")
-
-_SEED_TRIES = 12
-_SEED_AGAIN_SECONDS = 10.0
 
 
 def build(settings: MetricsSettings, base: Foundation) -> Capability:
@@ -115,14 +112,9 @@ class Service:
         return max((value for value in values if isinstance(value, int | float)), default=None)
 
     async def _seed(self) -> None:
-        """Ask PostgreSQL for the last hour; it may still be starting."""
-        for _ in range(_SEED_TRIES):
-            try:
-                await self._recent.seed(self._base.database, self._base.host, self._base.clock.read().wall)
-            except NeighbourUnreachable:
-                await self._base.clock.sleep(_SEED_AGAIN_SECONDS)
-            except Exception as error:  # noqa: BLE001 - a chart without its past is no reason to stop sampling
-                log.warning("metrics.charts_not_seeded", cause=describe(error))
-                return
-            else:
-                return
+        """Ask PostgreSQL for the last hour, once it can be asked."""
+        try:
+            await self._base.database.wait_until_up()
+            await self._recent.seed(self._base.database, self._base.host, self._base.clock.read().wall)
+        except Exception as error:  # noqa: BLE001 - a chart without its past is no reason to stop sampling
+            log.warning("metrics.charts_not_seeded", cause=describe(error))

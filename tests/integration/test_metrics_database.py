@@ -56,7 +56,7 @@ async def test_samples_arrive_once_and_come_back_as_charts(any_postgres: Postgre
         capability = service.build(settings, base)
         [task] = capability.tasks
         running = asyncio.ensure_future(task.run())
-        await base.database.wait_until_up()  # type: ignore[attr-defined]
+        await base.database.wait_until_up()
 
         async def arrived() -> int:
             rows = await base.database.fetch("SELECT count(*) FROM tick")

@@ -13,7 +13,8 @@ from tests.neighbours import git, sshd
 from tests.neighbours.git import Git
 from tests.neighbours.git_host import GitHost
 from tests.neighbours.git_remote import GitRemote, Kind
-from tests.neighbours.wire import Wire, listens
+from tests.neighbours.ports import listens
+from tests.neighbours.wire import Wire
 from tests.processes import children, family, is_alive, state
 from tests.waiting import until
 

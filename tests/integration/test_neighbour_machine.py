@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.neighbours import bare, docker
+from tests.neighbours import docker
 from tests.neighbours import machine as neighbour
 from tests.neighbours.leftovers import Traces
 from tests.neighbours.machine import Machine
@@ -297,24 +297,6 @@ def test_debians_docker_runs_as_a_unit_and_outlives_a_power_cut(machine: Machine
     machine.power_cut()
     machine.boot()
     assert machine("docker", "inspect", "--format={{.State.Status}}", "talks") == "running"
-
-
-def test_a_bare_machine_has_what_installing_needs_and_nothing_else(bare_machine: Machine) -> None:
-    assert bare.NEIGHBOUR.version().startswith(bare_machine("cat", "/etc/debian_version"))
-    for tool in ("git", "make", "python3"):
-        bare_machine(tool, "--version")
-    for tool in ("curl", "docker", "gcc", "pip", "wget"):
-        assert bare_machine.run(tool, "--version").returncode == 127, tool
-    bare_machine("python3", "-m", "venv", "/opt/venv")
-    bare_machine("/opt/venv/bin/pip", "--version")
-    assert not (bare.root() / "opt/venv").exists()
-
-
-def test_a_bare_machine_makes_users_and_directories_that_packages_declare(bare_machine: Machine) -> None:
-    bare_machine.path("/usr/lib/sysusers.d/homelab.conf").write_text('u homelab - "homelab" /var/lib/homelab\n')
-    bare_machine.path("/usr/lib/tmpfiles.d/homelab.conf").write_text("d /run/homelab 0750 homelab homelab\n")
-    bare_machine.reboot()
-    assert bare_machine("stat", "--format=%U %a", "/run/homelab") == "homelab 750"
 
 
 def test_nothing_is_left_of_a_machine_that_was_closed_amid_its_work() -> None:

@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 
 from tests.neighbours import wire as wires
+from tests.neighbours.ports import listens
 from tests.neighbours.postgres import Postgres
 from tests.neighbours.wire import Line, Toxiproxy, Wire, url_through
 from tests.waiting import until
@@ -241,6 +242,6 @@ def test_it_dies_with_a_test_run_that_is_killed(tmp_path: Path) -> None:
     ) as run:
         assert run.stdout is not None
         port = int(run.stdout.readline())
-        assert wires.listens(port)
+        assert listens(port)
         run.kill()
-    until(lambda: not wires.listens(port), "toxiproxy has ended")
+    until(lambda: not listens(port), "toxiproxy has ended")

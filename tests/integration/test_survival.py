@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from homelab_agent.core.errors import Exit
 from tests.agent import Agent, running
 from tests.fixtures.soak import Soak
 from tests.neighbours.disk import Disks
@@ -108,6 +110,44 @@ def refused(agent: Agent) -> str:
     """Return what a command says when the agent cannot promise a run, "" while it can."""
     answer = agent.run("jobs", "run", "--detach", "database.partitions")
     return answer.stderr if answer.returncode != 0 else ""
+
+
+@pytest.mark.timeout(240)
+def test_the_disk_under_its_state_is_unplugged_and_it_says_so_and_goes_on_once_it_is_back(
+    disk: Disks, postgres: Postgres, agent: Agent
+) -> None:
+    stick = disk.ext4(megabytes=32)
+    agent.state = stick.point / "state"
+    agent.write(database=postgres.url)
+    agent.start_with_database()
+    promised = agent.run("jobs", "run", "--detach", "database.partitions").stdout.strip()
+    recorded = "SELECT count(*) FROM homelab.job_run WHERE state = 'ok'"
+    until(lambda: postgres.psql(recorded) == "1", "the run has its row")
+    stick.unplug()
+    assert agent.until("state", "failed")["repair"]
+    assert refused(agent)
+    assert agent.ready(), "the page needs no disk"
+    agent.kill()
+    stick.mend()
+    agent.start_with_database()
+    agent.until("state", "ok")
+    assert agent.run("jobs", "run", "database.partitions").returncode == 0
+    until(lambda: postgres.psql(recorded) == "2", "it promises and ships again")
+    assert postgres.psql(f"SELECT state FROM homelab.job_run WHERE id = '{promised}'") == "ok"
+
+
+def test_who_follows_a_run_is_told_that_the_agent_died_and_how_to_go_on(agent: Agent, postgres: Postgres) -> None:
+    agent.write(database=postgres.url)
+    agent.start_with_database()
+    postgres.freeze()  # the run waits for it
+    words = agent.command("jobs", "run", "database.partitions")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
+        until(lambda: any(run["state"] == "running" for run in agent.json("/api/runs")["runs"]), "it runs")
+        agent.kill()
+        said = follower.communicate(timeout=30)[1]
+    assert follower.returncode == Exit.UNREACHABLE
+    assert "The agent stopped before the run" in said
+    assert "homelab-agent jobs follow" in said
 
 
 @pytest.mark.timeout(180)

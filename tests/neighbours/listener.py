@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.neighbours.ports import listens
 from tests.neighbours.server import Server
-from tests.neighbours.wire import listens
 
 
 class Listener(Server):

@@ -1,14 +1,22 @@
 """A real systemd as PID 1 of a machine of its own, with its own journal, over this host's files or a bare Debian's.
 
-It is a container: namespaces for processes, mounts, names, users of IPC, control groups and, unless told otherwise,
-the network, where there is nothing but the loopback interface. The kernel is the host's. Its root is an overlay on a
-disk of its own, so that nothing it writes reaches the base; what is mounted below the base's root is not in it.
+It is a container: it has its own processes, mounts, names, control groups, disk and, unless told otherwise, network,
+where there is nothing but the loopback interface. The kernel and the clock are the host's. Its root is an overlay on
+its disk, so nothing it writes reaches the base; what is mounted below the base's root is not in it. What somebody has
+set or enabled in the base's /etc/systemd is not the machine's; a unit that does not stop is killed after 10 s.
 
-What somebody has enabled or set in the base's /etc/systemd is not the machine's. There are no udev, no terminals, no
-log-in sessions. Units have no effect there with: ProtectKernelModules and the like (there is nothing left to protect),
-BindReadOnlyPaths=/dev/kmsg, a negative OOMScoreAdjust and a LimitNOFILE above the tests' own where these lack
-CAP_SYS_RESOURCE; on a host with control groups of version 1 MemoryHigh, MemoryLow, MemorySwapMax, IOWeight, and
-OOMPolicy (the kill is real; the result is then `signal`).
+Docker, credentials, dynamic users, limits of memory and tasks, IPAddressDeny, devices and system calls behave as on a
+host. Known not to:
+
+- Units with ConditionVirtualization=!container are skipped. There are no udev, no terminals, no sessions of logind, no
+  /dev/kmsg and /dev/fuse, no AppArmor. The clock, modules and the settings in /proc/sys cannot be changed, those of
+  the network excepted.
+- SocketBindDeny, RestrictNetworkInterfaces and RestrictFileSystems have no effect, as on any Debian 12: its systemd is
+  built without them.
+- Where the host has control groups of version 1: MemoryHigh, MemoryLow and MemorySwapMax have no effect, `systemctl
+  freeze` is refused, and who was killed for want of memory has the result `signal` instead of `oom-kill`.
+- Where the tests lack CAP_SYS_RESOURCE, as in a container: an OOMScoreAdjust below 0 and a LimitNOFILE above the
+  tests' own have no effect.
 """
 
 from __future__ import annotations
@@ -22,7 +30,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.neighbours import bare
 from tests.neighbours.boot import JOURNAL, Boot
 from tests.neighbours.loop import LoopDisk, cut_off, filling
 from tests.neighbours.neighbour import Missing, Neighbour, need_root, program, version_of
@@ -74,7 +81,7 @@ class Machine:
         assert not self.is_up, "it is on"
         self.close()
         self._boot.start()
-        until(self.path("/run/systemd/private").exists, "systemd can be asked", seconds=60)
+        until(self._can_be_asked, "systemd can be asked", seconds=60)
         came_to = self.run("systemctl", "is-system-running", "--wait").stdout.strip()
         assert came_to == state, f"the machine is {came_to or 'still starting'}:\n{self.tail()}"
 
@@ -179,6 +186,10 @@ class Machine:
         asked = ("systemctl --failed", "systemctl list-jobs", f"journalctl --boot --lines={lines}")
         return "".join(self.run(*words.split(), "--no-pager", seconds=10).stdout for words in asked)
 
+    def _can_be_asked(self) -> bool:
+        # Until it is systemd its root is the host's, where another one may be asked.
+        return Path(f"/proc/{self.pid}/comm").read_text() == "systemd\n" and self.path("/run/systemd/private").exists()
+
     def _freeze(self, word: str) -> None:
         group = next(each.group for each in self._boot.hierarchies if each.kind == "cgroup2")
         (group / "cgroup.freeze").write_text(word)
@@ -189,7 +200,10 @@ class Machine:
 def running(
     *, base: Path = HOST, shared: Iterable[Path] = (), disk_megabytes: int = 2048, own_network: bool = True
 ) -> Iterator[Machine]:
-    """Give a machine that is up; it leaves nothing, and prints the end of its journal where the context fails."""
+    """Give a machine that is up; it leaves nothing, and prints the end of its journal where the context fails.
+
+    `base=bare.root()` gives one over a bare Debian.
+    """
     obtain()
     directory = Path(tempfile.mkdtemp(prefix="homelab-agent-machine-"))
     machine = None
@@ -203,19 +217,11 @@ def running(
             print(f"--- {machine.hostname}\n{machine.tail()}")
         raise
     finally:
-        if machine is not None:
-            machine.close()
-        shutil.rmtree(directory)
-
-
-@contextmanager
-def bare_running(
-    *, shared: Iterable[Path] = (), disk_megabytes: int = 2048, own_network: bool = True
-) -> Iterator[Machine]:
-    """Give one over a bare Debian instead of this host's files."""
-    base = bare.root()
-    with running(base=base, shared=shared, disk_megabytes=disk_megabytes, own_network=own_network) as machine:
-        yield machine
+        try:
+            if machine is not None:
+                machine.close()
+        finally:
+            shutil.rmtree(directory)
 
 
 def obtain() -> None:
@@ -225,6 +231,9 @@ def obtain() -> None:
         program(name, "apt install util-linux mount e2fsprogs")
     if not Path("/lib/systemd/systemd").exists():
         message = "systemd is not installed: apt install systemd"
+        raise Missing(message)
+    if not Path("/dev/loop-control").exists():
+        message = "there are no loop devices here"
         raise Missing(message)
     if " - cgroup2 " not in Path("/proc/self/mountinfo").read_text():
         message = "control groups of version 2 are not mounted"

@@ -6,6 +6,7 @@ import fcntl
 import os
 import random
 import socket
+from contextlib import suppress
 
 from tests.neighbours import cache
 
@@ -28,3 +29,10 @@ def free_port() -> int:
             continue
         _reserved[port] = descriptor  # held until this process ends
         return port
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody listens on a port of the loopback interface."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False

@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.neighbours import golang, neighbour
 from tests.neighbours.neighbour import Neighbour
-from tests.neighbours.ports import free_port
+from tests.neighbours.ports import free_port, listens
 from tests.neighbours.postgres import Postgres
 from tests.neighbours.server import Server
 
@@ -245,10 +245,3 @@ def _bridge(unix: Path, directory: Path) -> Iterator[int]:
         yield port
     finally:
         server.close()
-
-
-def listens(port: int) -> bool:
-    """Return whether somebody listens on a port of the loopback interface."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
-        return True
-    return False

@@ -27,8 +27,8 @@ from tests.database import NoDatabase
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
 
-WAITING = 2
-"""The sampler and the filling of the charts: each sleeps until its next turn."""
+WAITING = 1
+"""The sampler, which sleeps until its next turn."""
 
 
 @pytest.fixture
