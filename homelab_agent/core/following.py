@@ -56,7 +56,10 @@ def follow(console: Console, run_id: str) -> None:
 
 
 def stream(console: Console, run_id: str) -> None:
-    """Print what a run says, each time it says something else, then how it ended; raises as `follow` does."""
+    """Print what a run says, then how it ended; raises as `follow` does.
+
+    Of what it says in quick succession only some is told (`jobs.runner.PROGRESS_EVERY_SECONDS`).
+    """
     said = ""
 
     def tell(run: RunFields) -> None:

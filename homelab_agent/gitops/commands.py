@@ -11,6 +11,7 @@ from homelab_agent.core import following
 from homelab_agent.core.client import RemoteProblem
 from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import AgentError
+from homelab_agent.gitops import trial
 
 PLAN_SECONDS = 3600.0
 """How long a plan is waited for: the agent itself gives up after `[gitops] sync_timeout`."""
@@ -24,7 +25,20 @@ class GitopsOff(AgentError):
     repair = "homelab-agent gitops add URL DIR, then restart the agent"
 
 
-@click.group("gitops")
+class Commands(click.Group):
+    """Commands that ask for what only an agent has that deploys from git."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; raises `GitopsOff` where the agent knows none of these paths."""
+        try:
+            return super().invoke(ctx)
+        except RemoteProblem as error:
+            if error.status == _NOT_FOUND and not error.repair:  # what is missing of ours has one
+                raise GitopsOff from error
+            raise
+
+
+@click.group("gitops", cls=Commands)
 def commands() -> None:
     """Deploy from git: what is deployed, a sync, a rollback, a new repository."""
 
@@ -34,7 +48,7 @@ def commands() -> None:
 @click.pass_obj
 def status(console: Console, *, as_json: bool) -> None:
     """Tell what is deployed of each repository, and how it stands."""
-    repositories = _repositories(console)
+    repositories = console.client().get("/api/gitops")["repositories"]
     if as_json:
         console.json(repositories)
         return
@@ -87,6 +101,19 @@ def rollback(console: Console, repository: str, *, detach: bool) -> None:
     _start(console, f"{_path(repository)}/rollback", detach=detach)
 
 
+@commands.command("hook-test")
+@click.argument("repository")
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.pass_obj
+def hook_test(console: Console, repository: str, *, as_json: bool) -> None:
+    """Send the agent a ping signed with REPOSITORY's secret, by the way that the forge's deliveries take."""
+    pong = trial.send(console, repository)
+    if as_json:
+        console.json(pong.answer)
+        return
+    click.echo(f"pong from {pong.url}, signed with the secret {pong.key_name}: {pong.answer['detail']}")
+
+
 def read_plan(console: Console, repository: str) -> dict[str, Any]:
     """Return what a sync of a repository would do now."""
     planned: dict[str, Any] = console.client(patience=PLAN_SECONDS).get(f"{_path(repository)}/plan")
@@ -104,16 +131,6 @@ def show_plan(planned: dict[str, Any]) -> None:
     for name in files or ():
         click.echo(f"  {name}")
     click.echo(f"actions: {', '.join(planned['actions']) or 'none'}")
-
-
-def _repositories(console: Console) -> list[dict[str, Any]]:
-    try:
-        found: list[dict[str, Any]] = console.client().get("/api/gitops")["repositories"]
-    except RemoteProblem as error:
-        if error.status == _NOT_FOUND:
-            raise GitopsOff from error
-        raise
-    return found
 
 
 def _start(console: Console, path: str, *, detach: bool) -> None:

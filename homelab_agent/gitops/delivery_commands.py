@@ -19,7 +19,7 @@ class ForNone(AgentError):
     repair = "homelab-agent deliveries show {guid}"
 
 
-@click.group("deliveries")
+@click.group("deliveries", cls=gitops.Commands)
 def commands() -> None:
     """Look at the webhooks that came, and replay one."""
 

@@ -16,6 +16,7 @@ from homelab_agent.gitops.control import ControlApi
 from homelab_agent.gitops.counters import Counters
 from homelab_agent.gitops.deployment import Deployment
 from homelab_agent.gitops.github import CommitStatuses
+from homelab_agent.gitops.hook_test import HookTest
 from homelab_agent.gitops.identity import Identities
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.keyring import Keyring
@@ -87,6 +88,7 @@ class Service:
             wake=self.worker.wake,
             registry=base.registry,
         )
+        self.hook_test = HookTest(repositories, base)
         self.control = ControlApi(
             self.deployments, self.syncs, self.status, self.receiver, base.jobs, sync_timeout=settings.sync_timeout
         )
@@ -110,7 +112,7 @@ class Service:
             name="gitops",
             tasks=tasks,
             jobs=self.jobs(),
-            routes=[*self.control.routes(), *Api(self.receiver, self.inbox).routes()],
+            routes=[*self.control.routes(), *self.hook_test.routes(), *Api(self.receiver, self.inbox).routes()],
             checks=checks,
             summary=self.status.summary,
         )

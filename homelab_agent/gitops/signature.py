@@ -39,6 +39,11 @@ def read(header: str) -> bytes | None:
     return bytes.fromhex(claimed[1]) if claimed else None
 
 
+def sign(value: str, body: bytes) -> str:
+    """Return the header's value for a body that is signed with a secret of this value."""
+    return f"sha256={hmac.new(_octets(value), body, digestmod='sha256').hexdigest()}"
+
+
 class Ring:
     """The keys that a delivery may be signed with; several with one value are tried once."""
 
@@ -46,7 +51,7 @@ class Ring:
         """Take each key with its secret value."""
         owners: dict[bytes, list[Key]] = {}
         for key, value in keys:
-            owners.setdefault(value.encode("utf-8", "surrogateescape"), []).append(key)
+            owners.setdefault(_octets(value), []).append(key)
         self._keyed = [(hmac.new(value, digestmod="sha256"), tuple(found)) for value, found in owners.items()]
 
     def __len__(self) -> int:
@@ -78,3 +83,7 @@ class Check:
             if hmac.compare_digest(running.digest(), claimed):
                 found += keys
         return found
+
+
+def _octets(value: str) -> bytes:
+    return value.encode("utf-8", "surrogateescape")
