@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
 from homelab_agent.core.client import ANSWER_SECONDS, Client
+
+
+class AddEntry(Protocol):
+    """Adds an entry to an array of tables of the configuration (`config.writer.add_entry`)."""
+
+    def __call__(self, path: Path, name: str, entry: Mapping[str, Any], *, again: Sequence[str]) -> None:
+        """Write it, or raise; `again` is the command, without the program's name, that root would run for it."""
+
+
+def _no_configuration(*_: object, **__: object) -> Any:
+    raise NotImplementedError
 
 
 @dataclass(slots=True)
@@ -20,12 +31,15 @@ class Console:
     """Handed to every command as click's `obj` (`@click.pass_obj`).
 
     `load` reads and validates the configuration (raises `ConfigurationFaulty`, exit 78); `find_socket` answers where
-    the agent listens; `find_state` where its state directory is.
+    the agent listens; `find_state` where its state directory is; `find_configuration` which file is to be changed, by
+    `add_entry`.
     """
 
     load: Callable[[], Any]
     find_socket: Callable[[], Path]
     find_state: Callable[[], Path]
+    find_configuration: Callable[[], Path] = _no_configuration
+    add_entry: AddEntry = _no_configuration
     debug: bool = False
 
     def section(self, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -112,6 +113,38 @@ def hook_test(console: Console, repository: str, *, as_json: bool) -> None:
         console.json(pong.answer)
         return
     click.echo(f"pong from {pong.url}, signed with the secret {pong.key_name}: {pong.answer['detail']}")
+
+
+@commands.command("add")
+@click.argument("url")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--name", default="", help="What commands, log and history call it; else the repository's own name.")
+@click.option("--full-name", default="", help="OWNER/NAME at the forge, where the address does not tell.")
+@click.option("--branch", default="", help="The branch that is deployed; else the one that is checked out.")
+@click.option("--user", default="", help="Whose the working copy is; else its owner, or that of the directory above.")
+@click.option("--known-hosts", type=click.Path(exists=True, dir_okay=False, resolve_path=True), help="SSH host keys.")
+@click.option("--show-secret", is_flag=True, help="Print the hook's secret also where no terminal is.")
+@click.option("--wait", is_flag=True, help="Wait until the forge's ping has come and was verified.")
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.pass_obj
+def add(
+    console: Console,
+    /,
+    url: str,
+    directory: Path,
+    *,
+    wait: bool,
+    show_secret: bool,
+    as_json: bool,
+    **named: str | None,
+) -> None:
+    """Clone URL to DIR, or take the working copy that is there; make its hook's secret and write the configuration.
+
+    Then prints what to type into the forge's form.
+    """
+    from homelab_agent.gitops import setup  # with pydantic: not for the other commands
+
+    setup.add(console, url, directory.absolute(), named, wait=wait, show_secret=show_secret, as_json=as_json)
 
 
 def read_plan(console: Console, repository: str) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
+import stat
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +15,15 @@ import pytest
 
 from homelab_agent.config import keys
 from homelab_agent.core.errors import Exit
+from tests import user
 from tests.agent import Agent
+from tests.neighbours.git_host import GitHost
 from tests.neighbours.git_remote import GitRemote
 from tests.neighbours.webhook import Hook
 from tests.waiting import until
 
 SECRET = "It's a Secret to Everybody"
-SAYING = ("sh", "-c", "echo one; until [ -e ../go ]; do sleep 0.05; done; echo two")
+SAYING = ("sh", "-c", "echo one; until [ -e ../go ]; do sleep 0.05; done")
 """Says something, and goes on when a file is there: until then that is what is shown."""
 
 
@@ -126,15 +131,12 @@ def test_a_sync_shows_what_its_actions_print_and_status_what_is_deployed(house: 
     assert planned["files"] == ["index.html"]
     for line in ("index.html", "actions: say"):
         assert line in house.say("gitops", "plan", "site")
-    with subprocess.Popen(
-        house.agent.command("gitops", "sync", "site"), stdout=subprocess.PIPE, text=True
-    ) as following:
-        assert following.stdout is not None
-        seen = next(line for line in following.stdout if "say: " in line)
+    with subprocess.Popen(house.agent.command("gitops", "sync", "site"), stdout=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout is not None
+        assert "  say: one\n" in iter(shown.stdout.readline, "")
         (house.path.parent / "go").touch()
-        assert seen + following.stdout.readline() == "  say: one\n  say: two\n"
-        assert following.stdout.read().splitlines()[-1].startswith("gitops.sync.site: ok, ok: ")
-    assert following.returncode == 0
+        assert shown.stdout.read().splitlines()[-1].startswith("gitops.sync.site: ok, ok: ")
+    assert shown.returncode == 0
     assert (house.path / "index.html").read_text() == "two\n"
     [line] = [line for line in house.say("gitops", "status").splitlines() if line.startswith("site")]
     assert sha[:7] in line
@@ -225,3 +227,132 @@ def test_a_hook_that_cannot_work_is_told_with_its_repair(house: House) -> None:
     house.agent.stop()
     house.start(secret=[{"name": "main", "secret": f"file:{house.secret}", "expires": "2020-01-01"}])
     assert "no webhook secret" in house.say("gitops", "hook-test", "site", code=Exit.BUSY)
+
+
+# A new repository
+
+
+def added(agent: Agent, url: str, directory: Path, *more: str, code: int = 0) -> str:
+    """Add a repository with a command that ends so; return what it printed."""
+    done = ended(agent, "gitops", "add", url, str(directory), *more)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stderr if code else done.stdout
+
+
+@pytest.mark.timeout(180)
+def test_a_repository_is_added_its_hook_pings_and_what_is_pushed_is_deployed(
+    agent: Agent, git_remote: GitRemote, open_directory: Path
+) -> None:
+    git_remote.commit({"index.html": "one\n"})
+    copy = open_directory / "copy"
+    said = added(agent, git_remote.url("http"), copy, "--name", "site", "--show-secret")
+    secret = open_directory / "hook-secret-site"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    for part in (":8443/api/webhook/gitops", "application/json", secret.read_text().strip(), "just the push event"):
+        assert part in said
+    assert (copy / "index.html").read_text() == "one\n"
+    assert agent.run("config", "check").returncode == 0
+    agent.start()
+    hook = Hook(git_remote, f"http://127.0.0.1:{agent.port}/api/webhook/gitops", secret.read_text().strip())
+    assert hook.ping().status == 200
+    git_remote.commit({"index.html": "two\n"})
+    assert hook.push().status == 202
+    until(lambda: (copy / "index.html").read_text() == "two\n", "it is deployed", seconds=60)
+
+
+@pytest.mark.timeout(180)
+def test_who_adds_a_repository_may_wait_for_the_ping(agent: Agent, git_remote: GitRemote, open_directory: Path) -> None:
+    git_remote.commit({"index.html": "one\n"})
+    words = agent.command("gitops", "add", git_remote.url("http"), str(open_directory / "copy"), "--wait")
+    name = git_remote.full_name.partition("/")[2]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as waiting:
+        try:
+            assert waiting.stdout is not None
+            assert any("waiting for the ping" in line for line in iter(waiting.stdout.readline, ""))
+            agent.start()
+            assert ended(agent, "gitops", "hook-test", name).returncode == 0
+            assert "the ping came, signed with the secret main" in waiting.stdout.read()
+        finally:
+            waiting.kill()
+    assert waiting.returncode == 0
+
+
+def test_a_working_copy_that_is_there_is_taken_as_it_is(
+    agent: Agent, git_remote: GitRemote, open_directory: Path
+) -> None:
+    git_remote.commit({"index.html": "one\n"})
+    git_remote.branch("live")
+    copy = open_directory / "copy"
+    git = git_remote.clone(copy)
+    git("switch", "--quiet", "live")
+    (copy / "index.html").write_text("mine\n")
+    done = ended(agent, "gitops", "add", git_remote.url(), str(copy), "--name", "site", "--json")
+    told = json.loads(done.stdout)
+    assert (told["branch"], told["allow_file"], told["full_name"]) == ("live", True, git_remote.full_name)
+    assert "secret_value" not in told
+    assert (copy / "index.html").read_text() == "mine\n"
+    before = agent.config.read_text()
+    assert "a repository called site" in added(agent, git_remote.url(), copy, "--name", "site", code=Exit.FAILED)
+    assert agent.config.read_text() == before
+
+
+@pytest.mark.timeout(180)
+def test_a_clone_belongs_to_who_is_named(agent: Agent, git_remote: GitRemote, open_directory: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can clone as another user")
+    git_remote.commit({"index.html": "one\n"})
+    copy = open_directory / "copy"
+    owner = pwd.getpwuid(user.UID).pw_name
+    assert f"as {owner}" in added(agent, git_remote.url("http"), copy, "--user", owner)
+    assert {path.lstat().st_uid for path in (copy, *copy.rglob("*"))} == {user.UID}
+    assert f'run_as = "{owner}"' in agent.config.read_text()
+
+
+def test_a_private_repository_gets_a_key_of_its_own(agent: Agent, git_host: GitHost, open_directory: Path) -> None:
+    remote = git_host.repository(private=True)
+    remote.commit({"index.html": "one\n"})
+    name = remote.full_name.partition("/")[2]
+    url, copy = remote.url("ssh"), open_directory / "copy"
+    unknown = added(agent, url, copy, code=Exit.FAILED)
+    assert "ssh-keyscan" in unknown, "whose host this is, nobody has said"
+    words = ("--known-hosts", str(remote.known_hosts))
+    refused = added(agent, url, copy, *words, code=Exit.FAILED)
+    key = open_directory / f"deploy-key-{name}"
+    assert key.with_suffix(".pub").read_text().strip() in refused
+    assert "without write access" in refused
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert not copy.exists()
+    assert "gitops" not in agent.config.read_text()
+    git_host.ssh.authorize(key.with_suffix(".pub"), remote.full_name, write=False)
+    assert f"the deploy key is {key}" in added(agent, url, copy, *words)
+    assert (copy / "index.html").read_text() == "one\n"
+    assert str(key) not in (copy / ".git" / "config").read_text()
+
+
+def test_what_cannot_be_added_changes_nothing_and_is_told_with_its_repair(
+    agent: Agent, git_remote: GitRemote, open_directory: Path
+) -> None:
+    git_remote.commit({"index.html": "one\n"})
+    url, copy = git_remote.url("http"), open_directory / "copy"
+    other, full = open_directory / "other", open_directory / "full"
+    git_remote.clone(other)
+    full.mkdir()
+    (full / "mine").touch()
+    before = agent.config.read_text()
+    for words, said in (
+        (("ftp://example.org/a/b", copy), "--full-name"),
+        (("https://me:secret@example.org/a/b", copy), "token"),
+        ((f"{url}x", copy), "ls-remote"),
+        ((url, open_directory / "no" / "where"), "mkdir -p"),
+        ((url, other), "remote set-url"),
+        ((url, full), "no working copy"),
+        ((url, copy, "--branch", "a b"), "branch"),
+        ((url, copy, "--branch", "absent"), "absent"),
+        ((url, copy, "--user", "nobody-of-that-name"), "nobody-of-that-name"),
+    ):
+        printed = added(agent, words[0], Path(words[1]), *map(str, words[2:]), code=Exit.FAILED)
+        assert said in printed
+        assert "secret@" not in printed
+    assert agent.config.read_text() == before
+    assert not copy.exists()
+    assert not list(open_directory.glob("hook-secret-*"))
