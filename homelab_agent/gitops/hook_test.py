@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 
 from homelab_agent.core.foundation import Foundation
-from homelab_agent.core.http import Answer, Audience, Conflict, Json, Request, Route
+from homelab_agent.core.http import Answer, Audience, HttpError, Json, Request, Route
 from homelab_agent.gitops import signature
 from homelab_agent.gitops.control import NoSuchRepository
 from homelab_agent.gitops.identity import Identities
@@ -20,9 +20,10 @@ _ANY_NUMBER = 1
 """Stands for a forge's number that is not known yet: nothing is learned from a ping."""
 
 
-class NoValidSecret(Conflict):
+class NoValidSecret(HttpError):
     """The repository {name} has no webhook secret that is accepted today: every delivery is refused."""
 
+    status = 422
     repair = "give it one: [[gitops.repository.secret]], or a later `expires`"
 
 

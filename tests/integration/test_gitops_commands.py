@@ -226,7 +226,7 @@ def test_a_hook_that_cannot_work_is_told_with_its_repair(house: House) -> None:
     assert f"chmod 600 {house.secret}" in house.say("gitops", "hook-test", "site", code=Exit.FAILED)
     house.agent.stop()
     house.start(secret=[{"name": "main", "secret": f"file:{house.secret}", "expires": "2020-01-01"}])
-    assert "no webhook secret" in house.say("gitops", "hook-test", "site", code=Exit.BUSY)
+    assert "no webhook secret" in house.say("gitops", "hook-test", "site", code=Exit.CONFIGURATION)
 
 
 # A new repository
