@@ -16,7 +16,7 @@ PATH = "/api/webhook/gitops"
 _SECONDS = 30.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 _REPAIRS = {
-    401: "homelab-agent doctor gitops",
+    401: "homelab-agent status",
     403: "add the address that it was sent from to [gitops] networks",
     404: "homelab-agent gitops status",
     429: "wait a minute: too many deliveries from here were refused",
