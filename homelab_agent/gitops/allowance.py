@@ -13,6 +13,7 @@ SMALL_BODY = 256 * 1024
 """Bodies up to this many bytes have a share of their own, and are looked at whatever their source did before."""
 
 UNVERIFIED_BYTES = 64 * 1024 * 1024
+_PIECE_BYTES = 64 * 1024
 _SOURCES = 1024
 
 
@@ -62,27 +63,40 @@ class _Share:
     left: int
 
 
-class Holding:
-    """What one body has of a share: more with each `take`, nothing when the context ends."""
+class HeldBody:
+    """A body that is still coming, in pieces; what it takes up of a share is given back when the context ends.
 
-    __slots__ = ("_held", "_share")
+    Pieces are filled up: who sends byte by byte is not given an object for each. And they are not one: memory that is
+    asked for in one large piece is kept by malloc(3) when it is given back.
+    """
+
+    __slots__ = ("_share", "_size", "pieces")
 
     def __init__(self, share: _Share) -> None:
         self._share = share
-        self._held = 0
+        self._size = 0
+        self.pieces: list[bytearray] = []
 
-    def take(self, size: int) -> None:
-        """Take so many bytes; raises `Crowded`."""
-        if size > self._share.left:
+    def take(self, chunk: bytes) -> None:
+        """Take what has come; raises `Crowded`."""
+        if len(chunk) > self._share.left:
             raise Crowded
-        self._share.left -= size
-        self._held += size
+        self._share.left -= len(chunk)
+        self._size += len(chunk)
+        if self.pieces and len(self.pieces[-1]) < _PIECE_BYTES:
+            self.pieces[-1] += chunk
+        else:
+            self.pieces.append(bytearray(chunk))
+
+    def whole(self) -> bytes:
+        """Return it in one."""
+        return b"".join(self.pieces)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._share.left += self._held
+        self._share.left += self._size
 
 
 class Budget:
@@ -96,9 +110,9 @@ class Budget:
         self._small = _Share(max_bytes // 2)
         self._large = _Share(max_bytes // 2)
 
-    def hold(self, declared: int) -> Holding:
-        """Return the context in which a body of so many bytes is held."""
-        return Holding(self._large if declared > SMALL_BODY else self._small)
+    def hold(self, declared: int) -> HeldBody:
+        """Return the context in which a body that is declared to have so many bytes is held."""
+        return HeldBody(self._large if declared > SMALL_BODY else self._small)
 
 
 def _name(source: str) -> str:

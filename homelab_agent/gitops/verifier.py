@@ -21,7 +21,7 @@ from homelab_agent.core.health import Finding, State
 from homelab_agent.core.http import Audience, HttpError, Request
 from homelab_agent.core.worker import Worker
 from homelab_agent.gitops import signature
-from homelab_agent.gitops.allowance import SMALL_BODY, Allowance, Budget
+from homelab_agent.gitops.allowance import SMALL_BODY, Allowance, Budget, HeldBody
 from homelab_agent.gitops.keyring import Keyring
 from homelab_agent.gitops.signature import Check, Key, Ring
 
@@ -96,16 +96,14 @@ class Verifier:
         if declared > SMALL_BODY and self._allowance.wait(source, now.monotonic):
             raise self._refusal(source, "with a large body, after too many refusals", now)
         check = ring.check()
-        body = bytearray()  # no list of chunks: who sends byte by byte would be given fifty bytes for each
-        with self._budget.hold(declared) as held:
+        with self._budget.hold(declared) as body:
             async for chunk in request.chunks():
-                held.take(len(chunk))
-                body += chunk
+                body.take(chunk)
                 await self._feed(check, chunk)
             signers = check.signers(claimed) or await self._signers_anew(ring, body, claimed, now)
-        accepted = [key for key in signers if not key.has_expired(now.wall.date())]
-        if accepted:
-            return Verified(bytes(body), accepted)
+            accepted = [key for key in signers if not key.has_expired(now.wall.date())]
+            if accepted:
+                return Verified(body.whole(), accepted)
         if signers:
             old = signers[0]
             raise self._refusal(source, f"with the secret {old.name} of {old.repository}, which has expired", now)
@@ -144,14 +142,15 @@ class Verifier:
         else:
             check.update(chunk)
 
-    async def _signers_anew(self, tried: Ring, body: bytearray, claimed: bytes, now: Instant) -> Sequence[Key]:
+    async def _signers_anew(self, tried: Ring, body: HeldBody, claimed: bytes, now: Instant) -> Sequence[Key]:
         """Return the keys that a body was signed with if a secret was replaced a moment ago."""
         await self._keyring.renew(now.monotonic)
         ring = await self._keyring.ring(now.monotonic)
         if ring is tried:
             return ()
         check = ring.check()
-        await self._feed(check, body)
+        for piece in body.pieces:
+            await self._feed(check, piece)
         return check.signers(claimed)
 
     def _refusal(self, source: str, why: str, now: Instant) -> HttpError:

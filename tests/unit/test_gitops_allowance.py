@@ -74,23 +74,23 @@ def test_within_any_time_no_more_are_let_pass_than_the_rate_allows(steps: list[t
 def test_bodies_share_the_budget_and_give_it_back() -> None:
     budget = Budget(64 * MIB)
     with budget.hold(25 * MIB) as first:
-        first.take(25 * MIB)
+        first.take(bytes(25 * MIB))
         with budget.hold(25 * MIB) as second:
-            second.take(7 * MIB)
+            second.take(bytes(7 * MIB))
             with pytest.raises(Crowded):
-                second.take(1)
+                second.take(b"x")
     with budget.hold(25 * MIB) as third:
-        third.take(25 * MIB)
+        third.take(bytes(25 * MIB))
 
 
 def test_large_bodies_leave_room_for_small_ones_and_small_ones_for_large_ones() -> None:
-    budget = Budget(64 * MIB)
+    budget = Budget(2 * MIB)
     with budget.hold(25 * MIB) as large, budget.hold(SMALL_BODY) as small:
-        large.take(32 * MIB)
-        small.take(32 * MIB)
+        large.take(bytes(MIB))
+        small.take(bytes(MIB))
         for declared in (SMALL_BODY, SMALL_BODY + 1):
             with budget.hold(declared) as another, pytest.raises(Crowded):
-                another.take(1)
+                another.take(b"x")
 
 
 def test_what_ends_in_an_error_gives_it_back_too() -> None:
@@ -98,7 +98,7 @@ def test_what_ends_in_an_error_gives_it_back_too() -> None:
 
     def fail() -> None:
         with budget.hold(1) as held:
-            held.take(MIB)
+            held.take(bytes(MIB))
             raise ZeroDivisionError
 
     for _ in range(3):
@@ -106,3 +106,19 @@ def test_what_ends_in_an_error_gives_it_back_too() -> None:
             fail()
     assert Crowded.status == 503
     assert Crowded.retry_after > 0
+
+
+def test_a_body_that_comes_byte_by_byte_is_held_in_few_pieces() -> None:
+    with Budget().hold(200_000) as held:
+        for number in range(200_000):
+            held.take(bytes([number % 256]))
+        assert len(held.pieces) == 4
+        assert held.whole() == bytes(number % 256 for number in range(200_000))
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20))
+def test_however_it_comes_it_is_whole_in_the_end(chunks: list[bytes]) -> None:
+    with Budget().hold(1) as held:
+        for chunk in chunks:
+            held.take(chunk)
+        assert held.whole() == b"".join(chunks)
