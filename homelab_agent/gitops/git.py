@@ -30,7 +30,7 @@ VERDICTS = frozenset({
 
 PATHS_BYTES_MAX = 128 * 1024
 """Of the names of changed files. As JSON they are at most six times that, which still is one frame."""
-GRACE_SECONDS = 30.0
+GRACE_SECONDS = 20.0
 """How long what is told to stop may take to put back what it had half done."""
 _CAUSE_MAX = 600
 _SETTINGS = {
@@ -114,8 +114,9 @@ class Git:
             done, late = error.completed, True
         finally:
             os.close(script)
-        if (told := self._read(done.stdout)) is not None:
-            return told
+        if (told := understood(done.stdout)) is not None:
+            repair = [self.words(command) for command in told["repair"]]
+            return {**told, "detail": self.words(told["detail"]), "repair": repair}
         if late:
             return verdict("fetch_failed", f"git was not done after {self._deadline:g} s", ["git ls-remote --heads"])
         where = {"directory": self.repository.directory, "branch": self._branch}
@@ -184,25 +185,6 @@ class Git:
         if stream == "stderr":
             self._call.say(stream, self.words(line))
 
-    def _read(self, printed: bytes) -> Answer | None:
-        """Return the script's line as an object; None where it is not exactly that."""
-        try:
-            told = json.loads(printed.decode())
-        except ValueError:
-            return None
-        match told:
-            case {
-                "verdict": str(word),
-                "detail": str(detail),
-                "repair": list(commands),
-                "head_before": str(),
-                "head": str(),
-                "target": str(),
-                "commits": int(),
-            } if word in VERDICTS and all(isinstance(command, str) for command in commands):
-                return {**told, "detail": self.words(detail), "repair": [self.words(command) for command in commands]}
-        return None
-
 
 @asynccontextmanager
 async def at_work(repository: Repository, call: Call, *, deadline: float) -> AsyncIterator[Git]:
@@ -212,6 +194,26 @@ async def at_work(repository: Repository, call: Call, *, deadline: float) -> Asy
         access.granted(repository, copy.user, call.descriptors) as granted,
     ):
         yield Git(repository, copy, granted, call, deadline=deadline)
+
+
+def understood(printed: bytes) -> Answer | None:
+    """Return what the script has printed as an object; None where it is not exactly one such line."""
+    try:
+        told = json.loads(printed.decode())
+    except (ValueError, RecursionError):
+        return None
+    match told:
+        case {
+            "verdict": str(word),
+            "detail": str(),
+            "repair": list(commands),
+            "head_before": str(),
+            "head": str(),
+            "target": str(),
+            "commits": int(),
+        } if word in VERDICTS and all(isinstance(command, str) for command in commands):
+            return dict(told)
+    return None
 
 
 def verdict(word: str, detail: str, repair: str | Sequence[str] = (), **more: str) -> Answer:

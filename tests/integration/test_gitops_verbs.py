@@ -113,6 +113,13 @@ async def test_when_who_called_goes_away_git_ends(slow: Site) -> None:
         await until(lambda: slow.workers() == [], "it has ended", seconds=30)
 
 
+async def test_where_git_is_not_installed_that_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    async with serving(site.directory, site.settings()) as half:
+        with pytest.raises(VerbFailed, match=r"ended with 2.*git is not installed"):
+            await half("git_sync")
+
+
 # Asking
 
 
