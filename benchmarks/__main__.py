@@ -7,7 +7,7 @@ import importlib
 import platform
 import sys
 
-NAMES = ("start", "drain", "scrape", "rest")
+NAMES = ("start", "drain", "scrape", "rest", "gitops_sync", "webhooks")
 
 
 def main() -> None:

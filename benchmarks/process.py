@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,9 +55,11 @@ def tree(pid: int) -> list[int]:
 
 
 @contextmanager
-def peer(argv: Sequence[str]) -> Iterator[int]:
-    """Run a peer until the context ends; yield its pid."""
-    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+def peer(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[int]:
+    """Run a peer until the context ends; yield its pid. `env` is the whole environment, where given."""
+    process = subprocess.Popen(
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=env
+    )
     try:
         yield process.pid
     finally:
@@ -65,7 +67,13 @@ def peer(argv: Sequence[str]) -> Iterator[int]:
         process.wait()
 
 
-def figure(name: str, value: float, unit: str, *, bound: float | None = None, note: str = "") -> None:
-    """Print one line: the figure, its bound and whether it holds."""
-    verdict = "" if bound is None else f"  bound {bound:g} {unit}: {'holds' if value <= bound else 'MISSED'}"
+def figure(
+    name: str, value: float, unit: str, *, bound: float | None = None, least: float | None = None, note: str = ""
+) -> None:
+    """Print one line: the figure, its bound, above or below, and whether it holds."""
+    verdict = ""
+    if bound is not None:
+        verdict = f"  bound {bound:g} {unit}: {'holds' if value <= bound else 'MISSED'}"
+    if least is not None:
+        verdict = f"  at least {least:g} {unit}: {'holds' if value >= least else 'MISSED'}"
     print(f"{name:<52} {value:10.3f} {unit:<10}{verdict}{'  ' + note if note else ''}", flush=True)

@@ -50,12 +50,20 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Capabilities",
         tuple(
-            Entry(name, f"{name}.commands", line)
-            for name, line in (("metrics", "This host's own numbers."),)
-            if name in capabilities.NAMES
+            entry
+            for entry in (
+                Entry("metrics", "metrics.commands", "This host's own numbers."),
+                Entry("gitops", "gitops.commands", "Deploy from git: what is deployed, sync, rollback, set-up."),
+                Entry("deliveries", "gitops.delivery_commands", "The webhooks that came, and what became of each."),
+            )
+            if entry.module.partition(".")[0] in capabilities.NAMES
         ),
     ),
 )
+
+
+INSIDE = (Entry("privileged", "commands.privileged", "Do for the agent what needs root."),)
+"""What a unit or the agent starts, and no person."""
 
 
 class Commands(click.Group):
@@ -67,12 +75,11 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one command; None when there is none of that name."""
-        for _, entries in GROUPS:
-            for entry in entries:
-                if entry.name == cmd_name:
-                    command = importlib.import_module(f"homelab_agent.{entry.module}").commands
-                    assert isinstance(command, click.Command)  # noqa: S101 - a room's contract
-                    return command
+        for entry in (*INSIDE, *(entry for _, entries in GROUPS for entry in entries)):
+            if entry.name == cmd_name:
+                command = importlib.import_module(f"homelab_agent.{entry.module}").commands
+                assert isinstance(command, click.Command)  # noqa: S101 - a room's contract
+                return command
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -98,11 +105,14 @@ def commands(ctx: click.Context, config_path: Path | None, socket_path: Path | N
     Without a command: what needs you, what is off and how to enable it.
     """
     from homelab_agent import places  # what finds the configuration imports pydantic: not for --help
+    from homelab_agent.config import writer
 
     ctx.obj = Console(
         load=lambda: places.settings(config_path),
         find_socket=lambda: socket_path or places.socket(config_path),
         find_state=lambda: places.state_directory(places.settings(config_path).agent),
+        find_configuration=lambda: writer.target(config_path),
+        add_entry=writer.add_entry,
         debug=debug,
     )
     if ctx.invoked_subcommand is None:

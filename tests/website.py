@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -15,8 +15,7 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
-import homelab_agent.core
-import homelab_agent.web
+import homelab_agent
 from homelab_agent.core.capability import Capability
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.foundation import Database, Foundation
@@ -27,6 +26,7 @@ from homelab_agent.core.state import State
 from homelab_agent.web import service, sockets
 from homelab_agent.web.settings import WebSettings
 
+SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
 HOST = "server.tail1234.ts.net"
 TAILNET = {"Host": HOST, "X-Forwarded-For": "100.101.102.103", "X-Forwarded-Proto": "https"}
 FUNNEL = {**TAILNET, "X-Forwarded-For": "198.51.100.7", "Tailscale-Funnel-Request": "?1"}
@@ -111,17 +111,16 @@ class Site:
 
 @contextlib.asynccontextmanager
 async def serving(
-    directory: Path, capabilities: Sequence[Capability] = (), *, settings: WebSettings | None = None, **more: Any
+    directory: Path,
+    capabilities: Sequence[Capability | Callable[[Foundation], Capability]] = (),
+    *,
+    settings: WebSettings | None = None,
+    **more: Any,
 ) -> AsyncIterator[Site]:
-    """Serve the routes of `capabilities` and the web room's own until the context ends."""
+    """Serve the routes of `capabilities`, made or to be made, and the web room's own until the context ends."""
     settings = settings or WebSettings(listen="127.0.0.1:0", hosts=[HOST])
     clock = SystemClock()
-    schemas = [
-        path
-        for package in (homelab_agent.core, homelab_agent.web)
-        for path in sorted((Path(str(package.__file__)).parent / "schema").glob("*.sql"))
-    ]
-    state = await State.open(directory, schemas, clock=clock)
+    state = await State.open(directory, SCHEMAS, clock=clock)
     spool = Spool(state, clock, host="testhost", max_bytes=1 << 20, max_age=3600.0)
     base = Foundation(
         host="testhost",
@@ -136,8 +135,9 @@ async def serving(
     )
     listeners = await asyncio.to_thread(sockets.listen, settings.listen, directory)
     port = listeners.addresses()[0][1]
-    web = service.build(settings, base, capabilities, listeners=listeners, **more)
-    for capability in (*capabilities, web):
+    made = [one if isinstance(one, Capability) else one(base) for one in capabilities]
+    web = service.build(settings, base, made, listeners=listeners, **more)
+    for capability in (*made, web):
         base.health.add(capability.checks)
         base.jobs.add(capability.jobs)
     task: asyncio.Future[None] = asyncio.ensure_future(web.tasks[0].run())

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any, cast
 from urllib.parse import quote
 
 import click
 
-from homelab_agent.core.client import AgentNotRunning
+from homelab_agent.core import following
 from homelab_agent.core.console import Console, local_time
-from homelab_agent.core.errors import AgentError, Exit
-from homelab_agent.core.http import Event
-
-
-class RunFailed(AgentError):
-    """{job} ended as {state}."""
-
-    repair = "{repair}"
-
-
-class RunLostSight(AgentError):
-    """The agent stopped before the run {run} of {job} ended."""
-
-    repair = "homelab-agent jobs follow {run}  (once it runs again)"
-    exit_code = Exit.UNREACHABLE
 
 
 @click.group("jobs")
@@ -70,7 +52,7 @@ def history(console: Console, job: str, limit: int, *, as_json: bool) -> None:
         (
             local_time(run["requested_at"]),
             *(run[key] for key in ("job", "trigger", "state", "detail", "id")),
-            _took(run),
+            following.took(run),
         )
         for run in runs
     )
@@ -87,7 +69,7 @@ def run(console: Console, job: str, *, detach: bool) -> None:
     if detach:
         click.echo(run_id)
     else:
-        _follow(console, run_id)
+        following.follow(console, run_id)
 
 
 @commands.command("follow")
@@ -95,7 +77,7 @@ def run(console: Console, job: str, *, detach: bool) -> None:
 @click.pass_obj
 def follow(console: Console, run_id: str) -> None:
     """Follow a run until it ends; exit 1 when it fails."""
-    _follow(console, run_id)
+    following.follow(console, run_id)
 
 
 @commands.command("cancel")
@@ -105,54 +87,3 @@ def cancel(console: Console, run_id: str) -> None:
     """Ask a run to stop."""
     console.client().post(f"/api/runs/{quote(run_id, safe='')}/cancel")
     click.echo("asked to stop; see: homelab-agent jobs history")
-
-
-def _follow(console: Console, run_id: str) -> None:
-    last: Mapping[str, Any] = {}
-    with click.progressbar(length=1000, show_eta=False, label=run_id[:8]) as bar:
-        for event in _events(console, run_id):
-            last = cast("Mapping[str, Any]", event.data)
-            bar.label = f"{last['job']}: {_note(last)}"
-            progress = last["progress"] or {}
-            if progress.get("total"):
-                bar.update(int(1000 * min(1.0, progress["done"] / progress["total"])) - bar.pos)
-            else:
-                bar.render_progress()
-            if last["ended_at"]:
-                bar.update(1000 - bar.pos)
-                break
-    if not last or not last["ended_at"]:
-        raise RunLostSight(run=run_id, job=last.get("job", "its job"))
-    click.echo(f"{last['job']}: {last['state']}, {last['detail'] or 'nothing to say'}{_took(last, ' in ')}")
-    if last["state"] != "ok":
-        raise RunFailed(job=last["job"], state=last["state"], repair=last["repair"], cause=last["detail"])
-
-
-def _events(console: Console, run_id: str) -> Iterator[Event]:
-    """Yield a run's events; that the agent goes away meanwhile is the end of them."""
-    seen = False
-    try:
-        for event in console.client().events(f"/api/runs/{quote(run_id, safe='')}/events"):
-            seen = True
-            yield event
-    except AgentNotRunning:
-        if not seen:
-            raise
-
-
-def _note(run: Mapping[str, Any]) -> str:
-    if run["waits_for"]:
-        return f"waits for {run['waits_for']}"
-    progress = run["progress"]
-    if not progress:
-        return str(run["state"])
-    total = f"/{progress['total']:g}" if progress["total"] else ""
-    return f"{progress['done']:g}{total} {progress['unit']} {progress['note']}".strip()
-
-
-def _took(run: Mapping[str, Any], before: str = "") -> str:
-    if not run["started_at"]:
-        return ""
-    start = datetime.fromisoformat(run["started_at"])
-    end = datetime.fromisoformat(run["ended_at"]) if run["ended_at"] else datetime.now(UTC)
-    return f"{before}{(end - start).total_seconds():.1f} s"

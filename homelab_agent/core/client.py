@@ -53,10 +53,11 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """Asks the agent that listens at `socket`."""
+    """Asks the agent that listens at `socket`; what it takes longer than `patience` seconds for is no answer."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, *, patience: float = ANSWER_SECONDS) -> None:
         self._socket = socket
+        self._patience = patience
 
     def get(self, path: str, **query: object) -> Any:
         """Return the answer's JSON; raises `AgentNotRunning` or `RemoteProblem`."""
@@ -78,7 +79,7 @@ class Client:
             connection.close()
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
-        connection, response = self._open(method, path, body, ANSWER_SECONDS)
+        connection, response = self._open(method, path, body, self._patience)
         try:
             text = response.read()
         except (OSError, http.client.HTTPException) as error:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
-from homelab_agent.core.client import Client
+from homelab_agent.core.client import ANSWER_SECONDS, Client
+
+
+class AddEntry(Protocol):
+    """Adds an entry to an array of tables of the configuration (`config.writer.add_entry`)."""
+
+    def __call__(self, path: Path, name: str, entry: Mapping[str, Any], *, again: Sequence[str]) -> None:
+        """Write it, or raise; `again` is the command, without the program's name, that root would run for it."""
+
+
+def _no_configuration(*_: object, **__: object) -> Any:
+    raise NotImplementedError
 
 
 @dataclass(slots=True)
@@ -20,21 +31,27 @@ class Console:
     """Handed to every command as click's `obj` (`@click.pass_obj`).
 
     `load` reads and validates the configuration (raises `ConfigurationFaulty`, exit 78); `find_socket` answers where
-    the agent listens; `find_state` where its state directory is.
+    the agent listens; `find_state` where its state directory is; `find_configuration` which file is to be changed, by
+    `add_entry`.
     """
 
     load: Callable[[], Any]
     find_socket: Callable[[], Path]
     find_state: Callable[[], Path]
+    find_configuration: Callable[[], Path] = _no_configuration
+    add_entry: AddEntry = _no_configuration
     debug: bool = False
 
     def section(self, name: str) -> Any:
         """Return one validated section of the configuration."""
         return getattr(self.load(), name)
 
-    def client(self) -> Client:
-        """Return a client of the running agent; its calls raise `AgentNotRunning` (exit 69) when there is none."""
-        return Client(self.find_socket())
+    def client(self, *, patience: float = ANSWER_SECONDS) -> Client:
+        """Return a client of the running agent; its calls raise `AgentNotRunning` (exit 69) when there is none.
+
+        It waits `patience` seconds for an answer.
+        """
+        return Client(self.find_socket(), patience=patience)
 
     def json(self, data: object) -> None:
         """Print `data` as JSON, for a program."""

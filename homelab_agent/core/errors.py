@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from enum import IntEnum
 
@@ -28,8 +29,8 @@ class AgentError(Exception):
     exit_code: Exit = Exit.FAILED
 
     def __init__(self, *, cause: str | BaseException = "", **fields: object) -> None:
-        first = (inspect.getdoc(type(self)) or type(self).__name__).split("\n\n")[0].replace("\n", " ")
-        self.message = first.format(**fields)
+        kind = type(self)
+        self.message = _first_paragraph(kind.__doc__ or inspect.getdoc(kind) or kind.__name__).format(**fields)
         self.cause = cause if isinstance(cause, str) else describe(cause)
         self.repair = type(self).repair.format(**fields)
         self.fields = fields
@@ -37,6 +38,11 @@ class AgentError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.cause})" if self.cause else self.message
+
+
+@functools.cache
+def _first_paragraph(doc: str) -> str:
+    return inspect.cleandoc(doc).split("\n\n")[0].replace("\n", " ")
 
 
 class NeighbourUnreachable(AgentError):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
+from homelab_agent.core import secret as secrets
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.health import Health
 from homelab_agent.core.jobs import Jobs
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.privilege import Privileged, Unprivileged
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
 
@@ -47,3 +50,9 @@ class Foundation:
     jobs: Jobs
     database: Database
     registry: CollectorRegistry
+    privileged: Privileged = field(default_factory=Unprivileged)
+    redactor: Redactor = field(default_factory=Redactor)
+
+    def secret(self, reference: str) -> secrets.Secret:
+        """Return the secret that a reference names, masked in the journal once read; raises `ReferenceFaulty`."""
+        return secrets.parse(reference, self.redactor, clock=self.clock)

@@ -16,10 +16,12 @@ from homelab_agent.core.errors import AgentError
 class HttpError(AgentError):
     """The request cannot be served.
 
-    A handler raises one of these, or any other `AgentError`; `web/` answers with problem+json.
+    A handler raises one of these, or any other `AgentError`; `web/` answers with problem+json. `retry_after` is in
+    seconds, 0 where nothing is said of it.
     """
 
     status: int = 400
+    retry_after: int = 0
 
 
 class BadRequest(HttpError):
@@ -103,6 +105,10 @@ class Request(Protocol):
     @property
     def id(self) -> str:
         """The request's id, as in the log and the answer's `X-Request-Id`."""
+
+    @property
+    def declared(self) -> int | None:
+        """The body's size in bytes as the client declared it, at most `body_max`; None if it did not."""
 
     async def json(self) -> Any:
         """Return the body as JSON, at most the route's `body_max`; raises `BadRequest` or `BodyTooLarge`."""

@@ -132,7 +132,9 @@ class Given(TypedDict, total=False):
     on_line: OnLine | None
     """Called with each line of its output as it comes."""
     user: tuple[int, int] | None
-    """The user and group id that it runs as, without supplementary groups; only root can give them."""
+    """The user and group id that it runs as; only root can give them."""
+    groups: Sequence[int]
+    """The supplementary groups that it then has; none unless given."""
     limits: Limits
     """What it may use at most."""
     descriptors: Sequence[int]
@@ -235,7 +237,7 @@ async def start(argv: Sequence[str | Path], **given: Unpack[Given]) -> Child:
     environment = {"PATH": _PATH, **kept, **given.get("env", {})}
     loop = asyncio.get_running_loop()
     programs = await loop.run_in_executor(_files(), _find, ["setpriv", "sh", "prlimit", words[0]], environment["PATH"])
-    command = [*_wrapped(programs, given.get("user"), given.get("limits", NO_LIMITS)), programs[words[0]]]
+    command = [*_wrapped(programs, given), programs[words[0]]]
     mark = uuid.uuid4().hex
     source = readable(given.get("stdin", b""))
     try:
@@ -269,12 +271,13 @@ def readable(data: bytes) -> int:
     return descriptor
 
 
-def _wrapped(programs: Mapping[str, str], user: tuple[int, int] | None, limits: Limits) -> list[str]:
+def _wrapped(programs: Mapping[str, str], given: Given) -> list[str]:
     words = [programs["setpriv"], "--pdeathsig", "KILL"]
-    if user is not None:
-        words += [f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups"]
+    if (user := given.get("user")) is not None:
+        groups = ",".join(map(str, given.get("groups", ())))
+        words += [f"--reuid={user[0]}", f"--regid={user[1]}", f"--groups={groups}" if groups else "--clear-groups"]
     words += ["--", programs["sh"], "-c", _UNLESS_ORPHANED, str(os.getpid())]
-    bounds = limits.words()
+    bounds = given.get("limits", NO_LIMITS).words()
     return [*words, *([programs["prlimit"], *bounds, "--"] if bounds else [])]
 
 

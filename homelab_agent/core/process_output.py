@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, TypeAlias
@@ -15,8 +14,6 @@ OnLine: TypeAlias = Callable[[Stream, str], None]
 STREAMS: tuple[Stream, Stream] = ("stdout", "stderr")
 LINE_MAX = 64 * 1024
 """Bytes; a longer line comes in pieces."""
-
-_LINE_ENDS = re.compile(rb"[\r\n]+")
 
 
 class Tail:
@@ -49,7 +46,7 @@ class Lines:
 
     def add(self, data: bytes) -> None:
         """Take what comes next."""
-        *lines, self._rest = _LINE_ENDS.split(self._rest + data)
+        *lines, self._rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
         for line in lines:
             self._say(line)
         while len(self._rest) > LINE_MAX:

@@ -31,10 +31,10 @@ GROUP_MAX = 512
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A write that waits for the writer, and where its outcome goes."""
+    """A write that waits for the writer, and where its outcome goes: to the loop that it was asked for on."""
 
     work: Work[Any]
-    future: Future[Any]
+    future: asyncio.Future[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ class State:
         done.
         """
         self._refuse_when_closing("written")
-        future: Future[T] = Future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._orders.put(_Order(work, future))
-        return await asyncio.wrap_future(future)
+        return await future
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` on a connection that can only read, return its result; raises `StateUnavailable`."""
@@ -152,14 +152,12 @@ class State:
         orders: list[_Order | None] = []
         while None not in orders:
             orders = self._wait_for_orders()
-            group = [order for order in orders if order and order.future.set_running_or_notify_cancel()]
+            group = [order for order in orders if order and not order.future.cancelled()]
             outcomes = self._commit(group) if group else []
             self.bytes_written = resource.getrusage(resource.RUSAGE_THREAD).ru_oublock * 512
-            for order, outcome in zip(group, outcomes, strict=True):
-                if isinstance(outcome, _Failed):
-                    order.future.set_exception(outcome.error)
-                else:
-                    order.future.set_result(outcome)
+            for loop in {order.future.get_loop() for order in group}:
+                with suppress(RuntimeError):  # it is closed: nobody waits there any more
+                    loop.call_soon_threadsafe(_tell, loop, group, outcomes)
         self._disconnect()
         self._writer_ended.set_result(None)
 
@@ -244,6 +242,17 @@ class State:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+
+def _tell(loop: asyncio.AbstractEventLoop, group: Sequence[_Order], outcomes: Sequence[object]) -> None:
+    """Tell everyone who waits on this loop, in one go: to wake it for each costs more than the write."""
+    for order, outcome in zip(group, outcomes, strict=True):
+        if order.future.get_loop() is not loop or order.future.done():
+            continue
+        if isinstance(outcome, _Failed):
+            order.future.set_exception(outcome.error)
+        else:
+            order.future.set_result(outcome)
 
 
 def _attempt(connection: sqlite3.Connection, work: Work[object]) -> object:

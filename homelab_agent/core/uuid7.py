@@ -35,8 +35,9 @@ else:
             if tail >> _RANDOM_BITS:
                 milliseconds, tail = milliseconds + 1, secrets.randbits(_RANDOM_BITS - 1)
             _last = (milliseconds, tail)
-        return str(uuid.UUID(int=_compose(milliseconds, tail)))
+        return _compose(milliseconds, tail)
 
-    def _compose(milliseconds: int, tail: int) -> int:
+    def _compose(milliseconds: int, tail: int) -> str:
         """Lay out 48 bits of time, the version, 12 bits, the variant, 62 bits."""
-        return milliseconds << 80 | 7 << 76 | tail >> 62 << 64 | 2 << 62 | tail & ((1 << 62) - 1)
+        digits = f"{milliseconds << 80 | 7 << 76 | tail >> 62 << 64 | 2 << 62 | tail & ((1 << 62) - 1):032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -122,7 +122,7 @@ class Application:
         asked.body_max = route.body_max
         asked.caller = self._recognise(asked, route)
         _refuse(audience.permit(route, asked.caller, login_always=self.policy.login_always))
-        if asked.declared > route.body_max:
+        if (asked.declared or 0) > route.body_max:
             raise BodyTooLarge(limit=route.body_max)
         if asked.headers.get("Content-Encoding", "identity").lower() != "identity":
             _refuse(Refusal(415, "A body is not taken compressed.", close=True))
@@ -198,6 +198,8 @@ def _refuse(refusal: Refusal | None) -> None:
 def _report(trouble: Problem, asked: Asked) -> None:
     """Log who was refused what; not what is everyday, nor what the whole internet may cause."""
     everyday = trouble.status in {404, 405} or asked.caller.audience is Audience.PUBLIC
+    if everyday and not journal.writes("debug"):
+        return
     (_log.debug if everyday else _log.info)(
         "web.refused",
         status=trouble.status,

@@ -7,6 +7,7 @@ words can only take trust away: no header makes a caller more trusted than its c
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,8 @@ _FUNNEL_MARK = "tailscale-funnel-request"
 _ADDRESS_HEADERS = ("x-forwarded-for", "x-real-ip", "cf-connecting-ip", "true-client-ip")
 _FORWARDING = re.compile(r"^(x-forwarded-.*|forwarded|via|x-real-ip|cf-.*|true-client-ip|tailscale-.*)$")
 _NONCE = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
+_KNOWN = 1024
+"""How many hosts and addresses are remembered as they were read: the same few come again and again."""
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -50,6 +53,9 @@ class Refusal:
     repair: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     close: bool = False
+
+
+_OTHER_SITE = Refusal(403, "Another site may not send this.", "Its origin is not this page.", close=True)
 
 
 def without_underscores(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -149,6 +155,7 @@ def _host(said: Mapping[str, list[str]]) -> tuple[str, str] | Refusal:
     return parts or Refusal(400, "The request needs exactly one valid Host header.", close=True)
 
 
+@functools.lru_cache(maxsize=_KNOWN)
 def _authority(text: str) -> tuple[str, str] | None:
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?", text.strip(), re.ASCII)
     if match is None:
@@ -161,17 +168,16 @@ def _cross_site(method: str, said: Mapping[str, list[str]], host: tuple[str, str
 
     Following a link to a page is let through: it only reads, and without the cookie (SameSite=Strict).
     """
-    refusal = Refusal(403, "Another site may not send this.", "Its origin is not this page.", close=True)
     for origin in said.get("origin", []):
         if host is None or not _same_origin(origin, host):
-            return refusal
+            return _OTHER_SITE
     following = (
         method in SAFE_METHODS
         and said.get("sec-fetch-mode") == ["navigate"]
         and said.get("sec-fetch-dest", ["document"]) == ["document"]
     )
     if not following and any(site not in {"same-origin", "none"} for site in said.get("sec-fetch-site", [])):
-        return refusal
+        return _OTHER_SITE
     return None
 
 
@@ -196,6 +202,7 @@ def _forwarded_for(said: Mapping[str, list[str]]) -> list[_Address | None]:
     return found
 
 
+@functools.lru_cache(maxsize=_KNOWN)
 def _parse(text: str) -> _Address | None:
     """Return the address in "192.0.2.1", "192.0.2.1:443", "2001:db8::1" or "[2001:db8::1]:443"."""
     text = text.strip()
@@ -231,14 +238,22 @@ def _source(connection: Connection, said: Mapping[str, list[str]]) -> str:
     peer = _parse(connection.peer)
     forwarded = said.get("x-forwarded-for", [])
     if _is_loopback(peer) and forwarded:
-        last = _parse(forwarded[-1].rpartition(",")[2])
-        if last is not None:
-            return str(last)
-    return str(peer) if peer is not None else connection.peer
+        last = forwarded[-1].rpartition(",")[2]
+        if _parse(last) is not None:
+            return _shown(last)
+    return _shown(connection.peer)
+
+
+@functools.lru_cache(maxsize=_KNOWN)
+def _shown(text: str) -> str:
+    """Return an address in one spelling; what is none as it is."""
+    return str(_parse(text) or text)
 
 
 def _one_line(text: str) -> str:
     """Return at most 128 printable characters of what somebody claims, with RFC 2047 words decoded."""
+    if not text:
+        return ""
     with contextlib.suppress(ValueError, LookupError):
         text = str(make_header(decode_header(text)))
     return "".join(sign for sign in text[:128] if sign.isprintable() and not "\ud800" <= sign <= "\udfff")

@@ -80,9 +80,9 @@ class Asked:
         return found
 
     @property
-    def declared(self) -> int:
-        """The body's size as the client declared it; 0 if it did not."""
-        return self._incoming.content_length or 0
+    def declared(self) -> int | None:
+        """The body's size as the client declared it; None if it did not."""
+        return self._incoming.content_length
 
     async def json(self) -> Any:
         """Return the body as JSON; raises `BadRequest`, `BodyTooLarge` or `BodyTooSlow`."""
@@ -103,9 +103,12 @@ class Asked:
             yield chunk
 
     async def _receive(self, end: float) -> bytes:
+        content = self._incoming.content
         try:
+            if content.is_eof():  # all of it has come: there is no wait that needs an end
+                return content.read_nowait()
             async with asyncio.timeout_at(end):
-                return await self._incoming.content.readany()
+                return await content.readany()
         except TimeoutError:
             raise BodyTooSlow from None
         except web.RequestPayloadError as error:

@@ -29,7 +29,7 @@ class Guard(asyncio.Protocol):
     """One connection. It is cut, not closed: a client that drips does not get to drip on."""
 
     __slots__ = (
-        "_deadline",
+        "_due",
         "_guards",
         "_head",
         "_inner",
@@ -38,6 +38,7 @@ class Guard(asyncio.Protocol):
         "_make",
         "_stall",
         "_tail",
+        "_timer",
         "_transport",
         "over",
     )
@@ -49,7 +50,8 @@ class Guard(asyncio.Protocol):
         self._limits = limits
         self._inner: asyncio.Protocol | None = None
         self._transport: asyncio.Transport | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._due: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._head: int | None = 0
         self._tail = b""
@@ -126,21 +128,31 @@ class Guard(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._guards.discard(self)
-        self._disarm()
-        if self._stall is not None:
-            self._stall.cancel()
+        for timer in (self._timer, self._stall):
+            if timer is not None:
+                timer.cancel()
         self.finish()
         if self._inner is not None:
             self._inner.connection_lost(exc)
 
     def _arm(self) -> None:
-        self._disarm()
-        self._deadline = self._loop.call_later(self._limits.receive_deadline, self._cut)
+        """Cut the connection after the deadline, if it is not disarmed or armed anew before."""
+        self._due = self._loop.time() + self._limits.receive_deadline
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._due, self._look)
 
     def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._due = None
+
+    def _look(self) -> None:
+        """See whether the deadline is over: one timer lasts for many requests, each of which only moves it."""
+        self._timer = None
+        if self._due is None:
+            return
+        if self._loop.time() >= self._due:
+            self._cut()
+        else:
+            self._timer = self._loop.call_at(self._due, self._look)
 
     def _cut(self) -> None:
         if self._transport is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,15 +61,22 @@ def of_refusal(refusal: Refusal) -> Problem:
 
 def of_error(error: AgentError) -> Problem:
     """Return the problem that an error amounts to."""
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(error).__name__).lower()
+    name = _kind(type(error).__name__)
     if isinstance(error, HttpError):
         status = error.status
     elif isinstance(error, StateUnavailable):
         status = HTTPStatus.SERVICE_UNAVAILABLE
     else:
         status = _STATUS_BY_EXIT.get(error.exit_code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, HttpError) and error.retry_after else {}
     # A body that came too late or too large is still coming: nothing else can be read from that connection.
-    return Problem(status, name, error.message, error.cause, error.repair, close=status in {408, 413})
+    return Problem(status, name, error.message, error.cause, error.repair, headers, close=status in {408, 413})
+
+
+@functools.cache
+def _kind(name: str) -> str:
+    """Return an error's name as a URN has it: disk-on-fire."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
 
 
 def missing(methods: Sequence[str]) -> Problem:

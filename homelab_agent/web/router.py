@@ -57,6 +57,7 @@ class Router:
                 raise ValueError(message)
             path.routes[route.method] = route
         self._exact = {segments: path for segments, path in paths.items() if "{" not in "/".join(segments)}
+        self._plain = {"/" + "/".join(segments): path for segments, path in self._exact.items()}
         self._patterns = [path for segments, path in paths.items() if segments not in self._exact]
 
     def find(self, method: str, raw_path: str) -> Found | Missing:
@@ -64,13 +65,14 @@ class Router:
 
         A placeholder's value is decoded after the path is split: an encoded slash stays in its segment.
         """
+        if (plain := self._plain.get(raw_path)) is not None:  # as nearly every path is sent
+            return _choose(plain, method, {})
         asked = tuple(decode(segment) for segment in raw_path[1:].split("/"))
         exact = self._exact.get(asked)
         for path in [exact] if exact is not None else self._patterns:
             match = path.match(asked)
             if match is not None:
-                route = path.routes.get("GET" if method == "HEAD" else method)
-                return Found(route, match) if route is not None else Missing(_methods(path))
+                return _choose(path, method, match)
         return Missing()
 
 
@@ -83,6 +85,11 @@ def decode(text: str) -> str:
     if not text.isascii() or any(ord(sign) < 32 or ord(sign) == 127 for sign in decoded):
         raise BadRequest(cause="the path has a character that it may not have")
     return decoded
+
+
+def _choose(path: _Path, method: str, match: dict[str, str]) -> Found | Missing:
+    route = path.routes.get("GET" if method == "HEAD" else method)
+    return Found(route, match) if route is not None else Missing(_methods(path))
 
 
 def _methods(path: _Path) -> tuple[str, ...]:

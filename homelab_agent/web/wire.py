@@ -13,7 +13,7 @@ from homelab_agent.core.http import BadRequest
 
 def dump(data: object) -> bytes:
     """Return `data` as JSON in one line; raises TypeError or ValueError for what JSON cannot say (NaN)."""
-    return json.dumps(data, default=_plain, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(data).encode()
 
 
 def load(body: bytes) -> Any:
@@ -50,3 +50,6 @@ def _plain(value: object) -> object:
         case _:
             message = f"{type(value).__name__} has no JSON form"
             raise TypeError(message)
+
+
+_ENCODER = json.JSONEncoder(default=_plain, separators=(",", ":"), allow_nan=False)

@@ -152,6 +152,16 @@ def test_the_level_can_be_changed_while_loggers_exist(pipe: Pipe) -> None:
     assert [event["event"] for event in pipe.events()] == ["spool.second"]
 
 
+def test_who_would_tell_much_may_ask_first_whether_it_is_written(pipe: Pipe) -> None:
+    assert not journal.writes("critical"), "no journal is open"
+    with opened(pipe.writing, level=Level.INFO) as opening:
+        assert journal.writes("info")
+        assert not journal.writes("debug")
+        opening.level = Level.DEBUG
+        assert journal.writes("debug")
+    assert not journal.writes("critical")
+
+
 def test_under_systemd_without_the_library_lines_carry_their_priority(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

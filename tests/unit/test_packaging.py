@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
+from flit_core import buildapi  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +43,17 @@ def test_the_locks_are_those_of_the_project() -> None:
             version = lock[requirement.name.lower().replace("_", "-")]
             assert requirement.specifier.contains(version, prereleases=True), requirement
     assert run.items() <= test.items(), "the tests run what users run"
+
+
+def test_what_is_installed_has_the_scripts_and_they_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with zipfile.ZipFile(tmp_path / buildapi.build_wheel(str(tmp_path))) as wheel:
+        modes = {entry.filename: entry.external_attr >> 16 for entry in wheel.infolist()}
+        for name in ("gitops_sync.sh", "askpass.sh"):
+            inside = f"homelab_agent/gitops/{name}"
+            assert wheel.read(inside) == (ROOT / inside).read_bytes()
+            assert modes[inside] & 0o777 == 0o755
+    assert (ROOT / "deploy/gitops_sync.sh").resolve() == ROOT / "homelab_agent/gitops/gitops_sync.sh"
 
 
 def test_every_target_of_the_makefile_is_explained() -> None:

@@ -201,6 +201,8 @@ async def test_as_another_user_nothing_of_root_is_left() -> None:
         ["sh", "-c", "id -u; id -g; id -G; grep CapEff /proc/self/status"], user=NOBODY, deadline=10
     )
     assert done.stdout.decode().split() == ["65534", "65534", "65534", "CapEff:", "0000000000000000"]
+    done = await process.run(["id", "-G"], user=NOBODY, groups=(65534, 4, 24), deadline=10)
+    assert sorted(done.stdout.split()) == [b"24", b"4", b"65534"]
 
 
 async def test_limits_bind() -> None:

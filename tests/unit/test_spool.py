@@ -127,6 +127,33 @@ async def test_a_batch_that_is_not_done_comes_again(house: House) -> None:
     assert numbers(await house.spool.take()) == [1, 2]
 
 
+async def test_what_a_promise_says_may_be_known_only_in_its_own_transaction(house: House) -> None:
+    def count(connection: sqlite3.Connection) -> list[Row]:
+        connection.execute("CREATE TABLE IF NOT EXISTS counted (id INTEGER PRIMARY KEY)")
+        number = connection.execute("INSERT INTO counted DEFAULT VALUES RETURNING id").fetchone()[0]
+        return run(number) if number % 2 else []
+
+    def fail(connection: sqlite3.Connection) -> list[Row]:
+        connection.execute("INSERT INTO counted DEFAULT VALUES")
+        raise ZeroDivisionError
+
+    await asyncio.gather(*(house.spool.promise(count) for _ in range(6)))
+    with pytest.raises(ZeroDivisionError):
+        await house.spool.promise(fail)
+    assert {row.values["number"] for row in await house.drain()} == {1, 3, 5}
+    assert await house.state.read(lambda c: c.execute("SELECT count(*) FROM counted").fetchone()) == (6,)
+
+
+async def test_a_promise_of_no_rows_leaves_nothing_to_wait_for(house: House) -> None:
+    await house.spool.promise(lambda _: [])
+    assert await house.spool.take() is None
+    waiting = asyncio.ensure_future(house.spool.wait())
+    await house.spool.promise(lambda _: [])
+    assert not waiting.done()
+    await house.spool.promise(lambda _: run(1))
+    await asyncio.wait_for(waiting, 10)
+
+
 async def test_order_holds_over_memory_disk_failure_and_restart(house: House) -> None:
     await house.spool.put(sample(0))
     await house.spool.put(run(1), promise=True)

@@ -7,6 +7,7 @@ for now, `schedule` says when; `runner` runs one at a time of those that exclude
 from __future__ import annotations
 
 from homelab_agent.core.jobs.run import (
+    CONTAINERS,
     AgentStopping,
     AlreadyRunning,
     Job,
@@ -19,6 +20,7 @@ from homelab_agent.core.jobs.run import (
 from homelab_agent.core.jobs.scheduler import Jobs
 
 __all__ = [
+    "CONTAINERS",
     "AgentStopping",
     "AlreadyRunning",
     "Job",

@@ -95,14 +95,15 @@ class RunHistory:
         return found[0] if found else None
 
     async def _end(self, records: Sequence[RunRecord]) -> None:
-        def work(connection: sqlite3.Connection) -> None:
+        def work(connection: sqlite3.Connection) -> list[Row]:
             for record in records:
                 _save(connection, record)
             connection.executemany("UPDATE job_run SET spooled = 1 WHERE id = ?", [(r.id,) for r in records])
             for job in {record.job for record in records}:
                 _prune(connection, job)
+            return [self._row(record) for record in records]
 
-        await self._spool.promise([self._row(record) for record in records], also=work)
+        await self._spool.promise(work)
 
     def _row(self, record: RunRecord) -> Row:
         values: dict[str, Scalar] = {

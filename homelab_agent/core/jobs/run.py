@@ -18,6 +18,9 @@ RunState: TypeAlias = Literal["waiting", "running", "ok", "failed", "cancelled",
 DETAIL_MAX = 4000
 """So many characters of what a run says are kept."""
 
+CONTAINERS = "containers"
+"""In `Job.uses`: it starts, stops or changes containers."""
+
 
 class UnknownJob(AgentError):
     """There is no job called {job}."""

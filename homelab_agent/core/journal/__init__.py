@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-from homelab_agent.core.journal.pipeline import Journal, Logger, bound, logger, open_journal
+from homelab_agent.core.journal.pipeline import Journal, Logger, bound, logger, open_journal, writes
 
-__all__ = ["Journal", "Logger", "bound", "logger", "open_journal"]
+__all__ = ["Journal", "Logger", "bound", "logger", "open_journal", "writes"]

@@ -30,6 +30,7 @@ from homelab_agent.core.settings import Level, LogSettings
 Logger: TypeAlias = FilteringBoundLogger
 """`debug`, `info`, `warning`, `error`, `critical`, `exception`, each `(event, **fields)`; `bind(**fields)`."""
 
+
 bound = bound_contextvars
 """`with bound(run_id=...)`: every event within, also of tasks started there, carries these fields."""
 
@@ -44,6 +45,11 @@ _STDERR = 2
 def logger(component: str) -> Logger:
     """Return the logger of one component; made at any time, also before the journal is open."""
     return cast("Logger", structlog.get_logger(component=component))
+
+
+def writes(level: str) -> bool:
+    """Return whether an event of that level is written now; for what would be told often, and in vain."""
+    return _open is not None and _open.writes(level)
 
 
 def open_journal(settings: LogSettings, *, host: str, redactor: Redactor, descriptor: int = _STDERR) -> Journal:
@@ -93,9 +99,13 @@ class Journal:
         _open = None if _open is self else _open
         return self._writer.close(seconds)
 
+    def writes(self, level: str) -> bool:
+        """Return whether `level` is severe enough."""
+        return _SEVERITY[level] >= _SEVERITY[self.level]
+
     def take(self, level: str, fields: Mapping[str, Any]) -> None:
         """Write one event if `level` is severe enough; `fields` has "event", and maybe "component"."""
-        if _SEVERITY[level] >= _SEVERITY[self.level]:
+        if self.writes(level):
             self._writer.take(self._event(level, fields))
 
     def _event(self, level: str, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Container, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
 from homelab_agent.core.clock import microseconds, moment
 from homelab_agent.core.spool import table as spooltable
-from homelab_agent.core.spool.parcel import Packed, Parcel, Waybill, footprint, pack
+from homelab_agent.core.spool.parcel import Packed, Parcel, Row, Waybill, footprint, pack
 from homelab_agent.core.spool.table import Rejected, Stock, Survey
 from homelab_agent.core.state import State, StateUnavailable, Work
 
@@ -132,17 +133,21 @@ class Disk:
                 self.found, self._surveyed = found, openings
         return self.found
 
-    async def promise(self, parcel: Parcel, also: Work[None] | None) -> None:
-        """Put a parcel there as it came and do `also`; raises TypeError or ValueError for what cannot be packed."""
+    async def promise(self, parcel: Parcel, work: Work[Sequence[Row]]) -> None:
+        """Do `work` and put there, as this parcel, the rows that it returns.
 
-        def work(connection: sqlite3.Connection) -> Waybill:
-            packed = pack(parcel)
+        Raises TypeError or ValueError for what cannot be packed.
+        """
+
+        def both(connection: sqlite3.Connection) -> list[Waybill]:
+            rows = tuple(work(connection))
+            if not rows:
+                return []
+            packed = pack(replace(parcel, rows=rows))
             spooltable.store(connection, [packed])
-            if also is not None:
-                also(connection)
-            return packed.waybill
+            return [packed.waybill]
 
-        self._count_in([await self._write(work)])
+        self._count_in(await self._write(both))
 
     async def store(self, parcels: Sequence[Packed]) -> None:
         """Put packed parcels there."""

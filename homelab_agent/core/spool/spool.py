@@ -108,7 +108,7 @@ class Spool:
         if not rows:
             return
         if promise:
-            await self.promise(rows)
+            await self.promise(lambda _: rows)
             return
         with suppress(StateUnavailable):
             await self._survey()  # once: an id must be higher than those of an earlier run
@@ -117,9 +117,9 @@ class Spool:
         if self._memory.loose_rows > LOOSE_ROWS_MAX:
             await self.tend()
 
-    async def promise(self, rows: Sequence[Row], *, also: Work[None] | None = None) -> None:
-        """Put `rows` as a promise and, in the same transaction, do `also` (see `State.write`)."""
-        await self._finish(self._promise(rows, also))
+    async def promise(self, work: Work[Sequence[Row]]) -> None:
+        """Do `work` (see `State.write`) and, in the same transaction, put the rows that it returns as a promise."""
+        await self._finish(self._promise(work))
 
     async def take(self, max_rows: int = 5000) -> Batch | None:
         """Return the oldest parcels, about `max_rows` rows and at least one parcel; None when nothing waits.
@@ -194,10 +194,10 @@ class Spool:
         self._last_id = max(self._last_id + 1, self._disk.found.last_id + 1, microseconds(now.wall))
         return Parcel(self._last_id, promise, tuple(rows), now.monotonic)
 
-    async def _promise(self, rows: Sequence[Row], also: Work[None] | None) -> None:
+    async def _promise(self, work: Work[Sequence[Row]]) -> None:
         await self._survey()
-        await self._disk.promise(self._parcel(rows, promise=True), also)
-        self._filled.set()
+        await self._disk.promise(self._parcel([], promise=True), work)
+        self._see_whether_filled()
 
     async def _choose(self, max_rows: int) -> list[Parcel | Packed]:
         """Return the oldest parcels of memory and disk together."""

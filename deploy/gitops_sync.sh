@@ -1,0 +1,1 @@
+../homelab_agent/gitops/gitops_sync.sh

@@ -1,0 +1,122 @@
+"""What follows a run on a terminal: its progress in place, or what it says line by line; for `jobs` and the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeAlias, cast
+from urllib.parse import quote
+
+import click
+
+from homelab_agent.core.client import AgentNotRunning
+from homelab_agent.core.console import Console
+from homelab_agent.core.errors import AgentError, Exit
+from homelab_agent.core.http import Event
+
+_STEPS = 1000
+
+RunFields: TypeAlias = Mapping[str, Any]
+"""A `RunRecord` as the agent tells it in JSON."""
+
+
+class RunFailed(AgentError):
+    """{job} ended as {state}."""
+
+    repair = "{repair}"
+
+
+class RunLostSight(AgentError):
+    """The agent stopped before the run {run} of {job} ended."""
+
+    repair = "homelab-agent jobs follow {run}  (once it runs again)"
+    exit_code = Exit.UNREACHABLE
+
+
+def follow(console: Console, run_id: str) -> None:
+    """Show how far a run is until it has ended, then how it ended.
+
+    Raises `RunFailed` if it did not end well, `RunLostSight` if the agent went away meanwhile, and what
+    `Client.events` raises.
+    """
+    with click.progressbar(length=_STEPS, show_eta=False, label=run_id[:8]) as bar:
+
+        def draw(run: RunFields) -> None:
+            bar.label = f"{run['job']}: {_note(run)}"
+            progress = run["progress"] or {}
+            if run["ended_at"]:
+                bar.update(_STEPS - bar.pos)
+            elif progress.get("total"):
+                bar.update(int(_STEPS * min(1.0, progress["done"] / progress["total"])) - bar.pos)
+            else:
+                bar.render_progress()
+
+        last = _watch(console, run_id, draw)
+    _conclude(run_id, last)
+
+
+def stream(console: Console, run_id: str) -> None:
+    """Print what a run says, then how it ended; raises as `follow` does.
+
+    Of what it says in quick succession only some is told (`jobs.runner.PROGRESS_EVERY_SECONDS`).
+    """
+    said = ""
+
+    def tell(run: RunFields) -> None:
+        nonlocal said
+        says = f"waits for {run['waits_for']}" if run["waits_for"] else (run["progress"] or {}).get("note", "")
+        if says and says != said:
+            click.echo(f"  {says}")
+            said = says
+
+    _conclude(run_id, _watch(console, run_id, tell))
+
+
+def took(run: RunFields, before: str = "") -> str:
+    """Return how long a run took or has taken so far, after the words `before`; "" while it has not begun."""
+    if not run["started_at"]:
+        return ""
+    start = datetime.fromisoformat(run["started_at"])
+    end = datetime.fromisoformat(run["ended_at"]) if run["ended_at"] else datetime.now(UTC)
+    return f"{before}{(end - start).total_seconds():.1f} s"
+
+
+def _watch(console: Console, run_id: str, show: Callable[[RunFields], None]) -> RunFields:
+    """Show each record of a run until it has ended; return the last, nothing if there was none."""
+    last: RunFields = {}
+    for event in _events(console, run_id):
+        last = cast("RunFields", event.data)
+        show(last)
+        if last["ended_at"]:
+            break
+    return last
+
+
+def _conclude(run_id: str, last: RunFields) -> None:
+    if not last or not last["ended_at"]:
+        raise RunLostSight(run=run_id, job=last.get("job", "its job"))
+    click.echo(f"{last['job']}: {last['state']}, {last['detail'] or 'nothing to say'}{took(last, ' in ')}")
+    if last["state"] != "ok":
+        raise RunFailed(job=last["job"], state=last["state"], repair=last["repair"], cause=last["detail"])
+
+
+def _events(console: Console, run_id: str) -> Iterator[Event]:
+    """Yield a run's events; that the agent goes away meanwhile is the end of them."""
+    seen = False
+    try:
+        for event in console.client().events(f"/api/runs/{quote(run_id, safe='')}/events"):
+            seen = True
+            yield event
+    except AgentNotRunning:
+        if not seen:
+            raise
+
+
+def _note(run: RunFields) -> str:
+    if run["waits_for"]:
+        return f"waits for {run['waits_for']}"
+    progress = run["progress"]
+    if not progress:
+        return str(run["state"])
+    total = f"/{progress['total']:g}" if progress["total"] else ""
+    return f"{progress['done']:g}{total} {progress['unit']} {progress['note']}".strip()

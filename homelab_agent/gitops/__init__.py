@@ -1,0 +1,1 @@
+"""The capability `gitops`: from a signed push to a proven deployment."""

@@ -1,0 +1,278 @@
+"""One repository's way from a commit to a proven deployment, or back.
+
+git moves the working copy forward or says why not; the move from what is deployed to where it is now is on disk before
+anything follows it. The last move that ended well is what is deployed: whatever else moved the working copy, its owner
+by hand say, the next run makes up for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from homelab_agent.core import journal
+from homelab_agent.core.jobs import Run
+from homelab_agent.core.privilege import PrivilegedUnavailable, VerbFailed, VerbRefused
+from homelab_agent.gitops.delivery import Verdict
+from homelab_agent.gitops.moves import KEPT, Move, Moves, MoveState
+from homelab_agent.gitops.rollout import Failure, Rollout
+from homelab_agent.gitops.settings import Repository
+from homelab_agent.gitops.working_copy import Changed, Synced, WorkingCopy
+
+log = journal.logger("gitops")
+
+
+def short(sha: str) -> str:
+    """Return a commit as a person reads it."""
+    return sha[:7] or "nothing"
+
+
+def earlier(history: Iterable[Move], current: str, bad: Mapping[str, str]) -> str:
+    """Return the last good commit before the current one; "" if none is known. `history` has the newest first."""
+    for move in history:
+        if move.state == "ok":
+            for sha in (move.to_sha, move.from_sha):
+                if sha and sha != current and sha not in bad:
+                    return sha
+    return ""
+
+
+def is_news(planned: Synced, deployed: Move | None, newest: Move | None, bad: Mapping[str, str]) -> bool:
+    """Return whether a look found something to be done: a commit that was neither deployed nor tried before.
+
+    `newest` is the newest move, however it ended; one that was cut short is to be taken up.
+    """
+    if newest is not None and newest.state == "running":
+        return True
+    if not planned.is_good or planned.target in bad:
+        return False
+    if deployed is not None and planned.target == deployed.to_sha:
+        return planned.head != planned.target
+    return newest is None or newest.to_sha != planned.target
+
+
+class Deployment:
+    """Deploys and rolls back one repository, one thing at a time; what was cut short is taken up first."""
+
+    def __init__(self, repository: Repository, copy: WorkingCopy, moves: Moves, rollout: Rollout) -> None:
+        self.repository = repository
+        self._name = repository.name
+        self._copy = copy
+        self._moves = moves
+        self._rollout = rollout
+
+    async def deploy(self, run: Run, asked: str = "", *, again_since: datetime | None = None) -> Verdict:
+        """Bring the working copy to a commit, or to its branch's tip, and do what follows.
+
+        A commit whose deployment failed is not tried again, unless that began before `again_since`. Cancelled, it
+        leaves the move to be taken up by the next call. Raises `StateUnavailable`.
+        """
+        try:
+            taken_up = await self._take_up(run)
+            if taken_up is not None and asked and asked == taken_up.sha_asked:
+                return taken_up
+            run.progress(0, None, "actions", "git")
+            synced = await self._sync(asked)
+            if taken_up is not None and synced.target and synced.target == taken_up.sha_asked:
+                return taken_up
+            if not synced.is_good:
+                return _verdict(synced)
+            return await self._follow(synced, run, again_since)
+        except (PrivilegedUnavailable, VerbRefused) as error:
+            return Verdict("not_available", str(error), error.repair)
+
+    async def roll_back(self, run: Run) -> Verdict:
+        """Go back to the last good commit before the present one; the verdict is `rolled_back` if that went well."""
+        await self.abandon("a rollback was asked for")
+        planned = await self._copy.plan()
+        if not planned.head:
+            return _verdict(planned)
+        history, bad = await self._moves.newest(self._name, KEPT), await self._moves.bad(self._name)
+        good = earlier(history, planned.head, bad)
+        if not good:
+            return Verdict("not_available", "no earlier deployment is known here", sha_reached=planned.head)
+        back = await self._moves.begin(self._name, planned.head, good, run.id)
+        try:
+            return await self._go_back(back, "a person asked for it", run)
+        except (PrivilegedUnavailable, VerbRefused) as error:
+            return Verdict("not_available", str(error), error.repair)
+
+    async def abandon(self, why: str) -> None:
+        """Let what was cut short be: it is not taken up."""
+        for move in await self._unfinished():
+            for action in await self._moves.actions(move):
+                if action.ended_at is None:
+                    await self._moves.end_action(move, action.position, "interrupted", why)
+            await self._moves.end(move, "interrupted", why)
+
+    async def preview(self) -> Mapping[str, object]:
+        """Return what a deployment would do now; raises what `Privileged.call` raises."""
+        planned = await self._copy.plan()
+        deployed = await self._moves.deployed(self._name)
+        bad = await self._moves.bad(self._name)
+        start = deployed.to_sha if deployed is not None else planned.head
+        changed = Changed((), contains=True)
+        if planned.target and planned.target != start:
+            changed = await self._copy.changed(start, planned.target) if start else Changed(None, contains=True)
+        judged = self._unless_bad(planned, bad)
+        return {
+            "verdict": judged.word,
+            "detail": judged.detail,
+            "repair": judged.repair,
+            "deployed": start,
+            "head": planned.head,
+            "target": planned.target,
+            "commits": planned.commits,
+            "files": changed.paths,
+            "actions": [action.name for _, action in self._rollout.chosen(changed.paths)],
+        }
+
+    async def look(self) -> tuple[Synced, bool]:
+        """Return how the working copy stands, and whether there is something to be done; raises `StateUnavailable`."""
+        planned = await self._copy.plan()
+        deployed, bad = await self._moves.deployed(self._name), await self._moves.bad(self._name)
+        newest = next(iter(await self._moves.newest(self._name, 1)), None)
+        return self._unless_bad(planned, bad), is_news(planned, deployed, newest, bad)
+
+    async def forgive(self) -> None:
+        """Let commits that were rolled back from be deployed again; raises `StateUnavailable`."""
+        for sha in await self._moves.bad(self._name):
+            await self._moves.forgive(self._name, sha)
+
+    async def contains(self, head: str, sha: str) -> bool:
+        """Return whether `sha` is part of what `head` is; raises what `Privileged.call` raises."""
+        return (await self._copy.changed(sha, head)).contains
+
+    # Forward.
+
+    async def _sync(self, asked: str) -> Synced:
+        bad = await self._moves.bad(self._name)
+        if bad:
+            planned = self._unless_bad(await self._copy.plan(asked), bad)
+            if not planned.is_good:
+                return planned
+            asked = planned.target
+        return await self._copy.sync(asked)
+
+    def _unless_bad(self, planned: Synced, bad: Mapping[str, str]) -> Synced:
+        """Return what git would do, or the verdict on a commit that was rolled back from before."""
+        is_behind = planned.word == "up_to_date" and planned.head != planned.target
+        if not planned.is_good or planned.target not in bad or is_behind:  # one that is behind us comes no more
+            return planned
+        detail = f"{short(planned.target)} was rolled back from: {bad[planned.target]}"
+        repair = f"push a commit that mends it, or: homelab-agent gitops sync {self._name} --again"
+        return replace(planned, word="bad_sha", detail=detail, repair=repair)
+
+    async def _follow(self, synced: Synced, run: Run, again_since: datetime | None) -> Verdict:
+        """Do what follows from where the working copy is now."""
+        head = synced.head
+        deployed = await self._moves.deployed(self._name)
+        start = deployed.to_sha if deployed is not None else synced.head_before
+        if start == head:
+            if deployed is None:  # the first time: what is there is taken as it is, without a change
+                there = await self._moves.begin(self._name, head, head, run.id)
+                await self._moves.end(there, "ok", "was there already")
+            return _verdict(synced)
+        for newest in await self._moves.newest(self._name, 1):
+            is_known = newest.to_sha == head and newest.state in {"failed", "interrupted"}
+            if is_known and not (again_since is not None and newest.started_at < again_since):
+                return self._failed(newest, await self._rollout.failure(newest))
+        move = await self._moves.begin(self._name, start, head, run.id)
+        return await self._go_on(move, await self._changed(move), run)
+
+    async def _go_on(self, move: Move, changed: Changed, run: Run) -> Verdict:
+        failure = await self._rollout.carry_out(move, changed.paths, run)
+        if failure is None:
+            names = [action.name for _, action in self._rollout.chosen(changed.paths)]
+            followed = f"actions: {', '.join(names)}" if names else "nothing had to follow"
+            detail = f"{short(move.from_sha)} to {short(move.to_sha)}; {followed}"
+            await self._moves.end(move, "ok", detail)
+            return Verdict("ok", detail, sha_asked=move.to_sha, sha_reached=move.to_sha)
+        if self.repository.rollback == "automatic" and move.from_sha and failure.word != "interrupted":
+            back = await self._moves.begin(self._name, move.to_sha, move.from_sha, run.id)
+            return await self._undo(move, back, failure, run)
+        state: MoveState = "interrupted" if failure.word == "interrupted" else "failed"
+        await self._moves.end(move, state, failure.detail)
+        return self._failed(move, failure)
+
+    def _failed(self, move: Move, failure: Failure) -> Verdict:
+        again = failure.word == "interrupted" or not move.from_sha
+        repair = f"homelab-agent gitops {'sync' if again else 'rollback'} {self._name}"
+        return Verdict(failure.word, failure.detail, repair, sha_asked=move.to_sha, sha_reached=move.to_sha)
+
+    # Back.
+
+    async def _undo(self, move: Move, back: Move, failure: Failure, run: Run) -> Verdict:
+        """Go back from a move that failed, by itself; its commit is not deployed by itself again."""
+        verdict = await self._go_back(back, failure.detail, run)
+        if verdict.word == "rolled_back" or verdict.sha_reached == back.to_sha:
+            await self._moves.end(move, "rolled_back", failure.detail, bad_sha=move.to_sha)
+            return replace(verdict, word="rolled_back", sha_asked=move.to_sha)
+        detail = f"{failure.detail}; it could not be rolled back: {verdict.detail}"
+        await self._moves.end(move, "failed", detail, bad_sha=move.to_sha)
+        return replace(self._failed(move, failure), detail=detail)
+
+    async def _go_back(self, back: Move, why: str, run: Run) -> Verdict:
+        run.progress(0, None, "actions", f"back to {short(back.to_sha)}")
+        synced = await self._copy.rollback(back.to_sha)
+        if not synced.is_good:
+            await self._moves.end(back, "failed", synced.detail)
+            return _verdict(synced)
+        failure = await self._rollout.carry_out(back, (await self._changed(back)).paths, run)
+        said = f"rolled back to {short(back.to_sha)}: {why}"
+        reached = Verdict("rolled_back", said, sha_asked=back.from_sha, sha_reached=back.to_sha)
+        if failure is not None:
+            said = f"{said}; there, too: {failure.detail}"
+            repair = f"homelab-agent gitops rollback {self._name}"
+            reached = replace(reached, word=failure.word, detail=said, repair=repair)
+        await self._moves.end(back, "ok" if failure is None else "failed", said, bad_sha=back.from_sha)
+        log.warning("gitops.rolled_back", repository=self._name, sha=back.from_sha, to=back.to_sha, detail=said)
+        return reached
+
+    # After a start.
+
+    async def _unfinished(self) -> list[Move]:
+        return [move for move in await self._moves.unfinished() if move.repository == self._name]
+
+    async def _take_up(self, run: Run) -> Verdict | None:
+        """Finish what was cut short; return what became of it, None if there was nothing."""
+        unfinished = await self._unfinished()
+        if not unfinished:
+            return None
+        *undone, move = unfinished
+        log.warning("gitops.taken_up", repository=self._name, sha=move.to_sha, since=move.started_at)
+        if undone:  # it was being rolled back
+            failure = await self._rollout.failure(undone[-1])
+            return await self._undo(undone[-1], move, replace(failure, detail=failure.detail or "unhealthy"), run)
+        if (why := (await self._moves.bad(self._name)).get(move.to_sha)) is not None:  # it had been rolled back
+            await self._moves.end(move, "rolled_back", why)
+            return Verdict("rolled_back", why, sha_asked=move.to_sha, sha_reached=move.from_sha)
+        changed = await self._changed(move)
+        if not changed.contains:
+            return await self._go_back(move, "a person asked for it", run)
+        planned = await self._copy.plan()
+        if planned.head and planned.head != move.to_sha:
+            await self.abandon(f"the working copy was moved to {short(planned.head)} meanwhile")
+            return None
+        return await self._go_on(move, changed, run)
+
+    async def _changed(self, move: Move) -> Changed:
+        """Return what a move changed; what git cannot tell, as after a commit is gone, is everything."""
+        if not move.from_sha:
+            return Changed(None, contains=True)
+        try:
+            return await self._copy.changed(move.from_sha, move.to_sha)
+        except VerbFailed as error:
+            log.warning("gitops.difference_unknown", repository=self._name, error=error)
+            return Changed(None, contains=True)
+
+
+def _verdict(synced: Synced) -> Verdict:
+    return Verdict(
+        synced.word,
+        synced.detail,
+        synced.repair,
+        sha_asked=synced.target,
+        sha_reached=synced.head or synced.head_before,
+    )

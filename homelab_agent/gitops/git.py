@@ -1,0 +1,236 @@
+"""git in a working copy, as its owner: the sync script, and the few questions that it does not answer.
+
+What git reads is what it reads when the owner types it, so that both see the same remote and the same filters; but no
+hook and no helper runs, nobody is asked for anything, and nothing of the half's own user or environment counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Unpack
+
+from homelab_agent.core import process
+from homelab_agent.core.errors import AgentError
+from homelab_agent.core.privilege import Answer, Call, Sha
+from homelab_agent.core.process_output import Stream
+from homelab_agent.gitops import access, owned
+from homelab_agent.gitops.settings import Repository
+
+SCRIPT = Path(__file__).with_name("gitops_sync.sh")
+VERDICTS = frozenset({
+    "ok", "up_to_date", "dirty", "dirty_overlap", "untracked_collision", "diverged", "ahead", "forced", "detached",
+    "locked", "wrong_branch", "not_a_repository", "wrong_owner", "fetch_failed", "corrupt", "unsigned",
+})  # fmt: skip
+"""What the script's verdict may be, and a rollback's."""
+
+PATHS_BYTES_MAX = 128 * 1024
+"""Of the names of changed files. As JSON they are at most six times that, which still is one frame."""
+GRACE_SECONDS = 20.0
+"""How long what is told to stop may take to put back what it had half done."""
+_CAUSE_MAX = 600
+_SETTINGS = {
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.untrackedCache": "false",
+    "credential.helper": "",
+    "protocol.ext.allow": "never",
+    "submodule.recurse": "false",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "safe.directory": "",
+}
+"""Those that the script sets too: git sees to the rest as its owner has set it."""
+
+
+class NoVerdict(AgentError):
+    """gitops_sync.sh ended with {code}, and said nothing that can be understood."""
+
+    repair = "sh {script} {directory} {branch}"
+
+
+class GitFailed(AgentError):
+    """git could not do it in {directory}."""
+
+    repair = "cd {directory}; git status"
+
+
+class Git:
+    """git for one call of a verb on one repository; what it complains of is told to who called."""
+
+    def __init__(
+        self, repository: Repository, copy: owned.Owned, granted: access.Access, call: Call, *, deadline: float
+    ) -> None:
+        """`deadline` is how long one command may take, in seconds."""
+        self.repository = repository
+        self.words = granted.words
+        self._copy = copy
+        self._granted = granted
+        self._call = call
+        self._deadline = deadline
+
+    async def run(self, *words: str, **given: Unpack[process.Given]) -> process.Completed:
+        """Run git to its end, whatever that is. Raises `process.DeadlinePassed`, `process.ProgramMissing`."""
+        settings = {**_SETTINGS, "protocol.file.allow": "always" if self.repository.allow_file else "never"}
+        return await self._run(["git", *words], _environment(settings, self._copy.path.parent), **given)
+
+    async def answer(self, *words: str, **given: Unpack[process.Given]) -> process.Completed:
+        """Run git; raises `GitFailed` with what it complained of, and what `run` raises."""
+        done = await self.run(*words, **given)
+        if done.code != 0:
+            raise self.failed(done)
+        return done
+
+    def failed(self, done: process.Completed) -> GitFailed:
+        """Return the error with git's last words."""
+        return GitFailed(directory=self.repository.directory, cause=self.complaint(done))
+
+    def complaint(self, done: process.Completed) -> str:
+        """Return what git complained of, in one line."""
+        lines = self.words(done.stderr.decode(errors="replace")).splitlines()
+        return "; ".join(dict.fromkeys(filter(None, map(str.strip, lines))))[-_CAUSE_MAX:]
+
+    async def remove(self, names: bytes) -> None:
+        """Remove files of the working copy, whose names end in NUL, and directories that are empty then."""
+        script = 'for name; do rm -f "./$name"; case $name in */*) rmdir -p "./${name%/*}" 2>/dev/null ;; esac; done'
+        await self._run(["xargs", "-0", "sh", "-c", script, "sh"], {}, stdin=names)
+
+    async def sync(self, sha: str, *, plan: bool) -> Answer:
+        """Move forward to a commit, or to the tip, or with `plan` say what would happen: the script's JSON line.
+
+        Raises `NoVerdict`.
+        """
+        script = await asyncio.to_thread(os.open, SCRIPT, os.O_RDONLY | os.O_CLOEXEC)
+        late = False
+        try:  # by descriptor: the owner may be unable to read it where it is
+            argv = ["sh", "-c", f". /dev/fd/{script}", str(SCRIPT), *self._options(plan=plan), ".", self._branch]
+            descriptors = (*self._granted.descriptors, script)
+            done = await self._run([*argv, *([sha] if sha else [])], {}, descriptors=descriptors)
+        except process.DeadlinePassed as error:
+            done, late = error.completed, True
+        finally:
+            os.close(script)
+        if (told := understood(done.stdout)) is not None:
+            repair = [self.words(command) for command in told["repair"]]
+            return {**told, "detail": self.words(told["detail"]), "repair": repair}
+        if late:
+            return verdict("fetch_failed", f"git was not done after {self._deadline:g} s", ["git ls-remote --heads"])
+        where = {"directory": self.repository.directory, "branch": self._branch}
+        raise NoVerdict(code=done.code, script=SCRIPT, **where, cause=self.complaint(done))
+
+    async def remote(self) -> Answer:
+        """Ask the remote where the branch is; its SHA is "" where that is not to be had, and `detail` says why."""
+        found: list[str] = []
+
+        def keep(stream: Stream, line: str) -> None:
+            sha, _, ref = line.partition("\t")
+            if stream == "stdout" and ref == f"refs/heads/{self._branch}":
+                found.append(sha)
+
+        try:
+            done = await self.run("ls-remote", "--quiet", "--heads", on_line=keep, output_max=_CAUSE_MAX)
+        except process.DeadlinePassed as error:
+            return {"sha": "", "detail": str(error)}
+        if done.code != 0:
+            return {"sha": "", "detail": self.complaint(done)}
+        if not found:
+            return {"sha": "", "detail": f"the remote has no branch {self._branch}"}
+        return {"sha": Sha().check(found[0]), "detail": ""}
+
+    async def changed(self, old: str, new: str) -> Answer:
+        """Say which files differ between two commits, and whether the newer contains the older.
+
+        A commit that is not here any more differs in more than can be told. Raises `GitFailed`.
+        """
+        ancestry = await self.run("merge-base", "--is-ancestor", old, new)
+        contains = ancestry.code == 0
+        if ancestry.code not in {0, 1}:
+            if (await self.run("rev-parse", "--verify", f"{new}^{{commit}}")).code != 0:
+                raise self.failed(ancestry)
+            return {"paths": [], "truncated": True, "contains": False}
+        words = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)
+        done = await self.answer(*words, output_max=PATHS_BYTES_MAX)
+        if done.truncated:
+            return {"paths": [], "truncated": True, "contains": contains}
+        names = done.stdout.decode(errors="replace").split("\0")
+        return {"paths": names[:-1], "truncated": False, "contains": contains}
+
+    @property
+    def _branch(self) -> str:
+        return self.repository.branch
+
+    def _options(self, *, plan: bool) -> list[str]:
+        flags = {"--plan": plan, "--submodules": self.repository.submodules, "--allow-file": self.repository.allow_file}
+        options = ["--json", *(flag for flag, is_on in flags.items() if is_on)]
+        for glob in self.repository.ignore_dirty:
+            options += ["--ignore-dirty", glob]
+        return [*options, *(["--allowed-signers", self._granted.signers] if self._granted.signers else [])]
+
+    async def _run(
+        self, argv: Sequence[str], environment: Mapping[str, str], **given: Unpack[process.Given]
+    ) -> process.Completed:
+        whole: process.Given = {
+            "on_line": self._tell,
+            "descriptors": self._granted.descriptors,
+            **self._copy.given({**self._granted.environment, **environment}),
+            **given,
+        }
+        return await process.run(argv, deadline=self._deadline, grace=GRACE_SECONDS, **whole)
+
+    def _tell(self, stream: Stream, line: str) -> None:
+        if stream == "stderr":
+            self._call.say(stream, self.words(line))
+
+
+@asynccontextmanager
+async def at_work(repository: Repository, call: Call, *, deadline: float) -> AsyncIterator[Git]:
+    """Give git in a repository's working copy. Raises what `owned.opened` and `access.granted` raise."""
+    async with (
+        owned.opened(repository) as copy,
+        access.granted(repository, copy.user, call.descriptors) as granted,
+    ):
+        yield Git(repository, copy, granted, call, deadline=deadline)
+
+
+def understood(printed: bytes) -> Answer | None:
+    """Return what the script has printed as an object; None where it is not exactly one such line."""
+    try:
+        told = json.loads(printed.decode())
+    except (ValueError, RecursionError):
+        return None
+    match told:
+        case {
+            "verdict": str(word),
+            "detail": str(),
+            "repair": list(commands),
+            "head_before": str(),
+            "head": str(),
+            "target": str(),
+            "commits": int(),
+        } if word in VERDICTS and all(isinstance(command, str) for command in commands):
+            return dict(told)
+    return None
+
+
+def verdict(word: str, detail: str, repair: str | Sequence[str] = (), **more: str) -> Answer:
+    """Return an answer as the script's; `repair` is one sentence, or commands to be run in the working copy."""
+    assert word in VERDICTS, word  # noqa: S101 - a closed set
+    return {"verdict": word, "detail": detail, "repair": repair, **more}
+
+
+def _environment(settings: Mapping[str, str], above: Path) -> dict[str, str]:
+    """Return the variables with which git has these settings, talks to no terminal, and stays below a directory."""
+    pins = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings.items()):
+        pins |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return {
+        **pins,
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_CEILING_DIRECTORIES": str(above),
+    }

@@ -1,0 +1,89 @@
+"""What must hold after a deployment: probes, asked again and again until each holds once or its time is over.
+
+A page and a port are asked from here; what needs more than the agent may (units, containers, commands) the root half
+asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import aiohttp
+
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.errors import describe
+from homelab_agent.gitops.settings import Probe
+from homelab_agent.gitops.working_copy import Done
+
+AGAIN_SECONDS = 1.0
+ANSWER_SECONDS = 5.0
+"""How long one answer may take."""
+
+Ask = Callable[[], Awaitable[Done]]
+
+
+class Gate:
+    """The probes of one repository; `elsewhere` asks the one of that index where the agent cannot."""
+
+    def __init__(self, probes: Sequence[Probe], elsewhere: Callable[[int], Awaitable[Done]], clock: Clock) -> None:
+        self._probes = probes
+        self._elsewhere = elsewhere
+        self._clock = clock
+
+    async def trouble(self) -> str:
+        """Return what does not hold within its time, in words; "" if everything does."""
+        async with asyncio.TaskGroup() as group:
+            asked = [
+                group.create_task(self._until_it_holds(probe, self._way(index, probe)))
+                for index, probe in enumerate(self._probes)
+            ]
+        return "; ".join(filter(None, (task.result() for task in asked)))
+
+    def _way(self, index: int, probe: Probe) -> Ask:
+        match probe.kind:
+            case "http":
+                return partial(ask_page, probe.target)
+            case "tcp":
+                return partial(ask_port, probe.target)
+            case "unit" | "container" | "command":
+                return partial(self._elsewhere, index)
+
+    async def _until_it_holds(self, probe: Probe, ask: Ask) -> str:
+        end = self._clock.read().monotonic + probe.within
+        while not (answer := await ask()).ok:
+            left = end - self._clock.read().monotonic
+            if left <= 0:
+                what = probe.target or " ".join(probe.command)
+                return f"{probe.kind} {what} does not hold after {probe.within:g} s: {answer.detail}"
+            await self._clock.sleep(min(AGAIN_SECONDS, left))
+        return ""
+
+
+async def ask_page(url: str) -> Done:
+    """GET a page; 200 to 399 is good, and a redirection is not followed."""
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session,
+            session.get(url, allow_redirects=False) as answer,
+        ):
+            return Done(ok=200 <= answer.status < 400, detail=f"it answers {answer.status}")
+    except TimeoutError:
+        return Done(ok=False, detail=f"no answer within {ANSWER_SECONDS:g} s")
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return Done(ok=False, detail=describe(error))
+
+
+async def ask_port(target: str) -> Done:
+    """Connect to "host:port"."""
+    host, _, port = target.rpartition(":")
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except TimeoutError:
+        return Done(ok=False, detail=f"no connection within {ANSWER_SECONDS:g} s")
+    except (OSError, ValueError, OverflowError) as error:
+        return Done(ok=False, detail=describe(error))
+    writer.close()
+    return Done(ok=True, detail="it takes connections")

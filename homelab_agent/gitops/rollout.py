@@ -1,0 +1,124 @@
+"""What follows a move of the working copy: its actions in order, then the health gate; taken up where it was cut short.
+
+Before an action begins that is on disk, and so is how it ended: one that has ended never runs again for that move, and
+one that was cut short only where its `repeat` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from homelab_agent.core import journal
+from homelab_agent.core.jobs import Run
+from homelab_agent.core.privilege import PrivilegedUnavailable
+from homelab_agent.core.process_output import OnLine, Stream
+from homelab_agent.gitops import actions
+from homelab_agent.gitops.moves import ActionRecord, Move, Moves
+from homelab_agent.gitops.probes import Gate
+from homelab_agent.gitops.settings import Action, Repository
+from homelab_agent.gitops.working_copy import WorkingCopy
+
+log = journal.logger("gitops")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a move is not good."""
+
+    word: Literal["action_failed", "unhealthy", "interrupted"]
+    detail: str
+
+
+class Rollout:
+    """Carries out what follows the moves of one repository."""
+
+    def __init__(self, repository: Repository, copy: WorkingCopy, moves: Moves, gate: Gate) -> None:
+        self._repository = repository
+        self._copy = copy
+        self._moves = moves
+        self._gate = gate
+
+    def chosen(self, paths: Sequence[str] | None) -> list[tuple[int, Action]]:
+        """Return the actions that follow a change of these files, with their positions; None is every file."""
+        return [(position, self._repository.action[position]) for position in self._positions(paths)]
+
+    async def carry_out(self, move: Move, paths: Sequence[str] | None, run: Run) -> Failure | None:
+        """Do what is left to be done of a move that changed these files; return why it is not good, None if it is.
+
+        Cancelled, it leaves the move to be taken up.
+        """
+        chosen = self.chosen(paths)
+        known = {record.position: record for record in await self._moves.actions(move)}
+        if any(self._name(position) != record.name for position, record in known.items()):
+            return Failure("interrupted", "the actions in the configuration are no longer those that had begun")
+        for number, (position, action) in enumerate(chosen):
+            run.progress(number, len(chosen), "actions", action.name)
+            note = _noting(run, number, len(chosen), action.name)
+            failure = await self._carry_on(move, position, action, known.get(position), note)
+            if failure is not None:
+                return failure
+        run.progress(len(chosen), len(chosen), "actions", "is everything well?" if self._repository.probe else "")
+        trouble = await self._gate.trouble()
+        return Failure("unhealthy", trouble) if trouble else None
+
+    async def failure(self, move: Move) -> Failure:
+        """Return why a move that has ended is not good, as the records of its actions tell."""
+        for record in await self._moves.actions(move):
+            if record.state in {"failed", "interrupted"}:
+                return _failure(record)
+        return Failure("interrupted" if move.state == "interrupted" else "unhealthy", move.detail)
+
+    async def _carry_on(
+        self, move: Move, position: int, action: Action, known: ActionRecord | None, note: OnLine
+    ) -> Failure | None:
+        if known is None or (known.state == "started" and action.repeat):
+            return await self._run(move, position, action, note)
+        if known.state == "ok":
+            return None
+        if known.state == "started":
+            await self._moves.end_action(move, position, "interrupted", "the agent ended while it ran")
+        return _failure(known)
+
+    async def _run(self, move: Move, position: int, action: Action, note: OnLine) -> Failure | None:
+        await self._moves.begin_action(move, position, action.name)
+        log.info("gitops.action_started", repository=move.repository, action=action.name)
+        try:
+            done = await self._copy.act(action, note)
+        except PrivilegedUnavailable as error:
+            await self._moves.end_action(move, position, "interrupted", str(error))
+            return Failure("interrupted", f"action {action.name} could not begin: {error}")
+        said = f"{done.detail}\n{done.tail}" if done.tail and not done.ok else done.detail
+        await self._moves.end_action(move, position, "ok" if done.ok else "failed", said)
+        tell = log.info if done.ok else log.warning
+        tell("gitops.action_ended", repository=move.repository, action=action.name, ended=done.detail, output=done.tail)
+        return None if done.ok else Failure("action_failed", _sentence(action.name, said))
+
+    def _positions(self, paths: Sequence[str] | None) -> Sequence[int]:
+        return actions.chosen(self._repository.action, paths)
+
+    def _name(self, position: int) -> str:
+        known = self._repository.action
+        return known[position].name if position < len(known) else ""
+
+
+def _failure(record: ActionRecord) -> Failure:
+    if record.state == "failed":
+        return Failure("action_failed", _sentence(record.name, record.detail))
+    return Failure("interrupted", f"action {record.name} was cut short, and is not repeated by itself")
+
+
+def _sentence(name: str, said: str) -> str:
+    """Return how an action went, in one line: how it ended, and the last that it printed."""
+    how, *printed = said.splitlines()
+    return f"action {name} {how}" + (f": {printed[-1].strip()}" if printed else "")
+
+
+def _noting(run: Run, number: int, total: int, name: str) -> OnLine:
+    """Return what shows an action's lines as the run's progress."""
+
+    def note(_: Stream, line: str) -> None:
+        run.progress(number, total, "actions", f"{name}: {line}")
+
+    return note

@@ -1,0 +1,187 @@
+"""The capability `gitops`: from a signed push to a proven deployment."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from functools import partial
+
+from homelab_agent.core.capability import Capability, Task
+from homelab_agent.core.foundation import Foundation
+from homelab_agent.core.health import Check
+from homelab_agent.core.jobs import CONTAINERS, Job
+from homelab_agent.core.state import StateUnavailable
+from homelab_agent.gitops import github
+from homelab_agent.gitops.control import ControlApi
+from homelab_agent.gitops.counters import Counters
+from homelab_agent.gitops.deployment import Deployment
+from homelab_agent.gitops.github import CommitStatuses
+from homelab_agent.gitops.hook_test import HookTest
+from homelab_agent.gitops.identity import Identities
+from homelab_agent.gitops.inbox import Inbox
+from homelab_agent.gitops.keyring import Keyring
+from homelab_agent.gitops.moves import Moves
+from homelab_agent.gitops.poll import Poll
+from homelab_agent.gitops.probes import Gate
+from homelab_agent.gitops.receiver import Receiver
+from homelab_agent.gitops.rollout import Rollout
+from homelab_agent.gitops.routes import Api
+from homelab_agent.gitops.settings import GitopsSettings, Repository
+from homelab_agent.gitops.status import Status
+from homelab_agent.gitops.sync import Ended, Sync
+from homelab_agent.gitops.verifier import Verifier
+from homelab_agent.gitops.worker import JOB, ROLLBACK_JOB, Worker
+from homelab_agent.gitops.working_copy import WorkingCopy
+
+_CHECK_SECONDS = 60.0
+_RUN_SLACK_SECONDS = 600.0
+
+
+def build(settings: GitopsSettings, base: Foundation) -> Capability:
+    """Return what the capability contributes."""
+    return Service(settings, base).capability()
+
+
+class Service:
+    """Holds the capability's parts together, and tells each what becomes of a repository."""
+
+    def __init__(self, settings: GitopsSettings, base: Foundation) -> None:
+        self._settings = settings
+        self._counters = Counters(base.registry)
+        repositories, clock = settings.repository, base.clock
+        places = asyncio.Semaphore(settings.syncs_at_once)
+        self.inbox = Inbox(base.state, base.spool, clock, host=base.host, max_bytes=settings.inbox_max_bytes)
+        self.moves = Moves(base.state, base.spool, clock, host=base.host)
+        self.status = Status(repositories, clock, lambda name, found: base.health.report(f"gitops.{name}", found))
+        self.commit_statuses = _commit_statuses(settings, base)
+        copies = {
+            one.name: WorkingCopy(one, base.privileged, base.secret, sync_timeout=settings.sync_timeout)
+            for one in repositories
+        }
+        self.deployments = {one.name: self._deployment(one, copies[one.name], base) for one in repositories}
+        self.syncs = {
+            name: Sync(deployment, self.inbox, self, clock, places=places)
+            for name, deployment in self.deployments.items()
+        }
+        self.worker = Worker(self.syncs, copies, self.inbox, self.moves, base.jobs, clock)
+        self.poll = Poll(
+            self.deployments,
+            self.status,
+            clock,
+            interval=settings.poll,
+            at_once=settings.syncs_at_once,
+            is_busy=self.worker.is_busy,
+            wake=self.worker.wake,
+        )
+        self.verifier = Verifier(
+            Keyring(repositories, base.secret, clock),
+            clock,
+            networks=settings.networks,
+            refusals_per_minute=settings.failures_per_minute,
+        )
+        self.receiver = Receiver(
+            repositories,
+            self.verifier,
+            self.inbox,
+            Identities(repositories, base.state, clock),
+            clock,
+            wake=self.worker.wake,
+            registry=base.registry,
+        )
+        self.hook_test = HookTest(repositories, base)
+        self.control = ControlApi(
+            self.deployments, self.syncs, self.status, self.receiver, base.jobs, sync_timeout=settings.sync_timeout
+        )
+
+    def capability(self) -> Capability:
+        """Return what all this contributes."""
+        tasks = [Task("gitops.worker", self.run)]
+        checks = [
+            Check("webhook", self.verifier.probe),
+            *(
+                Check(f"gitops.{name}", partial(self.status.probe, name), every=_CHECK_SECONDS)
+                for name in self.deployments
+            ),
+        ]
+        if self._settings.poll:
+            tasks.append(Task("gitops.poll", self.poll.run))
+        if self.commit_statuses is not None:
+            tasks.append(Task("gitops.commit_status", self.commit_statuses.run))
+            checks.append(Check("commit_status", self.commit_statuses.probe))
+        return Capability(
+            name="gitops",
+            tasks=tasks,
+            jobs=self.jobs(),
+            routes=[*self.control.routes(), *self.hook_test.routes(), *Api(self.receiver, self.inbox).routes()],
+            checks=checks,
+            summary=self.status.summary,
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        for name in self.deployments:
+            await self._learn(name)
+        await self.worker.run()
+
+    def jobs(self) -> list[Job]:
+        """Return a sync and a rollback for each repository; the two of one never overlap."""
+        deadline = sum(map(self._longest, self._settings.repository))  # it may have to wait for all others
+        jobs = []
+        for name, sync in self.syncs.items():
+            uses = frozenset({f"gitops {name}", *([CONTAINERS] if _may_touch_containers(sync.repository) else [])})
+            said = f"Bring {name} to what was pushed, and do what follows."
+            jobs.append(Job(JOB + name, sync.run, deadline=deadline, uses=uses, description=said))
+            said = f"Bring {name} back to the last good commit before the present one."
+            jobs.append(Job(ROLLBACK_JOB + name, sync.roll_back, deadline=deadline, uses=uses, description=said))
+        return jobs
+
+    # A `sync.Listener`.
+
+    def began(self, repository: Repository, sha: str) -> None:
+        """Tell the forge that a commit is being deployed."""
+        if self.commit_statuses is not None:
+            self.commit_statuses.tell(repository.full_name, repository.name, sha, "pending", "is being deployed")
+
+    async def ended(self, ended: Ended) -> None:
+        """Count, and tell the forge and who asks how it stands now."""
+        name, verdict = ended.repository.name, ended.verdict
+        self._counters.ended(name, verdict.word, ended.seconds)
+        self.status.ended(name, verdict)
+        await self._learn(name)
+        if self.commit_statuses is not None:
+            fates = dict(ended.fates)
+            if verdict.word == "ok":
+                fates.setdefault(verdict.sha_reached, verdict)
+            for sha, fate in fates.items():
+                self.commit_statuses.tell(ended.repository.full_name, name, sha, *github.said(fate))
+
+    async def _learn(self, name: str) -> None:
+        with suppress(StateUnavailable):
+            await self.status.learn(name, self.moves)
+        if (at := self.status.deployed_at(name)) is not None:
+            self._counters.deployed(name, at)
+
+    def _deployment(self, repository: Repository, copy: WorkingCopy, base: Foundation) -> Deployment:
+        gate = Gate(repository.probe, copy.probe, base.clock)
+        return Deployment(repository, copy, self.moves, Rollout(repository, copy, self.moves, gate))
+
+    def _longest(self, repository: Repository) -> float:
+        """Return how long a run may take at most, with a rollback: in seconds."""
+        follows = sum(action.timeout for action in repository.action)
+        follows += max((probe.within for probe in repository.probe), default=0.0)
+        return 3 * self._settings.sync_timeout + 2 * follows + _RUN_SLACK_SECONDS
+
+
+def _commit_statuses(settings: GitopsSettings, base: Foundation) -> CommitStatuses | None:
+    if not settings.status_token:
+        return None
+    return CommitStatuses(
+        partial(base.secret, settings.status_token),
+        base.clock,
+        api_url=settings.api_url,
+        context=f"homelab-agent/{base.host}",
+    )
+
+
+def _may_touch_containers(repository: Repository) -> bool:
+    return any(action.kind != "systemctl" for action in repository.action)

@@ -1,0 +1,192 @@
+"""One run for one repository: what waits in the inbox, one deployment, and one verdict for each attempt.
+
+However many pushes came meanwhile, git is asked once; what is part of the commit that it reached is `included`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from homelab_agent.core import journal
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.errors import AgentError, describe
+from homelab_agent.core.jobs import Outcome, Run
+from homelab_agent.core.state import StateUnavailable
+from homelab_agent.gitops.delivery import GOOD, Attempt, Verdict
+from homelab_agent.gitops.deployment import Deployment, short
+from homelab_agent.gitops.inbox import Inbox
+from homelab_agent.gitops.settings import Repository
+
+_CUT_SHORT = "it was asked to stop, or took too long"
+
+log = journal.logger("gitops")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: `verdict` on the repository, `fates` on the commits that were pushed, `seconds` it took."""
+
+    repository: Repository
+    verdict: Verdict
+    fates: Mapping[str, Verdict]
+    seconds: float
+
+
+class Listener(Protocol):
+    """Who is told what becomes of a repository."""
+
+    def began(self, repository: Repository, sha: str) -> None:
+        """Hear that a push to `sha` is being worked on."""
+
+    async def ended(self, ended: Ended) -> None:
+        """Hear that a run has ended, and that its verdicts are on disk."""
+
+
+class Sync:
+    """The runs of one repository; `places` are shared by all repositories.
+
+    Cancelled by a person or too late, a run gives its verdicts all the same; when the agent stops, it leaves all to be
+    taken up.
+    """
+
+    def __init__(
+        self, deployment: Deployment, inbox: Inbox, listener: Listener, clock: Clock, *, places: asyncio.Semaphore
+    ) -> None:
+        self.repository = deployment.repository
+        self.busy = False
+        self.stopping = False
+        self.restart_due = False
+        self._deployment = deployment
+        self._inbox = inbox
+        self._listener = listener
+        self._clock = clock
+        self._places = places
+
+    async def run(self, run: Run) -> Outcome:
+        """Deploy what was pushed; raises `StateUnavailable`, and what it leaves open then is for another run."""
+        taken: list[Attempt] = []
+        outcome = await self._unless_cancelled(run, self._work(run, taken))
+        if outcome is not None:
+            return outcome
+        if self.stopping:
+            return Outcome(ok=False, detail="the agent stops; its next start goes on")
+        await self.give_up(run.id, taken or await self._inbox.open_attempts(self.repository.name))
+        return Outcome(ok=False, detail=_CUT_SHORT)
+
+    async def roll_back(self, run: Run) -> Outcome:
+        """Go back to the last good commit before the present one."""
+        outcome = await self._unless_cancelled(run, self._back(run))
+        if outcome is not None:
+            return outcome
+        if not self.stopping:
+            await self._deployment.abandon(_CUT_SHORT)
+        return Outcome(ok=False, detail=_CUT_SHORT)
+
+    async def give_up(self, run_id: str, attempts: Sequence[Attempt] | None = None) -> None:
+        """Let what is under way be, and end these attempts, or all that are open."""
+        if attempts is None:
+            attempts = await self._inbox.open_attempts(self.repository.name)
+        await self._deployment.abandon(_CUT_SHORT)
+        repair = f"homelab-agent gitops sync {self.repository.name}"
+        fates = {one.after: Verdict("interrupted", _CUT_SHORT, repair) for one in attempts}
+        await self._conclude(run_id, attempts, Verdict("interrupted", _CUT_SHORT, repair), fates, 0.0)
+
+    async def _unless_cancelled(self, run: Run, work: Coroutine[None, None, Outcome]) -> Outcome | None:
+        """Do `work` while the run is not asked to stop; return None if it was."""
+        self.busy = True
+        task = asyncio.create_task(work)
+        asked = asyncio.ensure_future(run.cancelled.wait())
+        try:
+            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.busy = False
+            asked.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        return None if task.cancelled() else task.result()
+
+    async def _work(self, run: Run, taken: list[Attempt]) -> Outcome:
+        async with self._places:
+            began = self._clock.read()
+            taken += await self._inbox.open_attempts(self.repository.name)
+            pushed = list(dict.fromkeys(attempt.after for attempt in taken))
+            if pushed:
+                self._listener.began(self.repository, pushed[-1])
+            is_one = len(pushed) == 1 and run.trigger in {"webhook", "catch-up"}
+            crash: Exception | None = None
+            try:
+                verdict = await self._deployment.deploy(
+                    run, pushed[0] if is_one else "", again_since=_again_since(run, taken, began.wall)
+                )
+            except StateUnavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - an attempt must end; the run raises it after that
+                verdict, crash = Verdict("not_available", describe(error), "journalctl -u homelab-agent"), error
+            fates = {sha: await self._fate(sha, verdict) for sha in pushed}
+            seconds = self._clock.read().monotonic - began.monotonic
+            await self._conclude(run.id, taken, verdict, fates, seconds)
+            self.restart_due = self.repository.restart_agent and verdict.word == "ok"
+        if crash is not None:
+            raise crash
+        return Outcome(verdict.word in GOOD, f"{verdict.word}: {verdict.detail}", verdict.repair)
+
+    async def _back(self, run: Run) -> Outcome:
+        async with self._places:
+            began = self._clock.read().monotonic
+            verdict = await self._deployment.roll_back(run)
+            fates = {verdict.sha_asked: verdict} if verdict.word == "rolled_back" else {}
+            await self._conclude(run.id, [], verdict, fates, self._clock.read().monotonic - began)
+        return Outcome(verdict.word == "rolled_back", verdict.detail, verdict.repair)
+
+    async def _fate(self, sha: str, verdict: Verdict) -> Verdict:
+        """Return what becomes of a commit that was pushed when the repository's verdict is this."""
+        reached = verdict.sha_reached
+        if verdict.word not in GOOD or sha == reached:
+            return verdict
+        try:
+            is_part = await self._deployment.contains(reached, sha)
+        except AgentError as error:
+            return replace(verdict, detail=f"{verdict.detail}; whether {short(sha)} is part of it is unknown: {error}")
+        if is_part:
+            return replace(verdict, word="included", detail=f"included in {reached}")
+        return replace(verdict, detail=f"{verdict.detail}; {short(sha)} is not part of it")
+
+    async def _conclude(
+        self,
+        run_id: str,
+        attempts: Sequence[Attempt],
+        verdict: Verdict,
+        fates: Mapping[str, Verdict],
+        seconds: float,
+    ) -> None:
+        """Put the verdicts on disk, all at once, and tell who listens."""
+        await self._inbox.close(
+            [(one, replace(fates[one.after], sha_asked=one.after, run_id=run_id)) for one in attempts]
+        )
+        tell = log.info if verdict.word in GOOD else log.warning
+        tell(
+            "gitops.verdict",
+            repository=self.repository.name,
+            verdict=verdict.word,
+            detail=verdict.detail,
+            repair=verdict.repair,
+            sha=verdict.sha_reached,
+            attempts=len(attempts),
+            seconds=round(seconds, 3),
+        )
+        await self._listener.ended(Ended(self.repository, verdict, fates, seconds))
+
+
+def _again_since(run: Run, attempts: Sequence[Attempt], now: datetime) -> datetime | None:
+    """Return from when on a failure counts; None if it does whenever it was.
+
+    A person who asks, and a delivery that is tried once more, want what failed before to be tried again.
+    """
+    if run.trigger == "command":
+        return now
+    return max((attempt.opened_at for attempt in attempts if attempt.number > 1), default=None)

@@ -1,0 +1,102 @@
+"""What the root half does for GitOps: git, actions and probes in the working copies that its configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from homelab_agent.core.privilege import (
+    Answer,
+    Argument,
+    Call,
+    Name,
+    NoSuchUser,
+    NotThatUser,
+    Number,
+    Sha,
+    Verb,
+    VerbRefused,
+)
+from homelab_agent.gitops import execution, git, rollback
+from homelab_agent.gitops.owned import NoWorkingCopy
+from homelab_agent.gitops.settings import GitopsSettings, Repository
+
+
+def build(settings: GitopsSettings) -> Sequence[Verb]:
+    """Return the verbs; they know no repository, action or probe but those in `settings`."""
+    verbs = _Verbs(settings)
+    repository = Name({one.name for one in settings.repository})
+    action = Name({action.name for one in settings.repository for action in one.action})
+    probe = Number(0, max((len(one.probe) for one in settings.repository), default=0))
+    target: dict[str, Argument] = {"repository": repository, "sha": Sha()}
+    tip_unless_given = frozenset({"sha"})
+    return (
+        Verb("git_sync", verbs.sync, target, tip_unless_given),
+        Verb("git_plan", verbs.plan, target, tip_unless_given),
+        Verb("git_remote", verbs.remote, {"repository": repository}),
+        Verb("git_changed", verbs.changed, {"repository": repository, "old": Sha(), "new": Sha()}),
+        Verb("git_rollback", verbs.rollback, target),
+        Verb("run_action", verbs.act, {"repository": repository, "action": action}),
+        Verb("run_probe", verbs.ask, {"repository": repository, "probe": probe}),
+        Verb("restart_agent", verbs.restart_agent),
+    )
+
+
+class _Verbs:
+    def __init__(self, settings: GitopsSettings) -> None:
+        self._repositories = {one.name: one for one in settings.repository}
+        self._deadline = settings.sync_timeout
+
+    async def sync(self, call: Call) -> Answer:
+        return await self._judged(call, lambda here: here.sync(call.arguments.get("sha", ""), plan=False))
+
+    async def plan(self, call: Call) -> Answer:
+        return await self._judged(call, lambda here: here.sync(call.arguments.get("sha", ""), plan=True))
+
+    async def rollback(self, call: Call) -> Answer:
+        return await self._judged(call, lambda here: rollback.roll_back(here, call.arguments["sha"]))
+
+    async def remote(self, call: Call) -> Answer:
+        try:
+            async with self._at_work(call) as here:
+                return await here.remote()
+        except (NoWorkingCopy, NoSuchUser, NotThatUser) as error:
+            return {"sha": "", "detail": str(error)}
+
+    async def changed(self, call: Call) -> Answer:
+        async with self._at_work(call) as here:
+            return await here.changed(call.arguments["old"], call.arguments["new"])
+
+    async def act(self, call: Call) -> Answer:
+        repository, wanted = self._repository(call), call.arguments["action"]
+        for action in repository.action:
+            if action.name == wanted:
+                return await execution.act(repository, action, call.say)
+        raise VerbRefused(reason=f"{repository.name} has no action {wanted}")
+
+    async def ask(self, call: Call) -> Answer:
+        repository, wanted = self._repository(call), call.arguments["probe"]
+        if wanted >= len(repository.probe):
+            raise VerbRefused(reason=f"{repository.name} has no probe {wanted}")
+        return await execution.ask(repository, repository.probe[wanted])
+
+    async def restart_agent(self, _: Call) -> Answer:
+        return await execution.restart_agent()
+
+    async def _judged(self, call: Call, work: Callable[[git.Git], Awaitable[Answer]]) -> Answer:
+        """Return the verdict of what is done there, or that there is no way to do it."""
+        try:
+            async with self._at_work(call) as here:
+                return await work(here)
+        except NoWorkingCopy as error:
+            return git.verdict("not_a_repository", str(error), error.repair)
+        except (NoSuchUser, NotThatUser) as error:
+            return git.verdict("wrong_owner", str(error), error.repair)
+
+    @asynccontextmanager
+    async def _at_work(self, call: Call) -> AsyncIterator[git.Git]:
+        async with git.at_work(self._repository(call), call, deadline=self._deadline) as here:
+            yield here
+
+    def _repository(self, call: Call) -> Repository:
+        return self._repositories[call.arguments["repository"]]

@@ -1,0 +1,166 @@
+"""Starts the runs: for what waits in the inbox, for what an earlier agent left, for what polling found.
+
+Of each repository one run is under way at most. What comes meanwhile waits in the inbox, and is one further run's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from homelab_agent.core import journal
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.errors import AgentError
+from homelab_agent.core.jobs import AgentStopping, AlreadyRunning, Jobs, RunRecord
+from homelab_agent.core.jobs.run import Trigger
+from homelab_agent.core.state import StateUnavailable
+from homelab_agent.core.waiting import all_done
+from homelab_agent.gitops.delivery import Verdict
+from homelab_agent.gitops.inbox import Inbox
+from homelab_agent.gitops.moves import Moves
+from homelab_agent.gitops.sync import Sync
+from homelab_agent.gitops.working_copy import WorkingCopy
+
+JOB = "gitops.sync."
+ROLLBACK_JOB = "gitops.rollback."
+AGAIN_SECONDS = 30.0
+"""How long after a run could not be started that is tried again."""
+
+_GONE = "the repository is no longer in the configuration"
+
+log = journal.logger("gitops")
+
+
+class Worker:
+    """Wakes the jobs of the repositories; `run` is a task of the agent."""
+
+    def __init__(
+        self,
+        syncs: Mapping[str, Sync],
+        copies: Mapping[str, WorkingCopy],
+        inbox: Inbox,
+        moves: Moves,
+        jobs: Jobs,
+        clock: Clock,
+    ) -> None:
+        self._syncs = syncs
+        self._copies = copies
+        self._inbox = inbox
+        self._moves = moves
+        self._jobs = jobs
+        self._clock = clock
+        self._asked: dict[str, Trigger] = {}
+        self._more = asyncio.Event()
+        self._looked = False
+
+    def wake(self, name: str, trigger: Trigger = "webhook") -> None:
+        """Have a repository synced as soon as it can be; by webhook only if something waits in the inbox then."""
+        self._ask(name, trigger)
+        self._more.set()
+
+    def is_busy(self, name: str) -> bool:
+        """Return whether a run of the repository is under way."""
+        return self._syncs[name].busy
+
+    async def run(self) -> None:
+        """Start what is asked for, until cancelled; first what an earlier agent left."""
+        self._are_stopping(stopping=False)
+        try:
+            with self._jobs.changes.subscribe() as changes:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._listen(changes), name="gitops.runs")
+                    while True:
+                        self._more.clear()
+                        await self._start_all()
+                        await self._until_more()
+        finally:
+            self._are_stopping(stopping=True)
+
+    def _ask(self, name: str, trigger: Trigger) -> None:
+        if self._asked.get(name, "webhook") == "webhook":
+            self._asked[name] = trigger
+
+    async def _start_all(self) -> None:
+        try:
+            if not self._looked:
+                await self._look()
+                self._looked = True
+            await self._start_asked()
+        except StateUnavailable as error:
+            log.warning("gitops.held_up", error=error)
+
+    async def _start_asked(self) -> None:
+        """Start what can be started; the rest stays asked for."""
+        asked, self._asked = self._asked, {}  # who wakes from now on may be too late for these runs
+        left = dict(asked)
+        try:
+            waiting = await self._inbox.waiting() if "webhook" in asked.values() else []
+            for name, trigger in asked.items():
+                try:
+                    if trigger != "webhook" or name in waiting:
+                        await self._jobs.start(JOB + name, trigger)
+                except (AlreadyRunning, AgentStopping):
+                    continue
+                del left[name]
+        finally:
+            for name, trigger in left.items():
+                self._ask(name, trigger)
+
+    async def _until_more(self) -> None:
+        """Wait until something is asked for or a run has ended; while something cannot be done, not for long."""
+        more = asyncio.ensure_future(self._more.wait())
+        try:
+            if self._asked or not self._looked:
+                await all_done([more], self._clock, within=AGAIN_SECONDS)
+            else:
+                await more
+        finally:
+            more.cancel()
+
+    async def _look(self) -> None:
+        """Ask for what was left open; end what is of no repository that is known today."""
+        for name in await self._inbox.waiting():
+            if name in self._syncs:
+                self.wake(name, "catch-up")
+            else:
+                left = await self._inbox.open_attempts(name)
+                await self._inbox.close([(attempt, Verdict("ignored", _GONE)) for attempt in left])
+        for move in await self._moves.unfinished():
+            if move.repository in self._syncs:
+                self.wake(move.repository, "catch-up")
+            else:
+                await self._moves.end(move, "interrupted", _GONE)
+
+    async def _listen(self, changes: asyncio.Queue[RunRecord]) -> None:
+        """Follow the runs: one that ends makes room for the next."""
+        while True:
+            record = await changes.get()
+            if not record.ended:
+                continue
+            if record.job.startswith(JOB):
+                await self._ended(record.job.removeprefix(JOB), record)
+            elif record.job.startswith(ROLLBACK_JOB):
+                self._more.set()
+
+    async def _ended(self, name: str, record: RunRecord) -> None:
+        sync = self._syncs[name]
+        if record.state == "cancelled" and record.started_at is None and not sync.stopping:
+            try:  # it never began, so it could not say so itself
+                await sync.give_up(record.id)
+            except StateUnavailable as error:
+                log.warning("gitops.held_up", error=error)
+        self._more.set()
+        if sync.restart_due:
+            sync.restart_due = False
+            await self._restart(name)
+
+    async def _restart(self, name: str) -> None:
+        log.info("gitops.restarting_agent", repository=name)
+        try:
+            await self._copies[name].restart_agent()
+        except AgentError as error:
+            log.warning("gitops.agent_not_restarted", repository=name, error=error)
+
+    def _are_stopping(self, *, stopping: bool) -> None:
+        for sync in self._syncs.values():
+            sync.stopping = stopping

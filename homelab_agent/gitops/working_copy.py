@@ -1,0 +1,201 @@
+"""A repository's working copy, as the root half's verbs reach it: git and actions run there as its owner.
+
+What the root half refuses, cannot do, or is not there for is an answer like the others: the verdict `not_available`
+with the error's own words and repair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from homelab_agent.core import process
+from homelab_agent.core.errors import AgentError
+from homelab_agent.core.privilege import Answer, Privileged, VerbFailed, VerbRefused
+from homelab_agent.core.process_output import OnLine
+from homelab_agent.core.secret import Secret
+from homelab_agent.gitops.delivery import Word
+from homelab_agent.gitops.settings import Action, Repository
+
+_SLACK_SECONDS = 30.0
+"""How much longer than the root half itself its answer is waited for."""
+
+_CHANGED_SECONDS = 60.0
+_TAIL_CHARACTERS = 3000
+_PROBE_SECONDS = 30.0
+_RESTART_SECONDS = 30.0
+_WORDS = frozenset(get_args(Word))
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What git did, or with `plan` would do; SHAs are "" where there is none.
+
+    `head_before` and `head` are where the working copy was and is, `target` where it was to be.
+    """
+
+    word: Word
+    detail: str
+    repair: str = ""
+    head_before: str = ""
+    head: str = ""
+    target: str = ""
+    commits: int = 0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the working copy is where it was to be, or can be brought there."""
+        return self.word in {"ok", "up_to_date"}
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Which files differ between two commits, None if that is not known; whether the newer contains the older."""
+
+    paths: tuple[str, ...] | None
+    contains: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How an action or a probe went: `detail` in words, `tail` the last of what it printed."""
+
+    ok: bool
+    detail: str
+    tail: str = ""
+
+
+class WorkingCopy:
+    """One thing at a time is asked of git there; actions and probes are not kept waiting by that."""
+
+    def __init__(
+        self, repository: Repository, privileged: Privileged, secret: Callable[[str], Secret], *, sync_timeout: float
+    ) -> None:
+        """`sync_timeout` is how long git may take, in seconds; `secret` makes a secret of a reference."""
+        self._repository = repository
+        self._privileged = privileged
+        self._secret = secret
+        self._sync_timeout = sync_timeout
+        self._git = asyncio.Lock()
+
+    async def sync(self, sha: str = "") -> Synced:
+        """Move forward to a commit of the branch, to its tip if none is given or the branch has it not."""
+        return await self._synced("git_sync", sha)
+
+    async def plan(self, sha: str = "") -> Synced:
+        """Say what `sync` would do."""
+        return await self._synced("git_plan", sha)
+
+    async def rollback(self, sha: str) -> Synced:
+        """Move back to an older commit of the branch; where it is there already it is `up_to_date`."""
+        return await self._synced("git_rollback", sha)
+
+    async def changed(self, old: str, new: str) -> Changed:
+        """Return the difference of two commits; raises what `Privileged.call` raises."""
+        async with self._git:
+            answer = await self._call("git_changed", deadline=_CHANGED_SECONDS + _SLACK_SECONDS, old=old, new=new)
+        paths = None if answer.get("truncated") else tuple(map(str, answer["paths"]))
+        return Changed(paths, contains=bool(answer["contains"]))
+
+    async def act(self, action: Action, on_line: OnLine) -> Done:
+        """Run an action; each line that it prints is given on. Raises `PrivilegedUnavailable`: it did not begin."""
+        try:
+            answer = await self._call(
+                "run_action", deadline=action.timeout + _SLACK_SECONDS, on_line=on_line, action=action.name
+            )
+        except (VerbFailed, VerbRefused) as error:
+            return Done(ok=False, detail=f"failed: {error}")
+        seconds = float(answer.get("seconds", 0.0))
+        match answer.get("state"):
+            case "ok":
+                ok, detail = True, f"took {seconds:.1f} s"
+            case "timed_out":
+                ok, detail = False, f"was ended after {seconds:.0f} s"
+            case _:
+                ok, detail = False, f"ended with {answer.get('code')} after {seconds:.1f} s"
+        return Done(ok, detail, str(answer.get("tail", "")).strip()[-_TAIL_CHARACTERS:])
+
+    async def probe(self, index: int) -> Done:
+        """Ask one of the repository's probes that take more than the agent may, once."""
+        try:
+            answer = await self._call("run_probe", deadline=_PROBE_SECONDS, probe=index)
+        except AgentError as error:
+            return Done(ok=False, detail=str(error))
+        return Done(ok=bool(answer.get("holds")), detail=str(answer.get("detail", "")))
+
+    async def restart_agent(self) -> None:
+        """Have the agent itself restarted, soon; raises what `Privileged.call` raises."""
+        await self._privileged.call("restart_agent", deadline=_RESTART_SECONDS)
+
+    async def _synced(self, verb: str, sha: str) -> Synced:
+        asked: dict[str, Any] = {"sha": sha} if sha else {}
+        deadline = self._sync_timeout + _SLACK_SECONDS
+        try:
+            async with self._git:
+                with _handed(await self._credential()) as descriptors:
+                    answer = await self._call(verb, deadline=deadline, descriptors=descriptors, **asked)
+        except AgentError as error:
+            return Synced("not_available", str(error), error.repair)
+        return _read(answer, self._repository)
+
+    async def _credential(self) -> str:
+        """Return the token for a private remote, "" where there is none; raises what `Secret.get` raises."""
+        if not self._repository.token:
+            return ""
+        token = self._secret(self._repository.token)
+        await token.refresh()  # beside the loop, and each time: one that was changed counts from now on
+        return token.get()
+
+    async def _call(
+        self,
+        verb: str,
+        *,
+        deadline: float,
+        descriptors: tuple[int, ...] = (),
+        on_line: OnLine | None = None,
+        **names: object,
+    ) -> Answer:
+        return await self._privileged.call(
+            verb,
+            deadline=deadline,
+            descriptors=descriptors,
+            on_line=on_line,
+            repository=self._repository.name,
+            **names,
+        )
+
+
+@contextmanager
+def _handed(value: str) -> Iterator[tuple[int, ...]]:
+    """Give descriptors that a secret is read from, none for ""; closed after."""
+    if not value:
+        yield ()
+        return
+    descriptor = process.readable(value.encode())
+    try:
+        yield (descriptor,)
+    finally:
+        os.close(descriptor)
+
+
+def _read(answer: Answer, repository: Repository) -> Synced:
+    word = answer.get("verdict")
+    if word not in _WORDS:
+        return Synced("not_available", f"the root half answered with the verdict {word!r}, which is none")
+    repair = answer.get("repair", "")
+    if isinstance(repair, list):
+        repair = "; ".join([f"cd {shlex.quote(str(repository.directory))}", *map(str, repair)]) if repair else ""
+    return Synced(
+        word=cast("Word", word),
+        detail=str(answer.get("detail", "")),
+        repair=str(repair),
+        head_before=str(answer.get("head_before", "")),
+        head=str(answer.get("head", "")),
+        target=str(answer.get("target", "")),
+        commits=int(answer.get("commits", 0)),
+    )
