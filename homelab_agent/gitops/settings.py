@@ -21,7 +21,7 @@ _BRANCH_FORBIDS = re.compile(r"^[-/.]|\.\.|//|@\{|\.lock(/|$)|/\.|[/.]$|[\x00-\x
 class HookSecret(Section):
     """One secret that a webhook of this repository may be signed with; several, while it is changed."""
 
-    name: str = setting(..., "What the log calls it.", pattern=NAME)
+    name: str = setting(..., "What the log calls it.", pattern=NAME, example="main")
     secret: str = setting(
         ...,
         "Reference to the secret (env:NAME, file:PATH, credential:NAME).",
@@ -36,7 +36,7 @@ class HookSecret(Section):
 class Action(Section):
     """What follows when a deployment changes files that match `paths`; actions run in the order of the file."""
 
-    name: str = setting(..., "What the log and the history call it.", pattern=NAME)
+    name: str = setting(..., "What the log and the history call it.", pattern=NAME, example="restart-site")
     paths: list[str] = setting(
         ["**"], "Globs of files in the repository; `**` passes over folders. Nothing listed changes: nothing runs."
     )
@@ -103,7 +103,7 @@ class Probe(Section):
 class Repository(Section):
     """One repository and its working copy on this host."""
 
-    name: str = setting(..., "What commands, log and history call it.", pattern=NAME)
+    name: str = setting(..., "What commands, log and history call it.", pattern=NAME, example="homelab")
     full_name: str = setting(
         ..., "Owner and name at the forge; a webhook must name them.", pattern=FULL_NAME, example="octo/homelab"
     )
