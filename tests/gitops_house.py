@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import sqlite3
@@ -80,10 +81,10 @@ class House:
         tree = self.half.trees[name]
         return (await self.deliver(tree.push(changes or {"a": str(next(_numbers))}), name=name)).guid
 
-    async def deliver(self, sha: str, *, guid: str = "", name: str = "homelab") -> Receipt:
+    async def deliver(self, sha: str, *, guid: str = "", name: str = "homelab", body: bytes = b"") -> Receipt:
         """Deliver a webhook about a commit, as the receiver does: committed, then somebody is woken."""
         guid = guid or f"guid-{next(_numbers):08}"
-        body = f"{guid} {sha}".encode()
+        body = body or f"{guid} {sha}".encode()
         delivery = Delivery(
             guid=guid,
             event="push",
@@ -130,12 +131,14 @@ class House:
         return verdict, detail
 
     async def quiet(self) -> None:
-        """Wait until nothing is open and no run is under way."""
+        """Wait until nothing is open, and no run is under way or asked for."""
+        await eventually(self.is_quiet, "quiet")
 
-        async def is_quiet() -> bool:
-            return not await self.service.inbox.waiting() and not await self.live_runs()
-
-        await eventually(is_quiet, "quiet")
+    async def is_quiet(self) -> bool:
+        worker = self.service.worker
+        if not worker._looked or any(map(worker.is_busy, self.half.trees)):
+            return False
+        return not await self.service.inbox.waiting() and not await self.live_runs()
 
     async def live_runs(self) -> list[RunRecord]:
         return [run for run in await self.base.jobs.history(limit=200) if not run.ended]
@@ -145,7 +148,12 @@ class House:
         return (await self.base.jobs.history(job=f"gitops.sync.{name}", limit=500))[::-1]
 
     async def attempts(self) -> dict[tuple[str, int], dict[str, Any]]:
-        return {(row["guid"], row["number"]): row for row in await self.rows("gitops_attempt")}
+        """Return every attempt, by its delivery and number."""
+        return {
+            (delivery.guid, attempt.number): dataclasses.asdict(attempt)
+            for delivery in await self.service.inbox.newest(10_000)
+            for attempt in delivery.attempts
+        }
 
     async def rows(self, table: str) -> list[dict[str, Any]]:
         """Return a table of state.db."""
@@ -205,7 +213,9 @@ async def house(
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await asyncio.wait_for(jobs.stop(6), 10)
+        stopping = asyncio.ensure_future(jobs.stop(6))
+        while not (await asyncio.wait({stopping}, timeout=0.1))[0]:  # what waits for long has its end all the same
+            await here.clock.advance(1)
         await spool.close()
         await state.close()
 

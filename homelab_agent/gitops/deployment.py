@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
 
 from homelab_agent.core import journal
 from homelab_agent.core.jobs import Run
@@ -62,11 +61,11 @@ class Deployment:
         self._moves = moves
         self._rollout = rollout
 
-    async def deploy(self, run: Run, asked: str = "", *, again_since: datetime | None = None) -> Verdict:
+    async def deploy(self, run: Run, asked: str = "", *, insist: bool = False) -> Verdict:
         """Bring the working copy to a commit, or to its branch's tip, and do what follows.
 
-        A commit whose deployment failed is not tried again, unless that began before `again_since`. Cancelled, it
-        leaves the move to be taken up by the next call. Raises `StateUnavailable`.
+        A commit whose deployment failed is not tried again unless we `insist`. Cancelled, it leaves the move to be
+        taken up by the next call. Raises `StateUnavailable`.
         """
         try:
             taken_up = await self._take_up(run)
@@ -78,7 +77,7 @@ class Deployment:
                 return taken_up
             if not synced.is_good:
                 return _verdict(synced)
-            return await self._follow(synced, run, again_since)
+            return await self._follow(synced, run, insist=insist)
         except (PrivilegedUnavailable, VerbRefused) as error:
             return Verdict("not_available", str(error), error.repair)
 
@@ -164,7 +163,7 @@ class Deployment:
         repair = f"push a commit that mends it, or: homelab-agent gitops sync {self._name} --again"
         return replace(planned, word="bad_sha", detail=detail, repair=repair)
 
-    async def _follow(self, synced: Synced, run: Run, again_since: datetime | None) -> Verdict:
+    async def _follow(self, synced: Synced, run: Run, *, insist: bool) -> Verdict:
         """Do what follows from where the working copy is now."""
         head = synced.head
         deployed = await self._moves.deployed(self._name)
@@ -175,8 +174,7 @@ class Deployment:
                 await self._moves.end(there, "ok", "was there already")
             return _verdict(synced)
         for newest in await self._moves.newest(self._name, 1):
-            is_known = newest.to_sha == head and newest.state in {"failed", "interrupted"}
-            if is_known and not (again_since is not None and newest.started_at < again_since):
+            if newest.to_sha == head and newest.state in {"failed", "interrupted"} and not insist:
                 return self._failed(newest, await self._rollout.failure(newest))
         move = await self._moves.begin(self._name, start, head, run.id)
         return await self._go_on(move, await self._changed(move), run)

@@ -77,6 +77,8 @@ class Inbox:
         """
         now = self._clock.read()
         is_due = now.monotonic >= self._tidy_at
+        if is_due:
+            self._tidy_at = now.monotonic + _TIDY_SECONDS
         at = microseconds(now.wall)
 
         def work(connection: sqlite3.Connection) -> Receipt:
@@ -96,10 +98,7 @@ class Inbox:
             table.store(connection, delivery, decision.repository, size)
             return _open(connection, Receipt(delivery.guid, decision.repository, 1, OPEN, "", is_new=True), verdict, at)
 
-        receipt = await self._commit(work)
-        if is_due:
-            self._tidy_at = now.monotonic + _TIDY_SECONDS
-        return receipt
+        return await self._commit(work)
 
     async def reopen(self, guid: str, decision: Decision) -> Receipt:
         """Open a known delivery's next attempt, however the last one ended, for the repository of `decision`.

@@ -6,9 +6,9 @@ However many pushes came meanwhile, git is asked once; what is part of the commi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Protocol
 
 from homelab_agent.core import journal
@@ -60,6 +60,8 @@ class Sync:
         self.busy = False
         self.stopping = False
         self.restart_due = False
+        self.held_up = False
+        """Whether state.db did not take what a run had to record: there is something left to be done."""
         self._deployment = deployment
         self._inbox = inbox
         self._listener = listener
@@ -69,41 +71,54 @@ class Sync:
     async def run(self, run: Run) -> Outcome:
         """Deploy what was pushed; raises `StateUnavailable`, and what it leaves open then is for another run."""
         taken: list[Attempt] = []
-        outcome = await self._unless_cancelled(run, self._work(run, taken))
-        if outcome is not None:
-            return outcome
-        if self.stopping:
-            return Outcome(ok=False, detail="the agent stops; its next start goes on")
-        await self.give_up(run.id, taken or await self._inbox.open_attempts(self.repository.name))
-        return Outcome(ok=False, detail=_CUT_SHORT)
+        with self._noting_what_is_left():
+            outcome = await self._unless_cancelled(run, self._work(run, taken))
+            if outcome is not None:
+                return outcome
+            if self.stopping:
+                return Outcome(ok=False, detail="the agent stops; its next start goes on")
+            await self.give_up(run.id, taken)
+            return Outcome(ok=False, detail=_CUT_SHORT)
 
     async def roll_back(self, run: Run) -> Outcome:
         """Go back to the last good commit before the present one."""
-        outcome = await self._unless_cancelled(run, self._back(run))
-        if outcome is not None:
-            return outcome
-        if not self.stopping:
-            await self._deployment.abandon(_CUT_SHORT)
-        return Outcome(ok=False, detail=_CUT_SHORT)
+        with self._noting_what_is_left():
+            outcome = await self._unless_cancelled(run, self._back(run))
+            if outcome is not None:
+                return outcome
+            if not self.stopping:
+                await self._abandon()
+            return Outcome(ok=False, detail=_CUT_SHORT)
 
-    async def give_up(self, run_id: str, attempts: Sequence[Attempt] | None = None) -> None:
+    async def give_up(self, run_id: str, taken: Sequence[Attempt] = ()) -> None:
         """Let what is under way be, and end these attempts, or all that are open."""
-        if attempts is None:
-            attempts = await self._inbox.open_attempts(self.repository.name)
+        await self._abandon()
+        attempts = taken or await self._inbox.open_attempts(self.repository.name)
+        verdict = Verdict("interrupted", _CUT_SHORT, f"homelab-agent gitops sync {self.repository.name}")
+        await self._conclude(run_id, attempts, verdict, {one.after: verdict for one in attempts}, 0.0)
+
+    async def _abandon(self) -> None:
+        await self._inbox.close([])  # a write, so that what was being written when it was cancelled is on disk after it
         await self._deployment.abandon(_CUT_SHORT)
-        repair = f"homelab-agent gitops sync {self.repository.name}"
-        fates = {one.after: Verdict("interrupted", _CUT_SHORT, repair) for one in attempts}
-        await self._conclude(run_id, attempts, Verdict("interrupted", _CUT_SHORT, repair), fates, 0.0)
+
+    @contextmanager
+    def _noting_what_is_left(self) -> Iterator[None]:
+        self.busy, self.held_up = True, False
+        try:
+            yield
+        except StateUnavailable:
+            self.held_up = True
+            raise
+        finally:
+            self.busy = False
 
     async def _unless_cancelled(self, run: Run, work: Coroutine[None, None, Outcome]) -> Outcome | None:
         """Do `work` while the run is not asked to stop; return None if it was."""
-        self.busy = True
         task = asyncio.create_task(work)
         asked = asyncio.ensure_future(run.cancelled.wait())
         try:
             await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self.busy = False
             asked.cancel()
             if not task.done():
                 task.cancel()
@@ -120,9 +135,8 @@ class Sync:
             is_one = len(pushed) == 1 and run.trigger in {"webhook", "catch-up"}
             crash: Exception | None = None
             try:
-                verdict = await self._deployment.deploy(
-                    run, pushed[0] if is_one else "", again_since=_again_since(run, taken, began.wall)
-                )
+                asked = pushed[0] if is_one else ""
+                verdict = await self._deployment.deploy(run, asked, insist=_insists(run, taken))
             except StateUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - an attempt must end; the run raises it after that
@@ -182,11 +196,15 @@ class Sync:
         await self._listener.ended(Ended(self.repository, verdict, fates, seconds))
 
 
-def _again_since(run: Run, attempts: Sequence[Attempt], now: datetime) -> datetime | None:
-    """Return from when on a failure counts; None if it does whenever it was.
+def _insists(run: Run, attempts: Sequence[Attempt]) -> bool:
+    """Return whether what failed before is to be tried again: for a person who asks, or has it delivered once more.
 
-    A person who asks, and a delivery that is tried once more, want what failed before to be tried again.
+    Not in a run that catches up: the failure may be what it catches up with.
     """
-    if run.trigger == "command":
-        return now
-    return max((attempt.opened_at for attempt in attempts if attempt.number > 1), default=None)
+    match run.trigger:
+        case "command":
+            return True
+        case "webhook" | "schedule":
+            return any(attempt.number > 1 for attempt in attempts)
+        case "catch-up":
+            return False

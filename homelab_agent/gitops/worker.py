@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
@@ -50,6 +51,7 @@ class Worker:
         self._jobs = jobs
         self._clock = clock
         self._asked: dict[str, Trigger] = {}
+        self._starting: dict[str, Trigger] = {}
         self._more = asyncio.Event()
         self._looked = False
 
@@ -59,8 +61,8 @@ class Worker:
         self._more.set()
 
     def is_busy(self, name: str) -> bool:
-        """Return whether a run of the repository is under way."""
-        return self._syncs[name].busy
+        """Return whether a run of the repository is under way, or asked for."""
+        return self._syncs[name].busy or name in self._asked or name in self._starting
 
     async def run(self) -> None:
         """Start what is asked for, until cancelled; first what an earlier agent left."""
@@ -91,20 +93,19 @@ class Worker:
 
     async def _start_asked(self) -> None:
         """Start what can be started; the rest stays asked for."""
-        asked, self._asked = self._asked, {}  # who wakes from now on may be too late for these runs
-        left = dict(asked)
+        # Who wakes from now on may be too late for these runs, and is asked for anew.
+        self._asked, self._starting = {}, self._asked
         try:
-            waiting = await self._inbox.waiting() if "webhook" in asked.values() else []
-            for name, trigger in asked.items():
-                try:
+            waiting = await self._inbox.waiting() if "webhook" in self._starting.values() else []
+            for name, trigger in tuple(self._starting.items()):
+                with suppress(AlreadyRunning, AgentStopping):
                     if trigger != "webhook" or name in waiting:
                         await self._jobs.start(JOB + name, trigger)
-                except (AlreadyRunning, AgentStopping):
-                    continue
-                del left[name]
+                    del self._starting[name]
         finally:
-            for name, trigger in left.items():
+            for name, trigger in self._starting.items():
                 self._ask(name, trigger)
+            self._starting = {}
 
     async def _until_more(self) -> None:
         """Wait until something is asked for or a run has ended; while something cannot be done, not for long."""
@@ -137,18 +138,22 @@ class Worker:
             record = await changes.get()
             if not record.ended:
                 continue
-            if record.job.startswith(JOB):
-                await self._ended(record.job.removeprefix(JOB), record)
-            elif record.job.startswith(ROLLBACK_JOB):
-                self._more.set()
+            for prefix in (JOB, ROLLBACK_JOB):
+                if record.job.startswith(prefix):
+                    await self._ended(record.job.removeprefix(prefix), record)
 
     async def _ended(self, name: str, record: RunRecord) -> None:
         sync = self._syncs[name]
-        if record.state == "cancelled" and record.started_at is None and not sync.stopping:
-            try:  # it never began, so it could not say so itself
-                await sync.give_up(record.id)
+        if sync.held_up:  # what it left is for another run, in a while
+            self._ask(name, "catch-up")
+            return
+        never_began = record.state == "cancelled" and record.started_at is None
+        if never_began and record.job == JOB + name and not sync.stopping:
+            try:
+                await sync.give_up(record.id)  # as it could not itself
             except StateUnavailable as error:
                 log.warning("gitops.held_up", error=error)
+                self._ask(name, "webhook")
         self._more.set()
         if sync.restart_due:
             sync.restart_due = False

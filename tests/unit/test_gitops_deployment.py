@@ -129,7 +129,6 @@ async def test_a_failed_commit_is_not_tried_again_by_itself_but_when_asked(tmp_p
         assert (await here.ask("schedule")).state == "failed"
         assert len(here.tree.ran) == 1
         here.tree.broken = frozenset()
-        await here.clock.advance(1)
         await here.deliver(here.tree.tip, guid=guid)  # redelivered
         assert (await here.closed(guid, 2))[0] == "ok"
         assert len(here.tree.ran) == 2
@@ -141,7 +140,6 @@ async def test_a_person_who_asks_wants_what_failed_tried_again(tmp_path: Path) -
         here.tree.broken = frozenset({"last"})
         await here.closed(await here.push())
         here.tree.broken = frozenset()
-        await here.clock.advance(1)
         assert (await here.ask()).state == "ok"
         assert await here.deployed() == here.tree.tip
 
@@ -254,7 +252,6 @@ async def test_an_action_that_was_cut_short_runs_again_only_where_it_may(repeat:
             assert (verdict, ran) == ("interrupted", ["stacks", "slow"])
             assert detail == "action slow was cut short, and is not repeated by itself"
             assert (await here.finding()).repair == "homelab-agent gitops sync homelab"
-            await here.clock.advance(1)
             assert (await here.ask()).state == "ok"  # asked for, it all runs anew
 
 

@@ -1,0 +1,343 @@
+"""Pushes, redeliveries, faults and deaths in any order: each attempt ends once, nothing that was done is done again.
+
+The root half is only thought of, state.db is real; what is killed is everything in memory, between any two writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from homelab_agent.core.errors import AgentError
+from homelab_agent.core.jobs import AlreadyRunning
+from homelab_agent.core.privilege import PrivilegedUnavailable, VerbFailed
+from homelab_agent.core.state import StateUnavailable, Work
+from tests.gitops_house import House, action, die, half, house, repository
+from tests.half_model import HalfModel, Tree
+
+ONCE = action("once", "compose/**")
+AGAIN = action("again", "**", repeat=True)
+VERBS = ("git_sync", "git_plan", "git_changed", "git_rollback", "run_action", "run_probe")
+FILES = ("compose/a", "notes", "docs/b")
+SETTLED_TURNS = 2000
+
+
+class World:
+    """One repository, its agent, which may die, and what must be true of both."""
+
+    def __init__(self, rollback: str) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="homelab-agent-machine-"))
+        probe = {"kind": "unit", "target": "caddy", "within": 5.0}
+        self.section = repository("homelab", ONCE, AGAIN, rollback=rollback, probe=[probe])
+        self.half: HalfModel = half()
+        self.half.failing = self.failing
+        self.half.gate = self.gate
+        self.pushed: list[str] = [self.tree.tip]
+        self.guids: list[str] = []
+        self.failures: dict[str, list[AgentError]] = {}
+        self.refused_writes = 0
+        self.writes_left: int | None = None
+        self.dead_in_write = asyncio.Event()
+        self.begun: set[tuple[str, int]] = set()
+        self.moves_ended: dict[str, str] = {}
+        self.stack = contextlib.AsyncExitStack()
+        self.here: House
+
+    @property
+    def tree(self) -> Tree:
+        return self.half.trees["homelab"]
+
+    # The agent's life.
+
+    async def start(self) -> None:
+        self.writes_left = None
+        self.dead_in_write = asyncio.Event()
+        self.here = await self.stack.enter_async_context(house(self.directory, self.half, self.section))
+        state = self.here.base.state
+        write = state.write
+
+        async def fallible(work: Work[Any]) -> Any:
+            if self.refused_writes:
+                self.refused_writes -= 1
+                raise StateUnavailable(directory=state.directory, done="written", repair="", cause="disk full")
+            if self.writes_left is not None:
+                self.writes_left -= 1
+                if self.writes_left < 0:  # it dies just before, and after the write that was the last
+                    self.dead_in_write.set()
+                    await asyncio.Event().wait()
+            return await write(work)
+
+        state.write = fallible  # type: ignore[method-assign]
+
+    async def kill(self, writes: int) -> None:
+        """Kill it after so many more writes, or when it has nothing more to do."""
+        self.writes_left = writes
+        dead = asyncio.ensure_future(self.dead_in_write.wait())
+        while not dead.done():
+            quiet = asyncio.ensure_future(self.is_quiet())  # to ask may be the last thing that it does
+            await asyncio.wait({dead, quiet}, return_when=asyncio.FIRST_COMPLETED)
+            if quiet.done() and quiet.result():
+                break
+            await self.turn()
+        await die()
+        self.writes_left = None
+        await self.stack.aclose()
+        self.stack = contextlib.AsyncExitStack()
+        await self.start()
+
+    async def stop(self) -> None:
+        """Stop it in order, whatever it does, and start it again."""
+        await self.stack.aclose()
+        self.stack = contextlib.AsyncExitStack()
+        await self.start()
+
+    async def turn(self) -> None:
+        await asyncio.sleep(0.001)
+        await self.here.clock.advance(2)
+
+    async def is_quiet(self) -> bool:
+        try:
+            return await self.here.is_quiet()
+        except StateUnavailable:
+            return False
+
+    async def settle(self) -> None:
+        for _ in range(SETTLED_TURNS):
+            if await self.is_quiet():
+                break
+            await self.turn()
+        assert await self.is_quiet(), await self.here.attempts()
+        await self.judge()
+
+    # What happens to it.
+
+    async def push(self, file: str, *, delivered: bool, parent: int | None) -> None:
+        before = self.pushed[-1 - parent % len(self.pushed)] if parent is not None else None
+        sha = self.tree.push({file: str(len(self.pushed))}, parent=before)
+        self.pushed.append(sha)
+        if delivered:
+            await self.deliver(sha)
+
+    async def deliver(self, sha: str, guid: str = "") -> None:
+        with contextlib.suppress(StateUnavailable):
+            self.guids.append((await self.here.deliver(sha, guid=guid)).guid)
+
+    async def redeliver(self, number: int) -> None:
+        if not self.guids:
+            return
+        guid = self.guids[number % len(self.guids)]
+        await self.deliver((await self.here.service.inbox.get(guid)).after_sha, guid)
+
+    async def deliver_twice(self, number: int) -> None:
+        """Deliver the body of a known delivery under another GUID: nothing follows."""
+        if not self.guids:
+            return
+        guid = self.guids[number % len(self.guids)]
+        known = await self.here.service.inbox.get(guid)
+        _, body = await self.here.service.inbox.content(guid)
+        with contextlib.suppress(StateUnavailable):
+            assert (await self.here.deliver(known.after_sha, body=body)).status == "duplicate"
+
+    async def ask(self, job: str) -> None:
+        with contextlib.suppress(AlreadyRunning, StateUnavailable):
+            await self.here.base.jobs.start(f"gitops.{job}.homelab")
+
+    async def look(self) -> None:
+        await self.here.service.poll.look("homelab")
+
+    async def cancel(self) -> None:
+        with contextlib.suppress(StateUnavailable):
+            for run in await self.here.live_runs():
+                await self.here.base.jobs.cancel(run.id)
+
+    def failing(self, verb: str) -> AgentError | None:
+        errors = self.failures.get(verb)
+        return errors.pop() if errors else None
+
+    async def gate(self, _: str, verb: str, when: str) -> None:
+        if verb == "run_action" and when == "before":
+            await self.judge_action()
+        await asyncio.sleep(0)
+
+    # What must be true.
+
+    async def judge_action(self) -> None:
+        """An action begins: it is on disk, its like has not ended for this move, and it may run again if it does."""
+        rows = await self.here.rows("gitops_action")
+        [row] = [one for one in rows if one["state"] == "started"]
+        key = (row["move_id"], row["position"])
+        assert row["ended_at"] is None
+        assert key not in self.begun or row["name"] == "again", f"{row['name']} runs twice for one move"
+        self.begun.add(key)
+
+    async def judge(self) -> None:
+        assert max(self.half.most_at_once.values(), default=0) <= 1
+        attempts = await self.here.attempts()
+        assert all(row["verdict"] and row["closed_at"] for row in attempts.values())
+        told = [(row.values["guid"], row.values["attempt"], row.values["verdict"]) for row in await self.spooled()]
+        assert sorted(told) == sorted((guid, number, row["verdict"]) for (guid, number), row in attempts.items())
+        for row in attempts.values():
+            if row["verdict"] == "included":
+                assert self.tree.contains(row["sha_reached"], row["sha_asked"])
+            if row["verdict"] in {"ok", "up_to_date", "included"}:
+                assert row["sha_reached"] in self.reached
+        for move in await self.here.rows("gitops_move"):
+            if move["state"] == "running":  # the root half was gone: it is taken up with what comes next
+                continue
+            assert self.moves_ended.setdefault(move["id"], move["state"]) == move["state"]
+            if move["state"] == "ok":
+                assert move["to_sha"] in self.reached
+        assert await self.here.deployed() in {"", *self.reached}
+
+    async def spooled(self) -> list[Any]:
+        return await self.here.spooled("gitops_verdict")
+
+    @property
+    def reached(self) -> set[str]:
+        return set(self.tree.reached)
+
+    async def finish(self) -> None:
+        """Mend everything, and see that it all gets well."""
+        self.failures.clear()
+        self.refused_writes = 0
+        self.tree.dirty, self.tree.broken, self.tree.holds = False, frozenset(), True
+        self.tree.broken_at.clear()
+        await self.settle()
+        if not self.tree.contains(self.tree.tip, self.tree.head):
+            self.tree.go(self.tree.tip)  # what was pushed by force, a person puts right
+        await self.here.service.deployments["homelab"].forgive()
+        record = await self.here.ask()
+        assert record.state == "ok", record
+        assert self.tree.head == self.tree.tip == await self.here.deployed()
+        await self.judge()
+        assert await self.here.service.moves.unfinished() == []
+
+    async def close(self) -> None:
+        await die()
+        await self.stack.aclose()
+        await asyncio.to_thread(shutil.rmtree, self.directory)
+
+
+class Machine(RuleBasedStateMachine):
+    """Rules are what happens; each leaves the agent where it is, which may be in the middle of something."""
+
+    runner: asyncio.Runner
+    world: World
+    rollbacks: ClassVar = st.sampled_from(["manual", "automatic"])
+
+    @initialize(rollback=rollbacks)
+    def begin(self, rollback: str) -> None:
+        self.runner = asyncio.Runner()
+        self.runner.run(self._begin(rollback))
+
+    async def _begin(self, rollback: str) -> None:
+        self.world = World(rollback)
+        await self.world.start()
+
+    @rule(
+        file=st.sampled_from(FILES),
+        delivered=st.booleans(),
+        parent=st.one_of(st.none(), st.none(), st.integers(0, 5)),
+    )
+    def push(self, file: str, delivered: bool, parent: int | None) -> None:  # noqa: FBT001
+        self.runner.run(self.world.push(file, delivered=delivered, parent=parent))
+
+    @rule(number=st.integers(0, 50))
+    def deliver_late(self, number: int) -> None:
+        pushed = self.world.pushed
+        self.runner.run(self.world.deliver(pushed[number % len(pushed)]))
+
+    @rule(number=st.integers(0, 50))
+    def redeliver(self, number: int) -> None:
+        self.runner.run(self.world.redeliver(number))
+
+    @rule(number=st.integers(0, 50))
+    def deliver_twice(self, number: int) -> None:
+        self.runner.run(self.world.deliver_twice(number))
+
+    @rule(verb=st.sampled_from(VERBS), gone=st.booleans(), times=st.integers(1, 3))
+    def fail(self, verb: str, gone: bool, times: int) -> None:  # noqa: FBT001
+        error = PrivilegedUnavailable(cause="gone") if gone else VerbFailed(message="It broke.", repair="mend it")
+        self.world.failures[verb] = [error] * times
+
+    @rule(broken=st.sets(st.sampled_from(["once", "again"])), here_only=st.booleans())
+    def break_actions(self, broken: set[str], here_only: bool) -> None:  # noqa: FBT001
+        tree = self.world.tree
+        if here_only:
+            tree.broken_at[tree.tip] = frozenset(broken)
+        else:
+            tree.broken = frozenset(broken)
+
+    @rule(dirty=st.booleans(), holds=st.booleans())
+    def touch(self, dirty: bool, holds: bool) -> None:  # noqa: FBT001
+        self.world.tree.dirty, self.world.tree.holds = dirty, holds
+
+    @rule(times=st.integers(1, 4))
+    def fill_the_disk(self, times: int) -> None:
+        self.world.refused_writes = times
+
+    @rule(job=st.sampled_from(["sync", "rollback"]))
+    def ask(self, job: str) -> None:
+        self.runner.run(self.world.ask(job))
+
+    @rule()
+    def look(self) -> None:
+        self.runner.run(self.world.look())
+
+    @rule()
+    def cancel(self) -> None:
+        self.runner.run(self.world.cancel())
+
+    @rule(turns=st.integers(1, 10))
+    def go_on(self, turns: int) -> None:
+        self.runner.run(self._turns(turns))
+
+    async def _turns(self, turns: int) -> None:
+        for _ in range(turns):
+            await self.world.turn()
+
+    @rule(writes=st.integers(0, 12))
+    def kill(self, writes: int) -> None:
+        self.runner.run(self.world.kill(writes))
+
+    @rule()
+    def stop(self) -> None:
+        self.runner.run(self.world.stop())
+
+    @rule()
+    def settle(self) -> None:
+        self.world.refused_writes = 0
+        self.runner.run(self.world.settle())
+
+    @invariant()
+    def one_thing_at_a_time(self) -> None:
+        if hasattr(self, "world"):
+            assert max(self.world.half.most_at_once.values(), default=0) <= 1
+
+    def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
+        try:
+            self.runner.run(self.world.finish())
+        finally:
+            self.runner.run(self.world.close())
+            self.runner.close()
+
+
+COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(COMMON, max_examples=25, stateful_step_count=30)
+
+
+FOR_LONG = {"settings": settings(COMMON, max_examples=1000, stateful_step_count=60)}
+TestMachineForLong = pytest.mark.soak(type("TestMachineForLong", (Machine.TestCase,), FOR_LONG))
