@@ -211,8 +211,8 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize(("welcome", "said"), [(True, "{'word': 'one'}"), (False, "VerbFailed")])
-def test_only_who_may_is_served(open_directory: Path, *, welcome: bool, said: str) -> None:
+@pytest.mark.parametrize(("welcome", "said"), [(True, {"{'word': 'one'}"}), (False, {"VerbFailed", "PrivilegedUnavailable"})])
+def test_only_who_may_is_served(open_directory: Path, *, welcome: bool, said: set[str]) -> None:
     path = open_directory / "half.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
@@ -226,7 +226,7 @@ def test_only_who_may_is_served(open_directory: Path, *, welcome: bool, said: st
                 done = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
             finally:
                 half.kill()
-    assert done.stdout.strip() == said, done.stderr
+    assert done.stdout.strip() in said, done.stderr
 
 
 @pytest.fixture(scope="module")
