@@ -211,7 +211,9 @@ except Exception as error:
 """
 
 
-@pytest.mark.parametrize(("welcome", "said"), [(True, {"{'word': 'one'}"}), (False, {"VerbFailed", "PrivilegedUnavailable"})])
+@pytest.mark.parametrize(
+    ("welcome", "said"), [(True, {"{'word': 'one'}"}), (False, {"VerbFailed", "PrivilegedUnavailable"})]
+)
 def test_only_who_may_is_served(open_directory: Path, *, welcome: bool, said: set[str]) -> None:
     path = open_directory / "half.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
