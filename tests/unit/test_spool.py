@@ -214,8 +214,9 @@ async def test_a_clock_set_back_does_not_change_the_order(house: House) -> None:
     assert [row.values["number"] for row in await house.drain()] == [0, 1, 2, 3]
 
 
-async def test_a_promise_put_while_the_disk_is_read_comes_before_the_sample_after_it(
-    house: House, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sees", ["nothing of it", "all of it"])
+async def test_what_is_put_while_the_disk_is_read_comes_in_order(
+    house: House, monkeypatch: pytest.MonkeyPatch, sees: str
 ) -> None:
     reading, may_end, first = threading.Event(), threading.Event(), spooltable.first
 
@@ -223,20 +224,21 @@ async def test_a_promise_put_while_the_disk_is_read_comes_before_the_sample_afte
         found = first(*arguments)
         reading.set()
         assert may_end.wait(10)
-        return found
+        return first(*arguments) if sees == "all of it" else found
 
     await house.spool.put(run(0), promise=True)
     monkeypatch.setattr(spooltable, "first", read_slowly)
     taking = asyncio.create_task(house.spool.take())
     await until(reading.is_set, "the disk is read")
-    await house.spool.put(run(1), promise=True)
-    await house.spool.put(sample(2))
+    for number in (1, 3):
+        await house.spool.put(run(number), promise=True)
+        await house.spool.put(sample(number + 1))
     may_end.set()
     batch = await taking
     arrived = numbers(batch)
     assert batch is not None
     await house.spool.done(batch)
-    assert arrived + [row.values["number"] for row in await house.drain()] == [0, 1, 2]
+    assert arrived + [row.values["number"] for row in await house.drain()] == [0, 1, 2, 3, 4]
 
 
 async def test_promises_put_at_once_share_commits_and_all_arrive(house: House) -> None:

@@ -201,12 +201,14 @@ class Spool:
 
     async def _choose(self, max_rows: int) -> list[Parcel | Packed]:
         """Return the oldest parcels of memory and disk together."""
-        # Memory first: a promise that is committed while the disk is read comes before what is put after it.
-        in_memory = self._memory.waybills()
+        # What is put while the disk is read comes later, but for what is older than a promise that was found there.
+        newest = self._last_id
         on_disk: list[Packed] = []
         with suppress(StateUnavailable):
             on_disk = await self._disk.first(self._shipped, max_rows)
         bodies = {parcel.waybill.id: parcel for parcel in on_disk}
+        newest = max([newest, *bodies])
+        in_memory = [waybill for waybill in self._memory.waybills() if waybill.id <= newest]
         chosen: list[Parcel | Packed] = []
         rows = 0
         for waybill in heapq.merge((parcel.waybill for parcel in on_disk), in_memory):
