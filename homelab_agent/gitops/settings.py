@@ -148,6 +148,16 @@ class Repository(Section):
             raise ValueError(message)
         return value
 
+    @field_validator("action")
+    @classmethod
+    def _actions_have_names_of_their_own(cls, value: list[Action]) -> list[Action]:
+        names = [action.name for action in value]
+        for name in names:
+            if names.count(name) > 1:
+                message = f"two actions are called {name}"
+                raise ValueError(message)
+        return value
+
     @field_validator("directory")
     @classmethod
     def _directory_is_absolute(cls, value: Path) -> Path:

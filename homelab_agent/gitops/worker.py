@@ -67,10 +67,11 @@ class Worker:
     async def run(self) -> None:
         """Start what is asked for, until cancelled; first what an earlier agent left."""
         self._are_stopping(stopping=False)
+        self._looked = False
         try:
             with self._jobs.changes.subscribe() as changes:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._listen(changes), name="gitops.runs")
+                    group.create_task(self._listen(changes, group), name="gitops.runs")
                     while True:
                         self._more.clear()
                         await self._start_all()
@@ -132,7 +133,7 @@ class Worker:
             else:
                 await self._moves.end(move, "interrupted", _GONE)
 
-    async def _listen(self, changes: asyncio.Queue[RunRecord]) -> None:
+    async def _listen(self, changes: asyncio.Queue[RunRecord], group: asyncio.TaskGroup) -> None:
         """Follow the runs: one that ends makes room for the next."""
         while True:
             record = await changes.get()
@@ -140,13 +141,20 @@ class Worker:
                 continue
             for prefix in (JOB, ROLLBACK_JOB):
                 if record.job.startswith(prefix):
-                    await self._ended(record.job.removeprefix(prefix), record)
+                    name = record.job.removeprefix(prefix)
+                    if self._syncs[name].held_up:
+                        self._syncs[name].held_up = False
+                        group.create_task(self._wake_later(name), name=f"gitops.later {name}")
+                    else:
+                        await self._ended(name, record)
+
+    async def _wake_later(self, name: str) -> None:
+        """Have what a run could not record done by another one, when that may be possible again."""
+        await self._clock.sleep(AGAIN_SECONDS)
+        self.wake(name, "catch-up")
 
     async def _ended(self, name: str, record: RunRecord) -> None:
         sync = self._syncs[name]
-        if sync.held_up:  # what it left is for another run, in a while
-            self._ask(name, "catch-up")
-            return
         never_began = record.state == "cancelled" and record.started_at is None
         if never_began and record.job == JOB + name and not sync.stopping:
             try:

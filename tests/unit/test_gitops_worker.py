@@ -6,11 +6,13 @@ import asyncio
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 
 from homelab_agent.core.privilege import VerbFailed
+from homelab_agent.core.state import StateUnavailable, Work
 from tests.clock import until
 from tests.gitops_house import House, action, die, eventually, half, house, repository
 from tests.half_model import Brake
@@ -223,6 +225,31 @@ async def test_a_fault_of_ours_ends_the_attempt_and_fails_the_run(tmp_path: Path
         here.half.failing = lambda _: None
         await here.deliver(here.tree.tip, guid=guid)
         assert (await here.closed(guid, 2))[0] == "ok"
+
+
+async def test_what_state_db_does_not_take_is_done_by_another_run_and_that_not_at_once(tmp_path: Path) -> None:
+    async with house(tmp_path, half(), repository("homelab", LAST)) as here:
+        await here.ask()
+        state = here.base.state
+        write, refused = state.write, StateUnavailable(directory=tmp_path, done="written", repair="", cause="disk full")
+
+        async def full(work: Work[Any]) -> Any:
+            raise refused
+
+        async def fill(_: str, verb: str, when: str) -> None:
+            if (verb, when) == ("run_action", "after") and len(here.tree.ran) == 1:
+                state.write = full  # type: ignore[method-assign]
+
+        here.half.gate = fill
+        guid = await here.push()
+        await until(lambda: state.write is full and here.service.syncs["homelab"].held_up, "nothing can be recorded")
+        state.write = write  # type: ignore[method-assign]
+        await here.clock.advance(31)  # the run's end can be recorded
+        await until(lambda: not here.service.syncs["homelab"].held_up, "the worker hears of it")
+        assert (await here.attempts())[guid, 1]["verdict"] == ""
+        await here.clock.advance(31)
+        assert (await here.closed(guid))[0] == "interrupted"  # whether the action succeeded nobody knows
+        assert len(here.tree.ran) == 1
 
 
 async def test_the_agent_is_restarted_once_the_run_is_recorded_and_only_after_a_deployment(tmp_path: Path) -> None:
