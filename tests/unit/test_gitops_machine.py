@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -48,6 +48,7 @@ class World:
         self.writes_left: int | None = None
         self.dead_in_write = asyncio.Event()
         self.begun: set[tuple[str, int]] = set()
+        self.broken_rules: list[str] = []
         self.moves_ended: dict[str, str] = {}
         self.stack = contextlib.AsyncExitStack()
         self.here: House
@@ -171,39 +172,42 @@ class World:
     # What must be true.
 
     async def judge_action(self) -> None:
-        """An action begins: it is on disk, its like has not ended for this move, and it may run again if it does."""
-        rows = await self.here.rows("gitops_action")
-        [row] = [one for one in rows if one["state"] == "started"]
-        key = (row["move_id"], row["position"])
-        assert row["ended_at"] is None
-        assert key not in self.begun or row["name"] == "again", f"{row['name']} runs twice for one move"
+        """An action begins: that is on disk, and it may begin again if it did before for the same move.
+
+        What is raised here would be an error of the root half's, and no failure of the test: it is written down.
+        """
+        started = [row for row in await self.here.rows("gitops_action") if row["state"] == "started"]
+        if len(started) != 1:
+            self.broken_rules.append(f"an action begins while on disk these have begun: {started}")
+            return
+        key = (started[0]["move_id"], started[0]["position"])
+        if key in self.begun and started[0]["name"] != "again":
+            self.broken_rules.append(f"{started[0]['name']} runs twice for one move")
         self.begun.add(key)
 
     async def judge(self) -> None:
+        """Nothing is under way: what became of everything, and of each thing once."""
+        assert not self.broken_rules
         assert max(self.half.most_at_once.values(), default=0) <= 1
         attempts = await self.here.attempts()
         assert all(row["verdict"] and row["closed_at"] for row in attempts.values())
         told = [(row.values["guid"], row.values["attempt"], row.values["verdict"]) for row in await self.spooled()]
         assert sorted(told) == sorted((guid, number, row["verdict"]) for (guid, number), row in attempts.items())
+        moves = await self.here.rows("gitops_move")
+        for move in moves:
+            if move["state"] != "running":  # one is where the root half was gone: what comes next takes it up
+                assert self.moves_ended.setdefault(move["id"], move["state"]) == move["state"]
+        deployed = {move["to_sha"] for move in moves if move["state"] == "ok"}
+        assert deployed <= set(self.tree.reached)
+        assert await self.here.deployed() in {"", *deployed}
         for row in attempts.values():
+            if row["verdict"] in {"ok", "up_to_date", "included"}:
+                assert row["sha_reached"] in deployed
             if row["verdict"] == "included":
                 assert self.tree.contains(row["sha_reached"], row["sha_asked"])
-            if row["verdict"] in {"ok", "up_to_date", "included"}:
-                assert row["sha_reached"] in self.reached
-        for move in await self.here.rows("gitops_move"):
-            if move["state"] == "running":  # the root half was gone: it is taken up with what comes next
-                continue
-            assert self.moves_ended.setdefault(move["id"], move["state"]) == move["state"]
-            if move["state"] == "ok":
-                assert move["to_sha"] in self.reached
-        assert await self.here.deployed() in {"", *self.reached}
 
     async def spooled(self) -> list[Any]:
         return await self.here.spooled("gitops_verdict")
-
-    @property
-    def reached(self) -> set[str]:
-        return set(self.tree.reached)
 
     async def finish(self) -> None:
         """Mend everything, and see that it all gets well."""
@@ -309,6 +313,14 @@ class Machine(RuleBasedStateMachine):
     def kill(self, writes: int) -> None:
         self.runner.run(self.world.kill(writes))
 
+    @rule(file=st.sampled_from(FILES), writes=st.integers(0, 12))
+    def push_and_kill(self, file: str, writes: int) -> None:
+        self.runner.run(self._push_and_kill(file, writes))
+
+    async def _push_and_kill(self, file: str, writes: int) -> None:
+        await self.world.push(file, delivered=True, parent=None)
+        await self.world.kill(writes)
+
     @rule()
     def stop(self) -> None:
         self.runner.run(self.world.stop())
@@ -333,10 +345,15 @@ class Machine(RuleBasedStateMachine):
             self.runner.close()
 
 
-COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+COMMON = settings(
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+    phases=[Phase.reuse, Phase.generate],  # state.db has threads: what failed may not fail again while it is shrunk
+)
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(COMMON, max_examples=25, stateful_step_count=30)
+TestMachine.settings = settings(COMMON, max_examples=50, stateful_step_count=30)
 
 
 FOR_LONG = {"settings": settings(COMMON, max_examples=1000, stateful_step_count=60)}

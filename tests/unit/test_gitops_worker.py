@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
+import threading
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +228,67 @@ async def test_a_fault_of_ours_ends_the_attempt_and_fails_the_run(tmp_path: Path
         here.half.failing = lambda _: None
         await here.deliver(here.tree.tip, guid=guid)
         assert (await here.closed(guid, 2))[0] == "ok"
+
+
+async def test_who_wakes_a_repository_while_another_is_started_is_heard(tmp_path: Path) -> None:
+    names = ["first", "second"]
+    async with house(tmp_path, half(*names), *map(repository, names), working=False) as here:
+        await here.push(name="first")
+        here.service.worker.wake("second")  # for nothing: its delivery had come to its end
+        write = here.base.state.write
+        began, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(work: Work[Any]) -> Any:
+            if not began.is_set():
+                began.set()
+                await go_on.wait()
+            return await write(work)
+
+        here.base.state.write = slow  # type: ignore[method-assign]
+        working = asyncio.ensure_future(here.service.run())
+        await began.wait()  # the run of the first is being recorded
+        guid = await here.push(name="second")
+        go_on.set()
+        assert (await here.closed(guid))[0] == "ok"
+        working.cancel()
+
+
+@dataclass(slots=True)
+class Hold:
+    """A write that holds the writer up until it is let go."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    free: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, _: sqlite3.Connection) -> None:
+        self.begun.set()
+        self.free.wait(10)
+
+
+async def test_what_was_being_written_when_a_run_was_cancelled_is_given_up_too(tmp_path: Path) -> None:
+    async with house(tmp_path, half(), repository("homelab", LAST)) as here:
+        await here.ask()
+        state, first, second = here.base.state, Hold(), Hold()
+        writes: list[asyncio.Future[None]] = []
+
+        async def fill(_: str, verb: str, when: str) -> None:
+            if (verb, when) == ("git_sync", "after"):
+                writes.append(asyncio.ensure_future(state.write(first)))
+                await until(first.begun.is_set, "the writer is held up")
+                writes.append(asyncio.ensure_future(state.write(second)))
+
+        here.half.gate = fill
+        guid = await here.push()
+        await until(lambda: state._orders.qsize() == 2, "the move is to be written, too")
+        first.free.set()
+        await until(second.begun.is_set, "both are being written")
+        [live] = await here.live_runs()
+        await here.base.jobs.cancel(live.id)
+        await until(state._orders.qsize, "what follows the cancelling")
+        second.free.set()
+        assert (await here.closed(guid))[0] == "interrupted"
+        await here.quiet()
+        assert [state for _, _, state in await here.moves()] == ["ok", "interrupted"]
 
 
 async def test_what_state_db_does_not_take_is_done_by_another_run_and_that_not_at_once(tmp_path: Path) -> None:
