@@ -179,6 +179,8 @@ class House:
         return [row for row in batch.rows if row.table == table] if batch is not None else []
 
     async def finding(self, check: str = "gitops.homelab") -> Finding:
+        """Return what a check finds once nothing is under way: a verdict is on disk before anyone is told of it."""
+        await self.quiet()
         [one] = [one for one in self.capability.checks if one.name == check]
         assert one.probe is not None
         return await one.probe()
