@@ -51,7 +51,8 @@ class Told:
     async def until_asked(self, times: int) -> None:
         await until(lambda: len(self.github.calls) >= times and self.clock.sleepers, f"{times} requests, then a pause")
 
-    async def until_trouble(self, text: str) -> None:
+    async def until_said(self, text: str) -> None:
+        """Wait until what the check finds says so."""
         async with asyncio.timeout(10):
             while text not in (await self.statuses.probe()).detail:  # noqa: ASYNC110 - it knows no event
                 await asyncio.sleep(0.01)
@@ -104,12 +105,12 @@ async def test_what_fails_at_github_is_tried_again_and_not_for_ever(told: Told, 
     for number in range(TRIES - 1):
         await told.until_asked(3 + number)
         await told.clock.advance(10)
-    await told.until_trouble(f"answers {status}")
+    await told.until_said(f"answers {status}")
     await until(lambda: len(told.github.calls) == 2 + TRIES, "the last try")
     told.github.mend()
     told.tell("failure", "cut short")
     await until(lambda: len(told.there) == 2, "the next one")
-    assert (await told.statuses.probe()).state == "ok"
+    await told.until_said("commit statuses go to")
 
 
 async def test_github_that_is_down_is_tried_again(told: Told) -> None:
@@ -145,7 +146,7 @@ async def test_an_hour_s_requests_that_are_used_up_wait_for_the_next_if_that_is_
     await until(lambda: told.there, "the status")
     told.github.exhaust(seconds=2 * LONGEST_PAUSE_SECONDS)
     told.tell("failure", "cut short")
-    await told.until_trouble("rate limit exceeded")
+    await told.until_said("rate limit exceeded")
     assert not told.clock.sleepers  # for longer nobody waits
 
 
@@ -161,7 +162,7 @@ async def test_what_github_refuses_is_not_tried_again_and_is_said(told: Told, wr
         case "no commit":
             told.sha = "1" * 40
     told.tell()
-    await told.until_trouble(f"{told.github.url} answers 4")
+    await told.until_said(f"{told.github.url} answers 4")
     assert len(told.github.calls) == 1
     finding = await told.statuses.probe()
     assert (finding.state, finding.repair) == ("degraded", "gitops.status_token")
@@ -171,7 +172,7 @@ async def test_a_token_that_is_replaced_counts_from_then_on(told: Told) -> None:
     token = told.file.read_text()
     told.give("wrong")
     told.tell()
-    await told.until_trouble("Bad credentials")
+    await told.until_said("Bad credentials")
     told.give(token)
     told.tell()
     await until(lambda: told.there, "the status")
@@ -180,7 +181,7 @@ async def test_a_token_that_is_replaced_counts_from_then_on(told: Told) -> None:
 async def test_a_token_that_cannot_be_read_asks_nobody(told: Told) -> None:
     told.file.unlink()
     told.tell()
-    await told.until_trouble("is not there")
+    await told.until_said("is not there")
     assert told.github.calls == []
 
 
