@@ -29,8 +29,11 @@ def is_alive(pid: int) -> bool:
 
 def children(pid: int) -> list[int]:
     """Return the processes that this one, any of its threads, has started and not lost; raises OSError without it."""
-    threads = Path(f"/proc/{pid}/task")
-    return [int(child) for thread in threads.iterdir() for child in (thread / "children").read_text().split()]
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def family(pid: int) -> list[int]:

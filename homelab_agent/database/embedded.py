@@ -144,6 +144,7 @@ class Embedded:
         server = await self._server_on(place, programs, new.fresh, port=UPGRADE_PORT)
         await server.stop(STOP_SECONDS)
         try:
+            await server.end_orphans()
             await self._in_thread(lambda: place.hand_over(new.fresh))
             password = await self._in_thread(lambda: place.password() or place.new_password())
             await cluster.make(place, programs, new.fresh, password)

@@ -64,7 +64,7 @@ class Server:
             if await self._in_thread(lambda: self._runs_as(text)):
                 return await self._until_ready(deadline)
             await self.stop(deadline)
-        await self._end_orphans()
+        await self.end_orphans()
         await self._in_thread(lambda: self._prepare(text))
         command = [self.programs.path("pg_ctl"), "start", "--silent", "--wait", f"--timeout={deadline:.0f}"]
         done = await process.run(
@@ -108,12 +108,14 @@ class Server:
         return int(named[0]) if named and named[0].isdecimal() and int(named[0]) in self.processes() else 0
 
     def processes(self) -> list[int]:
-        """Return the process ids of all servers on the data directory, and of their children."""
+        """Return the process ids of all servers on the data directory, of their children, and of initdb's."""
+        of_initdb = f"PGDATA={self.data}".encode()
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():
                 try:
-                    if (entry / "cwd").readlink() == self.data:
+                    is_there = (entry / "cwd").readlink() == self.data
+                    if is_there or of_initdb in (entry / "environ").read_bytes().split(b"\0"):
                         found.append(int(entry.name))
                 except OSError:  # it has ended, or is another user's
                     continue
@@ -127,8 +129,11 @@ class Server:
                 self.log.with_suffix(".old").write_bytes(log.read())
                 log.truncate(0)
 
-    async def _end_orphans(self) -> None:
-        """Wait until no child of a killed server is left; only then may the next one touch the data."""
+    async def end_orphans(self) -> None:
+        """Wait until nothing that a killed server or initdb had started is left; only then may the data be touched.
+
+        Raises `ServerWillNotStart` when something is.
+        """
         end = time.monotonic() + ORPHANS_SECONDS
         while orphans := await self._in_thread(self.processes):
             if time.monotonic() > end:

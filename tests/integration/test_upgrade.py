@@ -134,6 +134,21 @@ async def test_a_move_that_is_killed_begins_again_and_loses_nothing(old: Path, s
     until(lambda: not servers(postgres), "no server of the killed move is left")
 
 
+async def test_what_a_killed_move_left_at_work_is_waited_for(old: Path) -> None:
+    before = await content(Embedded(old, find=debian))
+    fresh = old / "postgres/18/data.new"
+    # As initdb's children do, which end when they notice that it was killed.
+    writes = 'mkdir -p "$PGDATA"; echo begun; for n in $(seq 200); do mkdir -p "$PGDATA/base/$n"; sleep 0.02; done'
+    env = {**os.environ, "PGDATA": str(fresh)}
+    left = await asyncio.create_subprocess_exec("sh", "-c", writes, env=env, stdout=subprocess.PIPE)
+    assert left.stdout is not None
+    await left.stdout.readline()
+    server = Embedded(old)
+    assert await content(server) == before
+    assert server.note == "", "the data were moved"
+    assert await left.wait() == 0
+
+
 async def test_data_that_the_new_version_does_not_take_go_on_in_the_old_one(old: Path) -> None:
     async with connected(Embedded(old, find=debian)) as connection:
         await connection.execute("CREATE EXTENSION postgis SCHEMA public; CREATE TABLE place (at public.geometry)")
