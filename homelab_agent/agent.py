@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -20,6 +21,7 @@ from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.jobs import schedule
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.lock import DirectoryLock
+from homelab_agent.core.privilege import Privileged
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
 from homelab_agent.core.supervisor import Supervisor
@@ -27,6 +29,8 @@ from homelab_agent.core.supervisor.looplag import LoopLag
 from homelab_agent.core.supervisor.watchdog import Watchdog
 from homelab_agent.database import service as database_service
 from homelab_agent.database.database import Database
+from homelab_agent.privileged import service as privileged_service
+from homelab_agent.privileged.client import Client as RootHalf
 from homelab_agent.web import service as web_service
 from homelab_agent.web import sockets
 
@@ -65,8 +69,11 @@ async def _live(
     on_ready: Callable[[], None],
 ) -> Exit:
     settings = loaded.settings
-    async with _foundation(settings, directory, redactor) as base:
+    half = RootHalf(directory, _command(loaded.path))
+    async with _foundation(settings, directory, redactor, half) as base:
         rooms = [database_service.build(settings.database, base)]
+        if any(capabilities.has_room(name, "verbs") for name, _ in settings.enabled()):
+            rooms.append(privileged_service.build(half))
         for name, section in settings.enabled():
             rooms.append(capabilities.import_room(name, "service").build(section, base))
         reload = reloading.Reloading(loaded, rooms, log)
@@ -81,7 +88,9 @@ async def _live(
 
 
 @asynccontextmanager
-async def _foundation(settings: config.Settings, directory: Path, redactor: Redactor) -> AsyncIterator[Foundation]:
+async def _foundation(
+    settings: config.Settings, directory: Path, redactor: Redactor, privileged: Privileged
+) -> AsyncIterator[Foundation]:
     """Open what every room stands on; closing it puts on disk what is still in memory."""
     host = places.host(settings.agent)
     clock = SystemClock()
@@ -99,6 +108,7 @@ async def _foundation(settings: config.Settings, directory: Path, redactor: Reda
             jobs=jobs.Jobs(state, spool, clock, host=host, timezone=await asyncio.to_thread(schedule.local_timezone)),
             database=Database(settings.database, directory=directory, clock=clock, redactor=redactor),
             registry=CollectorRegistry(),
+            privileged=privileged,
         )
     finally:
         await spool.close()
@@ -137,6 +147,11 @@ def _tasks(base: Foundation, rooms: Sequence[Capability], lag: LoopLag) -> Seque
         *watching,
         *web.tasks,
     ]
+
+
+def _command(config_path: Path | None) -> list[str]:
+    """Return what starts this very program with this very configuration."""
+    return [sys.executable, "-m", "homelab_agent", *(["--config", str(config_path)] if config_path else [])]
 
 
 async def _ready(base: Foundation, on_ready: Callable[[], None]) -> None:

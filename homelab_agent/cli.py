@@ -58,6 +58,10 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
 )
 
 
+INSIDE = (Entry("privileged", "commands.privileged", "Do for the agent what needs root."),)
+"""What a unit or the agent starts, and no person."""
+
+
 class Commands(click.Group):
     """Finds a command's module by `GROUPS`, so that none is imported for another's sake."""
 
@@ -67,12 +71,11 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import one command; None when there is none of that name."""
-        for _, entries in GROUPS:
-            for entry in entries:
-                if entry.name == cmd_name:
-                    command = importlib.import_module(f"homelab_agent.{entry.module}").commands
-                    assert isinstance(command, click.Command)  # noqa: S101 - a room's contract
-                    return command
+        for entry in (*INSIDE, *(entry for _, entries in GROUPS for entry in entries)):
+            if entry.name == cmd_name:
+                command = importlib.import_module(f"homelab_agent.{entry.module}").commands
+                assert isinstance(command, click.Command)  # noqa: S101 - a room's contract
+                return command
         return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.health import Health
 from homelab_agent.core.jobs import Jobs
+from homelab_agent.core.privilege import Privileged, Unprivileged
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
 
@@ -44,3 +45,4 @@ class Foundation:
     jobs: Jobs
     database: Database
     registry: CollectorRegistry
+    privileged: Privileged = field(default_factory=Unprivileged)

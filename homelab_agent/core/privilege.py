@@ -1,0 +1,243 @@
+"""What needs more than the agent may: verbs, which the root half does for it.
+
+The process that parses the internet's bytes has no capability and reaches no Docker. What needs root, or another
+user, is a closed set of verbs on names that the configuration knows. A capability's verbs are in its `verbs.py`, which
+only the root half loads; the capability calls them through `Foundation.privileged`, an implementation of `Privileged`.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+from homelab_agent.core.errors import AgentError, Exit
+from homelab_agent.core.process_output import OnLine
+
+Answer: TypeAlias = Mapping[str, Any]
+"""What a verb answers: a JSON object."""
+
+DESCRIPTORS_MAX = 8
+_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+class VerbRefused(AgentError):
+    """The root half does not do that: {reason}."""
+
+    exit_code = Exit.USAGE
+
+
+class PrivilegedUnavailable(AgentError):
+    """The root half cannot be reached."""
+
+    repair = "{repair}"
+    exit_code = Exit.UNREACHABLE
+
+    def __init__(self, *, cause: str | BaseException, repair: str = "homelab-agent doctor privileged") -> None:
+        super().__init__(cause=cause, repair=repair)
+
+
+class VerbFailed(AgentError):
+    """{message}"""  # noqa: D400, D415 - the message is the root half's own
+
+    def __init__(self, *, message: str, cause: str = "", repair: str = "", code: int = Exit.FAILED) -> None:
+        super().__init__(message=message, cause=cause)
+        self.repair = repair
+        self.exit_code = Exit(code) if code in set(Exit) else Exit.FAILED
+
+
+class NoSuchUser(AgentError):
+    """There is no user {name} on this host."""
+
+    repair = "correct run_as in the configuration"
+
+
+class NotThatUser(AgentError):
+    """The agent may do nothing as the user {name}."""
+
+    repair = "run the agent as {name}, or as a service with its root half"
+
+
+class Argument(Protocol):
+    """What an argument of a verb may be."""
+
+    def check(self, value: object) -> object:
+        """Return the value; raises ValueError, which says what it should be, for any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """One of the names that the root half's own configuration knows."""
+
+    known: Collection[str]
+
+    def check(self, value: object) -> object:
+        """Return the name."""
+        if isinstance(value, str) and value in self.known:
+            return value
+        message = "a name in the configuration of the root half"
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Sha:
+    """A git object: 40 or 64 hexadecimal digits, lower case."""
+
+    def check(self, value: object) -> object:
+        """Return the digits."""
+        if isinstance(value, str) and _SHA.fullmatch(value):
+            return value
+        message = "40 or 64 hexadecimal digits"
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A whole number within bounds."""
+
+    least: int
+    most: int
+
+    def check(self, value: object) -> object:
+        """Return the number."""
+        if isinstance(value, int) and not isinstance(value, bool) and self.least <= value <= self.most:
+            return value
+        message = f"a whole number from {self.least} to {self.most}"
+        raise ValueError(message)
+
+
+class Call(Protocol):
+    """One call, as a verb sees it. It is cancelled when who called goes away before it `hold`s."""
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments, checked."""
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """Descriptors that came with the call; they are closed when it ends."""
+
+    @property
+    def say(self) -> OnLine:
+        """Sends a line of output to who called."""
+
+    async def hold(self, answer: Answer) -> None:
+        """Give a first answer, and return when who called lets go, dies, or the half is to stop.
+
+        What was done is undone after it, in a `finally`: a lease.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """Something that the root half does. Arguments that are `optional` may be left out."""
+
+    name: str
+    run: Callable[[Call], Awaitable[Answer]]
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
+
+    def check(self, given: Mapping[str, object]) -> dict[str, object]:
+        """Return the arguments; raises `VerbRefused` for one too many, one that is missing, one that is not as said."""
+        for name in given.keys() - self.arguments.keys():
+            raise VerbRefused(reason=f"{self.name} has no argument {name[:40]!r}")
+        for name in self.arguments.keys() - self.optional - given.keys():
+            raise VerbRefused(reason=f"{self.name} needs {name}")
+        checked = {}
+        for name, value in given.items():
+            try:
+                checked[name] = self.arguments[name].check(value)
+            except ValueError as error:
+                raise VerbRefused(reason=f"{name} of {self.name} must be {error}") from None
+        return checked
+
+
+class Privileged(Protocol):
+    """The root half, as a capability asks it.
+
+    Both raise `VerbRefused`, `PrivilegedUnavailable`, and `VerbFailed` with what the root half said.
+    """
+
+    async def call(
+        self,
+        verb: str,
+        *,
+        deadline: float,
+        descriptors: Sequence[int] = (),
+        on_line: OnLine | None = None,
+        **names: object,
+    ) -> Answer:
+        """Return what a verb answers within `deadline` seconds; it is ended when it takes longer, or we are cancelled.
+
+        `descriptors` are given to it as copies; `on_line` gets each line of its output as it comes.
+        """
+
+    def lease(self, verb: str, *, deadline: float, **names: object) -> AbstractAsyncContextManager[Answer]:
+        """Hold what a verb did for as long as the context lasts: the root half undoes it then, or when we die.
+
+        Gives its first answer, which may take `deadline` seconds.
+        """
+
+
+class Unprivileged:
+    """No root half at all."""
+
+    async def call(
+        self,
+        verb: str,
+        *,
+        deadline: float,  # noqa: ARG002 - the protocol's
+        descriptors: Sequence[int] = (),  # noqa: ARG002
+        on_line: OnLine | None = None,  # noqa: ARG002
+        **names: object,  # noqa: ARG002
+    ) -> Answer:
+        """Raise `PrivilegedUnavailable`."""
+        raise PrivilegedUnavailable(cause=f"there is none here for {verb}")
+
+    def lease(
+        self,
+        verb: str,
+        *,
+        deadline: float,  # noqa: ARG002
+        **names: object,  # noqa: ARG002
+    ) -> AbstractAsyncContextManager[Answer]:
+        """Raise `PrivilegedUnavailable`."""
+        raise PrivilegedUnavailable(cause=f"there is none here for {verb}")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of this host whom a verb may act as."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+    @property
+    def switch(self) -> tuple[int, int] | None:
+        """What a child must be started as (`process.Given.user`); None when it is who we are."""
+        return None if self.uid == os.geteuid() else (self.uid, self.gid)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that tell a child who it is."""
+        return {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
+
+
+def user(who: str | int) -> User:
+    """Return the user of that name or number whom we may act as; blocking.
+
+    Raises `NoSuchUser`, and `NotThatUser` where we are neither root nor that user.
+    """
+    try:
+        entry = pwd.getpwnam(who) if isinstance(who, str) else pwd.getpwuid(who)
+    except KeyError:
+        raise NoSuchUser(name=who) from None
+    if os.geteuid() not in {0, entry.pw_uid}:
+        raise NotThatUser(name=entry.pw_name)
+    return User(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
