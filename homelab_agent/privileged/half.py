@@ -82,27 +82,37 @@ async def _run(
     callers: frozenset[int],
     idle_seconds: float,
 ) -> None:
-    loop = asyncio.get_running_loop()
     files = Worker("privileged")
-
-    def on_first() -> None:
-        """Let the agent know that we have come so far as to take a connection."""
-        if lifeline is not None:
-            with suppress(OSError):
-                lifeline.send(b"+")
-
-    def on_agent_gone() -> None:
-        if lifeline is not None:
-            loop.remove_reader(lifeline)
-        server.stop()
-
-    server = Server(listener, lambda: files.run(collect), callers=callers, idle_seconds=idle_seconds, on_first=on_first)
+    server = Server(
+        listener,
+        lambda: files.run(collect),
+        callers=callers,
+        idle_seconds=idle_seconds,
+        on_first=lambda: _tell(lifeline),
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        asyncio.get_running_loop().add_signal_handler(number, server.stop)
     if lifeline is not None:
-        lifeline.setblocking(False)  # noqa: FBT003 - the socket API
-        loop.add_reader(lifeline, on_agent_gone)
+        _stop_at_end_of(lifeline, server)
     systemd.notify(READY=1)
     await server.run()
     systemd.notify(STOPPING=1)
     files.close()
+
+
+def _tell(lifeline: socket.socket | None) -> None:
+    """Let the agent know that we have come so far as to take a connection."""
+    if lifeline is not None:
+        with suppress(OSError):
+            lifeline.send(b"+")
+
+
+def _stop_at_end_of(lifeline: socket.socket, server: Server) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_end() -> None:
+        loop.remove_reader(lifeline)
+        server.stop()
+
+    lifeline.setblocking(False)  # noqa: FBT003 - the socket API
+    loop.add_reader(lifeline, on_end)
