@@ -48,7 +48,8 @@ class Child:
     async def connect(self) -> socket.socket:
         """Return a new connection; raises `PrivilegedUnavailable` while the agent does not listen."""
         if not self.listens:
-            raise PrivilegedUnavailable(cause="the agent is starting or stopping", repair="homelab-agent status")
+            cause = self._trouble or "the agent is starting or stopping"
+            raise PrivilegedUnavailable(cause=cause, repair="homelab-agent status")
         try:
             return await frames.connected(self._path)
         except OSError as error:
@@ -61,7 +62,11 @@ class Child:
 
     async def run(self) -> None:
         """Listen, and have a half there whenever somebody connects; when cancelled, end it in order."""
-        listener = await asyncio.to_thread(_listen, self._path)
+        try:
+            listener = await asyncio.to_thread(_listen, self._path)
+        except PrivilegedUnavailable as error:
+            self._trouble = error.cause
+            raise
         self.listens = True
         try:
             while True:

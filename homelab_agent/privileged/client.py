@@ -23,6 +23,9 @@ from homelab_agent.privileged.unit import Unit
 INSTALL = "sudo make install (as a service the agent has a root half), or run the agent as root"
 
 
+PROBE_SECONDS = 8.0
+
+
 class Client:
     """Implements `core.privilege.Privileged`; its child can be asked while `child.run` runs."""
 
@@ -32,7 +35,13 @@ class Client:
         self._trouble: PrivilegedUnavailable | None = None
 
     async def probe(self) -> Finding:
-        """Say what there is for what needs more than the agent may, or why it was not available the last time."""
+        """Say what there is for what needs more than the agent may; ask it only where it was not available before.
+
+        To ask it for the sake of an answer would start it.
+        """
+        if self._trouble is not None:
+            with suppress(AgentError):
+                await self.call("anything", deadline=PROBE_SECONDS)
         if self._trouble is not None:
             return Finding.of(self._trouble)
         if os.geteuid() == 0:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal, Protocol
 
 from homelab_agent.core.errors import describe
-from homelab_agent.core.privilege import Answer, PrivilegedUnavailable, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import DESCRIPTORS_MAX, Answer, PrivilegedUnavailable, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.privileged import frames
 
@@ -44,6 +44,8 @@ class Conversation:
         """Send the request. Raises `PrivilegedUnavailable`; `VerbRefused` for more than a request may hold."""
         self._way = way
         self._connection = connection
+        if len(descriptors) > DESCRIPTORS_MAX:
+            raise VerbRefused(reason=f"{len(descriptors)} descriptors are more than {DESCRIPTORS_MAX}")
         request = {"verb": self.verb, "arguments": arguments}
         try:
             await frames.send_request(connection, request, descriptors)
@@ -145,20 +147,24 @@ def cut_short_by(rest: asyncio.Task[Answer], talk: Conversation) -> Iterator[Non
     body = asyncio.current_task()
     assert body is not None  # noqa: S101 - it is entered in one
     cancelling = body.cancelling()
-    is_lost = False
+    is_lost = is_over = False
 
-    def lost(_: asyncio.Task[Answer]) -> None:
+    def end(_: asyncio.Task[Answer]) -> None:
         nonlocal is_lost
-        is_lost = True
-        body.cancel()
+        if not is_over:
+            is_lost = True
+            body.cancel()
 
-    rest.add_done_callback(lost)
+    rest.add_done_callback(end)
     try:
-        yield
+        try:
+            yield
+        finally:
+            is_over = True
+            left = body.uncancel() if is_lost else 0
     except asyncio.CancelledError:
-        if is_lost and body.uncancel() <= cancelling:
-            rest.result()
-            raise VerbFailed(message=f"{talk.verb} let go before it was asked to.") from None
-        raise
-    finally:
-        rest.remove_done_callback(lost)
+        if not is_lost or left > cancelling:
+            raise
+    if is_lost:
+        rest.result()
+        raise VerbFailed(message=f"{talk.verb} let go before it was asked to.")

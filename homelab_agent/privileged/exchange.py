@@ -159,7 +159,7 @@ def _verb(verbs: Mapping[str, Verb], name: object) -> Verb:
 
 def _arguments(request: Mapping[str, Any]) -> Mapping[str, object]:
     arguments = request.get("arguments", {})
-    if not isinstance(arguments, dict) or request.keys() > {"verb", "arguments"}:
+    if not isinstance(arguments, dict) or request.keys() - {"verb", "arguments"}:
         raise VerbRefused(reason="a call is a verb and its arguments")
     return arguments
 

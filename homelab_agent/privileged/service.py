@@ -17,5 +17,5 @@ def build(base: Foundation) -> Capability:
     return Capability(
         name="privileged",
         tasks=[Task("privileged", client.child.run)],
-        checks=[Check("privileged", client.probe)],
+        checks=[Check("privileged", client.probe, every=60.0, deadline=10.0)],
     )

@@ -73,6 +73,12 @@ async def test_what_is_not_in_the_closed_set_is_refused(
             await half.call(verb, deadline=20, **arguments)
 
 
+async def test_more_descriptors_than_a_call_may_have_are_refused(open_directory: Path) -> None:
+    async with asking(open_directory) as half:
+        with pytest.raises(VerbRefused, match="9 descriptors are more than 8"):
+            await half.call("echo", deadline=20, descriptors=[0] * 9, word="one")
+
+
 async def test_an_error_there_reads_as_one_here(open_directory: Path) -> None:
     async with asking(open_directory) as half:
         with pytest.raises(VerbFailed) as caught:
@@ -101,8 +107,8 @@ async def test_while_there_are_no_verbs_the_reason_is_told(open_directory: Path)
         assert caught.value.repair == "dry the configuration"
         assert (await half.probe()).state is State.FAILED
         (open_directory / "faulty").unlink()
-        await half.call("echo", deadline=20, word="one")
         assert (await half.probe()).state is not State.FAILED
+        await half.call("echo", deadline=20, word="one")
 
 
 async def test_calls_run_side_by_side_in_one_half(open_directory: Path) -> None:
@@ -234,7 +240,7 @@ async def test_the_next_agents_half_waits_until_the_one_before_has_given_back(op
         asked = asyncio.create_task(half.call("mark", deadline=60, word="one", sha="a" * 40))
         (open_directory / "told").touch()
         await asked
-    assert notes(open_directory) == ["taken", "given back", "marked"]
+    assert notes(open_directory) == ["taken", "given back", "marked"], "what was given up is not done later"
 
 
 def test_a_half_that_cannot_give_back_ends_all_the_same(open_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,9 +290,12 @@ async def test_while_the_agent_does_not_listen_yet_that_is_told(open_directory: 
 
 
 async def test_where_the_agents_state_lies_too_deep_that_is_told(open_directory: Path) -> None:
+    half = root_half.client(open_directory / ("x" * 100))
     with pytest.raises(PrivilegedUnavailable, match="too long") as caught:
-        await root_half.client(open_directory / ("x" * 100)).child.run()
+        await half.child.run()
     assert "shorter path" in caught.value.repair
+    with pytest.raises(PrivilegedUnavailable, match="too long"):
+        await half.call("echo", deadline=5, word="one")
 
 
 async def test_as_root_it_does_things_as_another(open_directory: Path) -> None:
