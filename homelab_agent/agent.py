@@ -30,9 +30,7 @@ from homelab_agent.core.supervisor.watchdog import Watchdog
 from homelab_agent.database import service as database_service
 from homelab_agent.database.database import Database
 from homelab_agent.privileged import service as privileged_service
-from homelab_agent.privileged.child import Child
 from homelab_agent.privileged.client import Client as RootHalf
-from homelab_agent.privileged.unit import Unit
 from homelab_agent.web import service as web_service
 from homelab_agent.web import sockets
 
@@ -73,7 +71,7 @@ async def _live(
     on_ready: Callable[[], None],
 ) -> Exit:
     settings = loaded.settings
-    half = RootHalf(Child(directory / "privileged.sock", _command(loaded.path)), Unit())
+    half = RootHalf(directory, _command(loaded.path))
     async with _foundation(settings, directory, redactor, half) as base:
         ground = [database_service.build(settings.database, base)]
         if any(capabilities.has_room(name, "verbs") for name, _ in settings.enabled()):
@@ -160,9 +158,9 @@ def _tasks(base: Foundation, ground: Sequence[Capability], rooms: Sequence[Capab
 
 
 def _command(config_path: Path | None) -> Sequence[str | Path]:
-    """Return what starts this very program, with this very configuration, as the root half."""
+    """Return what starts this very program, with this very configuration."""
     given = ("--config", config_path.absolute()) if config_path else ()
-    return [sys.executable, "-P", "-c", _PROGRAM, Path(__file__).parents[1], *given, "privileged", "serve"]
+    return [sys.executable, "-P", "-c", _PROGRAM, Path(__file__).parents[1], *given]
 
 
 async def _ready(base: Foundation, on_ready: Callable[[], None]) -> None:

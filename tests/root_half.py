@@ -19,10 +19,8 @@ from blockbuster import blockbuster_ctx
 
 from homelab_agent.core import process
 from homelab_agent.core.errors import AgentError, Exit
-from homelab_agent.core.privilege import Answer, Call, Flag, Name, Number, Sha, Verb, user
+from homelab_agent.core.privilege import Answer, Call, Flag, Name, Number, Sha, Verb, VerbRefused, user
 from homelab_agent.privileged import frames, half, server
-from homelab_agent.privileged import unit as way
-from homelab_agent.privileged.child import Child
 from homelab_agent.privileged.client import Client
 from tests.clock import until as until_async
 from tests.neighbours.server import Server
@@ -66,6 +64,10 @@ async def echo(call: Call) -> Answer:
         call.say("stdout", f"line {number}")
     given = [os.pread(descriptor, 100, 0).decode() for descriptor in call.descriptors]
     return {"arguments": dict(call.arguments), "given": given, "pid": os.getpid()}
+
+
+async def refuse(call: Call) -> Answer:
+    raise VerbRefused(reason="not on a Sunday")
 
 
 async def fail(call: Call) -> Answer:
@@ -148,7 +150,7 @@ async def whoami(call: Call) -> Answer:
     return {"name": done.stdout.decode().strip()}
 
 
-PLAIN = (fail, wrong, unspeakable, endless, crash, hang, lose, flood)
+PLAIN = (refuse, fail, wrong, unspeakable, endless, crash, hang, lose, flood)
 VERBS = (
     Verb(
         "echo",
@@ -228,16 +230,16 @@ def hear(connection: socket.socket) -> list[dict[str, Any]]:
 
 def client(directory: Path, *words: str, command: Sequence[str | Path] = COMMAND, unit: str = "no unit") -> Client:
     """Return an agent's way to the half."""
-    return Client(Child(directory / "privileged.sock", [*command, *words]), way.Unit(directory / unit))
+    return Client(directory, [*command, *words], service=directory / unit)
 
 
 @asynccontextmanager
 async def asking(directory: Path, *words: str, command: Sequence[str | Path] = COMMAND) -> AsyncIterator[Client]:
     """Give an agent's way to the half, which is its child; at the end the agent stops in order."""
     made = client(directory, *words, command=command)
-    running = asyncio.create_task(made.child.run())
+    running = asyncio.create_task(made.run())
     try:
-        await until_async(lambda: made.child.listens, "the agent listens")
+        await until_async(lambda: made.listens, "the agent listens")
         yield made
     finally:
         running.cancel()
@@ -246,8 +248,8 @@ async def asking(directory: Path, *words: str, command: Sequence[str | Path] = C
 
 
 def main() -> None:
-    """Serve."""
-    idle, *callers = [float(word) for word in sys.argv[1:]] or [60.0]
+    """Serve; the agent adds the words of its own command."""
+    idle, *callers = [float(word) for word in sys.argv[1:] if word not in {"privileged", "serve"}] or [60.0]
     server.ENDING_SECONDS = float(os.environ.get(PATIENCE, server.ENDING_SECONDS))
     with blockbuster_ctx("homelab_agent"):
         half.serve(collect, callers=frozenset({os.geteuid(), *map(int, callers)}), idle_seconds=idle)

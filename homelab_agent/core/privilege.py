@@ -28,7 +28,7 @@ _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 class VerbRefused(AgentError):
     """The root half does not do that: {reason}.
 
-    Nothing was done.
+    Nothing was done; a verb that raises it has done nothing yet.
     """
 
     repair = "give both halves the same version and configuration, then: systemctl restart homelab-agent"

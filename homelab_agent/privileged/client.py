@@ -11,28 +11,40 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Finding, State
 from homelab_agent.core.privilege import Answer, PrivilegedUnavailable, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
+from homelab_agent.privileged import unit
 from homelab_agent.privileged.child import Child
 from homelab_agent.privileged.conversation import Conversation, Way, cut_short_by
-from homelab_agent.privileged.unit import Unit
 
 INSTALL = "sudo make install (as a service the agent has a root half), or run the agent as root"
 
 
+SOCKET_NAME = "privileged.sock"
 PROBE_SECONDS = 8.0
 
 
 class Client:
-    """Implements `core.privilege.Privileged`; its child can be asked while `child.run` runs."""
+    """Implements `core.privilege.Privileged`; its child can be asked while `run` runs."""
 
-    def __init__(self, child: Child, unit: Unit) -> None:
-        self.child = child
-        self._unit = unit
+    def __init__(self, directory: Path, command: Sequence[str | Path], *, service: Path = unit.SOCKET) -> None:
+        """`command` is the agent's program with its configuration; `directory` is the agent's state."""
+        self._unit = unit.Unit(service)
+        self._child = Child(directory / SOCKET_NAME, [*command, "privileged", "serve"])
         self._trouble: PrivilegedUnavailable | None = None
+
+    @property
+    def listens(self) -> bool:
+        """Whether its child can be asked."""
+        return self._child.listens
+
+    async def run(self) -> None:
+        """Listen, and have a half there whenever it is asked; when cancelled, end it in order."""
+        await self._child.run()
 
     async def probe(self) -> Finding:
         """Say what there is for what needs more than the agent may; ask it only where it was not available before.
@@ -120,7 +132,7 @@ class Client:
         self._trouble = None
 
     async def _connected(self) -> tuple[Way, socket.socket]:
-        ways: Sequence[Way] = [self.child] if os.geteuid() == 0 else [self._unit, self.child]
+        ways: Sequence[Way] = [self._child] if os.geteuid() == 0 else [self._unit, self._child]
         for way in ways:
             if (connection := await way.connect()) is not None:
                 return way, connection

@@ -122,7 +122,7 @@ class Exchange:
             else:
                 end = _End("not begun", b"")
         except VerbRefused as error:
-            end = _End("refused", frames.encode({"refused": error.fields["reason"]}), describe(error))
+            end = _refused(error)
         except Exception as error:  # noqa: BLE001 - why there are no verbs, whatever it is, is for who called
             end = _End("unavailable", frames.encode({"unavailable": _words(error)}), describe(error), error)
         if not writer.is_closing():
@@ -176,7 +176,13 @@ def _end(verb: Verb, work: asyncio.Future[Answer]) -> _End:
             return _End("ok", frames.encode({"answer": dict(work.result())}))
         except (TypeError, ValueError) as wrong:
             error = wrong
+    if isinstance(error, VerbRefused):
+        return _refused(error)
     return _End("failed", frames.encode({"failed": _words(error)}), describe(error), error)
+
+
+def _refused(error: VerbRefused) -> _End:
+    return _End("refused", frames.encode({"refused": error.fields["reason"]}), describe(error))
 
 
 def _words(error: BaseException) -> dict[str, str | int]:

@@ -16,6 +16,6 @@ def build(base: Foundation) -> Capability:
         raise TypeError(message)
     return Capability(
         name="privileged",
-        tasks=[Task("privileged", client.child.run)],
+        tasks=[Task("privileged", client.run)],
         checks=[Check("privileged", client.probe, every=60.0, deadline=10.0)],
     )

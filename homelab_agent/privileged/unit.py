@@ -17,7 +17,7 @@ SOCKET = Path("/run/homelab-agent/privileged.sock")
 class Unit:
     """A way to the root half, where there is such a unit and it is there for us."""
 
-    def __init__(self, path: Path = SOCKET) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
 
     async def is_there(self) -> bool:

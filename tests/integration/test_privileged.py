@@ -61,6 +61,7 @@ async def test_a_call_brings_its_arguments_descriptors_lines_and_answer(open_dir
         ("echo", {"word": "three"}, "word of echo must be a name"),
         ("echo", {"word": "one", "sha": "--upload-pack=x"}, "sha of echo must be 40 or 64"),
         ("echo", {"word": "one", "more": 1}, "echo has no argument 'more'"),
+        ("refuse", {}, "not on a Sunday"),
         ("echo", {"word": b"one"}, "not JSON serializable"),
         ("echo", {"word": "one" * 30_000}, "at most 65536 can be sent"),
     ],
@@ -292,7 +293,7 @@ async def test_while_the_agent_does_not_listen_yet_that_is_told(open_directory: 
 async def test_where_the_agents_state_lies_too_deep_that_is_told(open_directory: Path) -> None:
     half = root_half.client(open_directory / ("x" * 100))
     with pytest.raises(PrivilegedUnavailable, match="too long") as caught:
-        await half.child.run()
+        await half.run()
     assert "shorter path" in caught.value.repair
     with pytest.raises(PrivilegedUnavailable, match="too long"):
         await half.call("echo", deadline=5, word="one")

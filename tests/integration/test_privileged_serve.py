@@ -30,14 +30,14 @@ def configuration(open_directory: Path) -> Path:
     return path
 
 
-def command(configuration: Path) -> list[str]:
-    """Return the agent's own command line for its half."""
-    return [os.fspath(word) for word in composition._command(configuration)]
+def command(configuration: Path, *words: str) -> list[str]:
+    """Return the agent's own command line, with that configuration."""
+    return [*map(str, composition._command(configuration)), *words]
 
 
 @contextmanager
 def serving(configuration: Path, *words: str) -> Iterator[Unit]:
-    unit = Unit(configuration.parent, *words, command=command(configuration)).start()
+    unit = Unit(configuration.parent, *words, command=command(configuration, "privileged", "serve")).start()
     try:
         yield unit
     finally:
@@ -53,7 +53,8 @@ def answer(path: Path) -> dict[str, object]:
 def test_systemd_starts_it_with_the_first_call_and_stops_it(configuration: Path) -> None:
     activate = program("systemd-socket-activate", "apt-get install systemd")
     path = configuration.with_name("half.sock")
-    words = [str(activate), f"--listen={path}", "--fdname=homelab-agent-privileged.socket", *command(configuration)]
+    words = [str(activate), f"--listen={path}", "--fdname=homelab-agent-privileged.socket"]
+    words += command(configuration, "privileged", "serve")
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as half:
         until(path.exists, "systemd listens")
         assert answer(path) == {"refused": "there is no verb 'no_such_verb'"}
@@ -107,14 +108,15 @@ def test_root_acts_for_another_on_nothing_that_others_can_change(configuration: 
 
 
 def test_for_a_user_that_there_is_not_it_does_not_start(configuration: Path) -> None:
-    words = [*command(configuration), "--for", "nobody-at-all"]
+    words = command(configuration, "privileged", "serve", "--for", "nobody-at-all")
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == Exit.USAGE
     assert "no user nobody-at-all" in done.stderr
 
 
 def test_a_person_who_starts_it_is_told_who_does(configuration: Path) -> None:
-    done = subprocess.run(command(configuration), capture_output=True, text=True, check=False, timeout=60)
+    words = command(configuration, "privileged", "serve")
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == Exit.USAGE
     assert "repair: systemctl start homelab-agent-privileged.socket" in done.stderr
 
