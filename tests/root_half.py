@@ -22,7 +22,6 @@ from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.core.privilege import Answer, Call, Flag, Name, Number, Sha, Verb, VerbRefused, user
 from homelab_agent.privileged import frames, half, server
 from homelab_agent.privileged.client import Client
-from tests.clock import until as until_async
 from tests.neighbours.server import Server
 from tests.waiting import until
 
@@ -93,9 +92,9 @@ async def crash(call: Call) -> Answer:
 
 async def hang(call: Call) -> Answer:
     """Never end by itself; take a moment to clean up."""
-    await note("hangs")
-    call.say("stdout", "hangs")
     try:
+        await note("hangs")
+        call.say("stdout", "hangs")
         await asyncio.Event().wait()
     finally:
         await asyncio.sleep(0.2)
@@ -105,9 +104,9 @@ async def hang(call: Call) -> Answer:
 
 async def take(call: Call) -> Answer:
     """Hold something until it is let go; take a moment to give it back, and fail at that if told to."""
-    await note("taken")
     how = call.arguments.get("back", "")
     try:
+        await note("taken")
         await call.hold({"took": "it", "pid": os.getpid()})
     finally:
         call.say("stderr", "gives it back")
@@ -239,7 +238,6 @@ async def asking(directory: Path, *words: str, command: Sequence[str | Path] = C
     made = client(directory, *words, command=command)
     running = asyncio.create_task(made.run())
     try:
-        await until_async(lambda: made.listens, "the agent listens")
         yield made
     finally:
         running.cancel()

@@ -20,7 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from homelab_agent.core import journal
-from homelab_agent.core.errors import describe
 from homelab_agent.core.privilege import PrivilegedUnavailable
 from homelab_agent.privileged import frames
 from homelab_agent.privileged.half import LIFELINE, LISTENER
@@ -42,15 +41,16 @@ class Child:
         """`command` runs `half.serve`; the agent listens at `path`."""
         self._path = path
         self._command = [os.fspath(word) for word in command]
-        self.listens = False
+        self._listens = False
+        self._settled = asyncio.Event()
         self._trouble = ""
 
     async def connect(self) -> socket.socket:
-        """Return a new connection; raises `PrivilegedUnavailable` while the agent does not listen."""
-        if not self.listens:
-            cause = self._trouble or "the agent is starting or stopping"
-            raise PrivilegedUnavailable(cause=cause, repair="homelab-agent status")
+        """Return a new connection; waits for an agent that is just starting. Raises `PrivilegedUnavailable`."""
+        await self._settled.wait()
         try:
+            if not self._listens:
+                raise ConnectionRefusedError(self._trouble or "the agent is stopping")
             return await frames.connected(self._path)
         except OSError as error:
             raise PrivilegedUnavailable(cause=error, repair="homelab-agent status") from error
@@ -62,41 +62,47 @@ class Child:
 
     async def run(self) -> None:
         """Listen, and have a half there whenever somebody connects; when cancelled, end it in order."""
+        listening = asyncio.ensure_future(asyncio.to_thread(_listen, self._path))
         try:
-            listener = await asyncio.to_thread(_listen, self._path)
-        except PrivilegedUnavailable as error:
-            self._trouble = error.cause
-            raise
-        self.listens = True
-        try:
+            listener = await asyncio.shield(listening)
+            self._listens = True
+            self._settled.set()
             while True:
                 await frames.readable(listener)
                 await self._live(listener)
+        except PrivilegedUnavailable as error:
+            self._trouble = error.cause
+            raise
         finally:
-            self.listens = False
-            listener.close()
-            await asyncio.to_thread(self._path.unlink, missing_ok=True)
+            self._listens = False
+            self._settled.set()
+            with suppress(PrivilegedUnavailable):
+                (await listening).close()
+                await asyncio.to_thread(self._path.unlink, missing_ok=True)
 
     async def _live(self, listener: socket.socket) -> None:
         """Start a half and return when it has ended; turn away who waits for one that does not come up."""
         lifeline, handed = socket.socketpair()
         lifeline.setblocking(False)  # noqa: FBT003 - the socket API
-        with lifeline:
+        with lifeline, handed:
+            starting = asyncio.ensure_future(asyncio.to_thread(self._start, listener, handed))
             try:
-                with handed:
-                    process = await asyncio.to_thread(self._start, listener, handed)
-                code = await _end(process, lifeline)
-            except OSError as error:
-                self._trouble = describe(error)
-            else:
-                came_up = _has_come_up(lifeline)
-                self._trouble = f"it ended with exit code {code} before it took a call" if code and not came_up else ""
-                log.debug("privileged.ended", code=code)
-                if code and came_up:
-                    log.warning("privileged.died", code=code)
+                process = await asyncio.shield(starting)
+                handed.close()
+                code = await _ended(process)
+            except asyncio.CancelledError:
+                process = await starting
+                handed.close()
+                lifeline.close()
+                await _ended(process)
+                raise
+            came_up = _has_come_up(lifeline)
+        self._trouble = f"it ended with exit code {code} before it took a call" if code and not came_up else ""
         if self._trouble:
             log.error("privileged.cannot_start", cause=self._trouble)
             _turn_away(listener)
+        elif code:
+            log.warning("privileged.died", code=code)
 
     def _start(self, listener: socket.socket, lifeline: socket.socket) -> subprocess.Popen[bytes]:
         kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
@@ -109,16 +115,11 @@ class Child:
         )
 
 
-async def _end(process: subprocess.Popen[bytes], lifeline: socket.socket) -> int:
-    """Return the exit code of a half that has ended; when cancelled, have it end first."""
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait until it has ended; return its exit code."""
     descriptor = os.pidfd_open(process.pid)
     try:
         await frames.readable(descriptor)
-    except asyncio.CancelledError:
-        lifeline.close()
-        await frames.readable(descriptor)
-        process.wait()  # it has ended: this only fetches its exit code
-        raise
     finally:
         os.close(descriptor)
     return process.wait()

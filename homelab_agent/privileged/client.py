@@ -37,11 +37,6 @@ class Client:
         self._child = Child(directory / SOCKET_NAME, [*command, "privileged", "serve"])
         self._trouble: PrivilegedUnavailable | None = None
 
-    @property
-    def listens(self) -> bool:
-        """Whether its child can be asked."""
-        return self._child.listens
-
     async def run(self) -> None:
         """Listen, and have a half there whenever it is asked; when cancelled, end it in order."""
         await self._child.run()
