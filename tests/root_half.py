@@ -189,9 +189,12 @@ os.execv(command[0], command)
 class Unit(Server):
     """The half as systemd starts it, with a socket that everybody may connect to: who may call is the half's affair."""
 
-    def __init__(self, directory: Path, *words: str, command: Sequence[str] = COMMAND) -> None:
+    def __init__(
+        self, directory: Path, *words: str, command: Sequence[str] = COMMAND, env: Mapping[str, str] = {}
+    ) -> None:
+        """`env` is added to the tests' own environment."""
         self.path = directory / "half.sock"
-        env = {**os.environ, VARIABLE: str(directory), "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, VARIABLE: str(directory), "PYTHONPATH": str(ROOT), **env}
         argv: list[str | Path] = [sys.executable, "-c", LISTEN, self.path, *command, *words]
         super().__init__("the root half", argv, ready=self.path.exists, log=directory / "half.log", env=env)
 
