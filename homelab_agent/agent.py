@@ -36,6 +36,8 @@ from homelab_agent.web import sockets
 
 STARTING = timedelta(seconds=30)
 ROOMS = (*capabilities.NAMES, "web")
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from homelab_agent.cli import main; main()"
+"""Run as root, too, so from nowhere but where this file is: `-m` would look into the working directory first."""
 SCHEMAS = [file for room in ROOMS if (file := Path(__file__).parent / room / "schema/state.sql").exists()]
 
 
@@ -71,9 +73,10 @@ async def _live(
     settings = loaded.settings
     half = RootHalf(directory, _command(loaded.path))
     async with _foundation(settings, directory, redactor, half) as base:
-        rooms = [database_service.build(settings.database, base)]
+        ground = [database_service.build(settings.database, base)]
         if any(capabilities.has_room(name, "verbs") for name, _ in settings.enabled()):
-            rooms.append(privileged_service.build(half))
+            ground.append(privileged_service.build(base))
+        rooms = [*ground]
         for name, section in settings.enabled():
             rooms.append(capabilities.import_room(name, "service").build(section, base))
         reload = reloading.Reloading(loaded, rooms, log)
@@ -83,7 +86,9 @@ async def _live(
         supervisor = Supervisor(base.health, base.clock, shutdown_deadline=settings.agent.shutdown_deadline)
         with reload.on_hangup():
             return await supervisor.run(
-                _tasks(base, rooms, lag), lambda: _ready(base, on_ready), lambda: telling.stopping(base.health)
+                _tasks(base, ground, rooms[len(ground) :], lag),
+                lambda: _ready(base, on_ready),
+                lambda: telling.stopping(base.health),
             )
 
 
@@ -128,9 +133,12 @@ def _introduce(base: Foundation, rooms: Sequence[Capability]) -> None:
     base.health.expect(starting, "the agent is starting", base.clock.read().wall + STARTING)
 
 
-def _tasks(base: Foundation, rooms: Sequence[Capability], lag: LoopLag) -> Sequence[Task]:
-    """Return all tasks in the order in which they start; they stop in reverse: the web server first."""
-    database, *others, web = rooms
+def _tasks(base: Foundation, ground: Sequence[Capability], rooms: Sequence[Capability], lag: LoopLag) -> Sequence[Task]:
+    """Return all tasks in the order in which they start; they stop in reverse: the web server first.
+
+    Jobs stand on the rooms of the `ground`, and stop before them; the last of the other `rooms` is the web's.
+    """
+    *others, web = rooms
     lag.register(base.registry)
     watching = [
         Task("health", base.health.run, critical=True),
@@ -142,7 +150,7 @@ def _tasks(base: Foundation, rooms: Sequence[Capability], lag: LoopLag) -> Seque
         watching.append(Task("watchdog", watchdog.run, critical=True))
     return [
         Task("spool", base.spool.run, critical=True),
-        *database.tasks,
+        *(task for room in ground for task in room.tasks),
         Task("jobs", base.jobs.run, critical=True),
         *(task for room in others for task in room.tasks),
         *watching,
@@ -150,9 +158,10 @@ def _tasks(base: Foundation, rooms: Sequence[Capability], lag: LoopLag) -> Seque
     ]
 
 
-def _command(config_path: Path | None) -> list[str]:
-    """Return what starts this very program with this very configuration."""
-    return [sys.executable, "-m", "homelab_agent", *(["--config", str(config_path)] if config_path else [])]
+def _command(config_path: Path | None) -> Sequence[str | Path]:
+    """Return what starts this very program, with this very configuration."""
+    given = ("--config", config_path.absolute()) if config_path else ()
+    return [sys.executable, "-P", "-c", _PROGRAM, Path(__file__).parents[1], *given]
 
 
 async def _ready(base: Foundation, on_ready: Callable[[], None]) -> None:

@@ -62,7 +62,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
 )
 
 
-INSIDE = (Entry("privileged", "commands.privileged", "Do for the agent what needs root."),)
+INSIDE = (Entry("privileged", "commands.privileged", "The root half: does for the agent what needs root."),)
 """What a unit or the agent starts, and no person."""
 
 

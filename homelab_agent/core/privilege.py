@@ -26,23 +26,33 @@ _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class VerbRefused(AgentError):
-    """The root half does not do that: {reason}."""
+    """The root half does not do that: {reason}.
 
+    Nothing was done; a verb that raises it has done nothing yet.
+    """
+
+    repair = "give both halves the same version and configuration, then: systemctl restart homelab-agent"
     exit_code = Exit.USAGE
 
 
 class PrivilegedUnavailable(AgentError):
-    """The root half cannot be reached."""
+    """The root half is not available.
+
+    Nothing was done: it cannot be reached, or ended before it began, or may not trust its configuration.
+    """
 
     repair = "{repair}"
     exit_code = Exit.UNREACHABLE
 
-    def __init__(self, *, cause: str | BaseException, repair: str = "homelab-agent doctor privileged") -> None:
+    def __init__(self, *, cause: str | BaseException, repair: str = "homelab-agent doctor") -> None:
         super().__init__(cause=cause, repair=repair)
 
 
 class VerbFailed(AgentError):
-    """{message}"""  # noqa: D400, D415 - the message is the root half's own
+    """{message}
+
+    It was begun, and is over or was ended; the words are those of the error there.
+    """  # noqa: D400, D415 - the message is the root half's own
 
     def __init__(self, *, message: str, cause: str = "", repair: str = "", code: int = Exit.FAILED) -> None:
         super().__init__(message=message, cause=cause)
@@ -110,8 +120,23 @@ class Number:
         raise ValueError(message)
 
 
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Yes or no."""
+
+    def check(self, value: object) -> object:
+        """Return it."""
+        if isinstance(value, bool):
+            return value
+        message = "true or false"
+        raise ValueError(message)
+
+
 class Call(Protocol):
-    """One call, as a verb sees it. It is cancelled when who called goes away before it `hold`s."""
+    """One call, as a verb sees it.
+
+    The verb is cancelled once when who called goes away, unless it `hold`s; what it then does in `finally` is awaited.
+    """
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -119,16 +144,16 @@ class Call(Protocol):
 
     @property
     def descriptors(self) -> Sequence[int]:
-        """Descriptors that came with the call; they are closed when it ends."""
+        """Descriptors that came with the call, at most `DESCRIPTORS_MAX`; they are closed when it ends."""
 
     @property
     def say(self) -> OnLine:
-        """Sends a line of output to who called."""
+        """Sends a line of output to who called; neither blocks nor raises."""
 
     async def hold(self, answer: Answer) -> None:
         """Give a first answer, and return when who called lets go, dies, or the half is to stop.
 
-        What was done is undone after it, in a `finally`: a lease.
+        What was done is undone after it, in a `finally`: a lease. It is not cancelled from then on.
         """
 
 
@@ -159,7 +184,8 @@ class Verb:
 class Privileged(Protocol):
     """The root half, as a capability asks it.
 
-    Both raise `VerbRefused`, `PrivilegedUnavailable`, and `VerbFailed` with what the root half said.
+    Both raise `VerbRefused` or `PrivilegedUnavailable` when nothing was done, and `VerbFailed` with what the root half
+    said when it had begun.
     """
 
     async def call(
@@ -173,13 +199,23 @@ class Privileged(Protocol):
     ) -> Answer:
         """Return what a verb answers within `deadline` seconds; it is ended when it takes longer, or we are cancelled.
 
-        `descriptors` are given to it as copies; `on_line` gets each line of its output as it comes.
+        That it has ended is then waited for, if not for long. `descriptors` are given to it as copies; `on_line` gets
+        each line of its output as it comes.
         """
 
-    def lease(self, verb: str, *, deadline: float, **names: object) -> AbstractAsyncContextManager[Answer]:
+    def lease(
+        self,
+        verb: str,
+        *,
+        deadline: float,
+        descriptors: Sequence[int] = (),
+        on_line: OnLine | None = None,
+        **names: object,
+    ) -> AbstractAsyncContextManager[Answer]:
         """Hold what a verb did for as long as the context lasts: the root half undoes it then, or when we die.
 
-        Gives its first answer, which may take `deadline` seconds.
+        Gives its first answer, which may take `deadline` seconds, as may undoing it. When the root half does not hold
+        it any more, what is in the context is cancelled, and the context raises why.
         """
 
 
@@ -203,6 +239,8 @@ class Unprivileged:
         verb: str,
         *,
         deadline: float,  # noqa: ARG002
+        descriptors: Sequence[int] = (),  # noqa: ARG002
+        on_line: OnLine | None = None,  # noqa: ARG002
         **names: object,  # noqa: ARG002
     ) -> AbstractAsyncContextManager[Answer]:
         """Raise `PrivilegedUnavailable`."""

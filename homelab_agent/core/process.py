@@ -13,6 +13,8 @@ that has emptied its environment and one of another user where we are not root; 
 group ends those with the agent. When the agent is killed the signal ends the program itself, and what the program
 has started is left to the control group. It is lost, too, when the program is set-user-ID (prctl(2)). A program that
 ends by itself may leave a daemon behind in a session of its own (as `pg_ctl start` does), but nothing in its group.
+
+The agent's root half alone is started elsewhere (`privileged/child.py`): it gives back what it holds before it ends.
 """
 
 from __future__ import annotations

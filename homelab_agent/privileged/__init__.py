@@ -1,4 +1,5 @@
 """The root half: a closed set of verbs over a unix socket, and the agent's way to it.
 
-`server` does the verbs, in a process of its own; `client` calls them; `frames` is what goes over the socket.
+The half is `half` (the process), `server`, `exchange` and `call` (one connection); the agent's side `client`,
+`conversation` (one connection), and its two ways, `unit` and `child`. `frames` is what goes over the socket.
 """

@@ -1,109 +1,153 @@
-"""The root half as the agent's child: started when it is needed, started again when it has gone, ended in order.
+"""The root half as the agent's child, where no unit provides one: started by the first call, and again after it rested.
 
-It is not killed with the agent, as other children are: it has to release what it holds. It notices the agent's end by
-a pipe that nobody else has, and then ends by itself.
+The agent listens, as systemd would, and hands the listening socket to a child that it starts when somebody connects. A
+pair of connected sockets would serve one call after the other, and a child that ends would take the way to the next
+one with it; like this, calls run side by side, a half at rest is no process at all, and the half cannot tell whether
+systemd or the agent has started it.
+
+Other children are killed with the agent (`core/process.py`). This one may hold what it has to release first, so it
+ends by itself, by its lifeline: a pair of sockets of which the agent keeps one end, and nobody else has it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from homelab_agent.core import journal
 from homelab_agent.core.privilege import PrivilegedUnavailable
+from homelab_agent.privileged import frames
+from homelab_agent.privileged.half import LIFELINE, LISTENER
 
-KEPT = ("PATH", "LANG", "TZ", "HOME", "STATE_DIRECTORY", "XDG_STATE_HOME", "JOURNAL_STREAM", "CREDENTIALS_DIRECTORY")
-"""Variables that it inherits, beside those of the configuration (HOMELAB_AGENT...)."""
-STOP_SECONDS = 10.0
-RESTARTS_MAX = 3
-_BACKLOG = 64
+NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+"""Between systemd and the agent alone; of all else the half, which is the agent's own program, has the same."""
+
+_BACKLOG = 128
+_HANDED_OVER = 'export LISTEN_PID=$$; exec "$@" 3<&0 4<&1 </dev/null >&2'
+"""Run by sh: what it has as its standard input and output becomes 3 and 4, where sd_listen_fds(3) looks."""
 
 log = journal.logger("privileged")
 
 
-class Half:
-    """The child that serves on a socket of ours; `needed` sees to it that there is one."""
+class Child:
+    """A way to the root half; `run` is what makes it one."""
 
-    def __init__(self, path: Path, command: Sequence[str]) -> None:
+    def __init__(self, path: Path, command: Sequence[str | Path]) -> None:
+        """`command` runs `half.serve`; the agent listens at `path`."""
         self._path = path
-        self._command = list(command)
-        self._listener: socket.socket | None = None
-        self._lifeline: tuple[int, int] | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._starting = asyncio.Lock()
+        self._command = [os.fspath(word) for word in command]
+        self._listens = False
+        self._settled = asyncio.Event()
+        self._trouble = ""
 
-    @asynccontextmanager
-    async def needed(self) -> AsyncIterator[Path]:
-        """Give the path of the socket; while the context lasts a half that ends is started again."""
-        await self._start()
-        keeping = asyncio.create_task(self._keep(), name="privileged half")
+    async def connect(self) -> socket.socket:
+        """Return a new connection; waits for an agent that is just starting. Raises `PrivilegedUnavailable`."""
+        await self._settled.wait()
         try:
-            yield self._path
+            if not self._listens:
+                raise ConnectionRefusedError(self._trouble or "the agent is stopping")
+            return await frames.connected(self._path)
+        except OSError as error:
+            raise PrivilegedUnavailable(cause=error, repair="homelab-agent status") from error
+
+    def lost(self) -> PrivilegedUnavailable:
+        """Return why a connection ended before anything was begun."""
+        cause = self._trouble or "it ended before it began"
+        return PrivilegedUnavailable(cause=cause, repair="read what it said in the agent's log")
+
+    async def run(self) -> None:
+        """Listen, and have a half there whenever somebody connects; when cancelled, end it in order."""
+        listening = asyncio.ensure_future(asyncio.to_thread(_listen, self._path))
+        try:
+            listener = await asyncio.shield(listening)
+            self._listens = True
+            self._settled.set()
+            while True:
+                await frames.readable(listener)
+                await self._live(listener)
+        except PrivilegedUnavailable as error:
+            self._trouble = error.cause
+            raise
         finally:
-            keeping.cancel()
+            self._listens = False
+            self._settled.set()
+            with suppress(PrivilegedUnavailable):
+                (await listening).close()
+                await asyncio.to_thread(self._path.unlink, missing_ok=True)
 
-    async def close(self) -> None:
-        """End it, and listen no more; what it holds is released first."""
-        if (process := self._process) is not None and process.returncode is None:
-            process.send_signal(signal.SIGTERM)
+    async def _live(self, listener: socket.socket) -> None:
+        """Start a half and return when it has ended; turn away who waits for one that does not come up."""
+        lifeline, handed = socket.socketpair()
+        lifeline.setblocking(False)  # noqa: FBT003 - the socket API
+        with lifeline, handed:
+            starting = asyncio.ensure_future(asyncio.to_thread(self._start, listener, handed))
             try:
-                await asyncio.wait_for(process.wait(), STOP_SECONDS)
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        if self._listener is not None and self._lifeline is not None:
-            self._listener.close()
-            self._listener = None
-            for end in self._lifeline:
-                os.close(end)
-            await asyncio.to_thread(self._path.unlink, missing_ok=True)
+                process = await asyncio.shield(starting)
+                handed.close()
+                code = await _ended(process)
+            except asyncio.CancelledError:
+                process = await starting
+                handed.close()
+                lifeline.close()
+                await _ended(process)
+                raise
+            came_up = _has_come_up(lifeline)
+        self._trouble = f"it ended with exit code {code} before it took a call" if code and not came_up else ""
+        if self._trouble:
+            log.error("privileged.cannot_start", cause=self._trouble)
+            _turn_away(listener)
+        elif code:
+            log.warning("privileged.died", code=code)
 
-    async def _keep(self) -> None:
-        """Start it again when it ends while a call may wait for it: it may just have been about to rest."""
-        for _ in range(RESTARTS_MAX):
-            assert self._process is not None  # noqa: S101 - `_start` came first
-            await self._process.wait()
-            await self._start()
+    def _start(self, listener: socket.socket, lifeline: socket.socket) -> subprocess.Popen[bytes]:
+        kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        return subprocess.Popen(
+            ["/bin/sh", "-c", _HANDED_OVER, "sh", *self._command],
+            stdin=listener.fileno(),
+            stdout=lifeline.fileno(),
+            env={**kept, "LISTEN_FDS": "2", "LISTEN_FDNAMES": f"{LISTENER}:{LIFELINE}"},
+            start_new_session=True,  # what is typed at the agent's terminal is not for it
+        )
 
-    async def _start(self) -> None:
-        async with self._starting:
-            if self._process is not None and self._process.returncode is None:
-                return
-            if self._listener is None or self._lifeline is None:
-                self._listener = await asyncio.to_thread(_listen, self._path)
-                self._lifeline = os.pipe2(os.O_CLOEXEC)
-            own = {
-                name: value for name, value in os.environ.items() if name in KEPT or name.startswith("HOMELAB_AGENT")
-            }
-            descriptors = (self._listener.fileno(), self._lifeline[0])
-            words = ("--listener", str(descriptors[0]), "--lifeline", str(descriptors[1]))
-            try:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    *words,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    env=own,
-                    pass_fds=descriptors,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise PrivilegedUnavailable(cause=error) from error
+
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Wait until it has ended; return its exit code."""
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        await frames.readable(descriptor)
+    finally:
+        os.close(descriptor)
+    return process.wait()
+
+
+def _has_come_up(lifeline: socket.socket) -> bool:
+    """Return whether a half that has ended had taken a connection before."""
+    try:
+        return bool(lifeline.recv(1))
+    except OSError:
+        return False
+
+
+def _turn_away(listener: socket.socket) -> None:
+    with suppress(BlockingIOError):
+        while True:
+            listener.accept()[0].close()
 
 
 def _listen(path: Path) -> socket.socket:
-    """Listen there, for our own user alone."""
+    """Listen there, for our own user alone; raises `PrivilegedUnavailable`."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with suppress(FileNotFoundError):
-            path.unlink()
-        os.fchmod(listener.fileno(), 0o600)
+        path.unlink(missing_ok=True)
+        os.fchmod(listener.fileno(), 0o600)  # the file gets the mode that the socket has
         listener.bind(str(path))
         listener.listen(_BACKLOG)
+        listener.setblocking(False)  # noqa: FBT003 - the socket API
     except OSError as error:
         listener.close()
         raise PrivilegedUnavailable(cause=error, repair="[agent] state = a shorter path") from error

@@ -1,8 +1,7 @@
-"""The agent's way to the root half: over the socket that systemd listens on, or over one of its own.
+"""The agent's way to the root half: its unit where there is one for us, else a child of the agent's own.
 
-Where there is no unit, the agent listens itself, and the half is its child, which inherits that very socket and is
-started when there is something to do. So both are served by the same code, calls run side by side, and a half at rest
-costs nothing. It may do what the agent's own user may: as root everything, else nothing that needs another user.
+Who is root needs nobody else, and always asks a child. The child of an agent that is not root can do what needs no
+other user; a verb that needs one says so (`core.privilege.user`).
 """
 
 from __future__ import annotations
@@ -13,43 +12,51 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
 
+from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Finding, State
 from homelab_agent.core.privilege import Answer, PrivilegedUnavailable, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
-from homelab_agent.privileged import frames
-from homelab_agent.privileged.child import Half
+from homelab_agent.privileged import unit
+from homelab_agent.privileged.child import Child
+from homelab_agent.privileged.conversation import Conversation, Way, cut_short_by
 
-SERVICE_SOCKET = Path("/run/homelab-agent/privileged.sock")
-"""Made by homelab-agent-privileged.socket."""
-SOCKET_NAME = "privileged.sock"
-CONNECT_SECONDS = 5.0
 INSTALL = "sudo make install (as a service the agent has a root half), or run the agent as root"
 
 
-class Client:
-    """Implements `core.privilege.Privileged`; `run` keeps the child's socket, and ends the child when cancelled."""
+SOCKET_NAME = "privileged.sock"
+PROBE_SECONDS = 8.0
 
-    def __init__(self, directory: Path, command: Sequence[str], *, service: Path = SERVICE_SOCKET) -> None:
-        """`command` starts the agent's program with its configuration; `directory` is the agent's state."""
-        self._service = service
-        self._half = Half(directory / SOCKET_NAME, [*command, "privileged", "serve"])
+
+class Client:
+    """Implements `core.privilege.Privileged`; its child can be asked while `run` runs."""
+
+    def __init__(self, directory: Path, command: Sequence[str | Path], *, service: Path = unit.SOCKET) -> None:
+        """`command` is the agent's program with its configuration; `directory` is the agent's state."""
+        self._unit = unit.Unit(service)
+        self._child = Child(directory / SOCKET_NAME, [*command, "privileged", "serve"])
+        self._trouble: PrivilegedUnavailable | None = None
 
     async def run(self) -> None:
-        """Wait until cancelled; then end the child in order."""
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await self._half.close()
+        """Listen, and have a half there whenever it is asked; when cancelled, end it in order."""
+        await self._child.run()
 
     async def probe(self) -> Finding:
-        """Say what there is for what needs more than the agent may."""
-        if await asyncio.to_thread(self._service.is_socket):
-            return Finding.ok(f"the root half is asked at {self._service}")
+        """Say what there is for what needs more than the agent may; ask it only where it was not available before.
+
+        To ask it for the sake of an answer would start it.
+        """
+        if self._trouble is not None:
+            with suppress(AgentError):
+                await self.call("anything", deadline=PROBE_SECONDS)
+        if self._trouble is not None:
+            return Finding.of(self._trouble)
         if os.geteuid() == 0:
             return Finding.ok("the agent is root: its root half is started when it is needed")
-        return Finding(State.NOT_AVAILABLE, "there is no root half: nothing is done as another user", INSTALL)
+        if await self._unit.is_there():
+            return Finding.ok(f"the root half is asked at {self._unit.path}")
+        detail = f"there is no root half: nothing is done as another user than number {os.geteuid()}"
+        return Finding(State.NOT_AVAILABLE, detail, INSTALL)
 
     async def call(
         self,
@@ -61,90 +68,73 @@ class Client:
         **names: object,
     ) -> Answer:
         """Return what a verb answers; see `core.privilege.Privileged`."""
+        talk = Conversation(verb, on_line)
         try:
-            async with asyncio.timeout(deadline), self._conversation(verb, descriptors, names) as said:
-                return await _answer(said, "answer", on_line)
+            async with asyncio.timeout(deadline), self._begun(talk, names, descriptors):
+                return await talk.until("answer")
         except TimeoutError:
-            raise VerbFailed(message=f"{verb} took longer than {deadline:g} s and was ended.") from None
+            raise self._late(talk, deadline) from None
 
     @asynccontextmanager
-    async def lease(self, verb: str, *, deadline: float, **names: object) -> AsyncIterator[Answer]:
+    async def lease(
+        self,
+        verb: str,
+        *,
+        deadline: float,
+        descriptors: Sequence[int] = (),
+        on_line: OnLine | None = None,
+        **names: object,
+    ) -> AsyncIterator[Answer]:
         """Hold what a verb did; see `core.privilege.Privileged`."""
-        async with self._conversation(verb, (), names) as said:
+        talk = Conversation(verb, on_line)
+        async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(deadline):
-                    held = await _answer(said, "held", None)
+                    await stack.enter_async_context(self._begun(talk, names, descriptors))
+                    held = await talk.until("held")
             except TimeoutError:
-                raise VerbFailed(message=f"{verb} took longer than {deadline:g} s and was undone.") from None
-            yield held
-            said.let_go()
-            await _answer(said, "answer", None)
+                raise self._late(talk, deadline) from None
+            rest = asyncio.create_task(talk.until("answer"), name=f"lease of {verb}")
+            try:
+                with cut_short_by(rest, talk):
+                    yield held
+            except BaseException:
+                with suppress(AgentError):  # what went wrong first is what counts; the half's own log has the rest
+                    await talk.released(rest, deadline)
+                raise
+            await talk.released(rest, deadline)
 
     @asynccontextmanager
-    async def _conversation(
-        self, verb: str, descriptors: Sequence[int], arguments: Mapping[str, object]
-    ) -> AsyncIterator[_Conversation]:
-        async with AsyncExitStack() as stack:
-            connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            connection.setblocking(False)  # noqa: FBT003 - the socket API
-            try:
-                path = self._service
-                if not await asyncio.to_thread(path.is_socket):
-                    path = await stack.enter_async_context(self._half.needed())
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    await asyncio.get_running_loop().sock_connect(connection, str(path))
-                rest = frames.send_call(connection, {"verb": verb, "arguments": arguments}, descriptors)
-                reader, writer = await asyncio.open_unix_connection(sock=connection, limit=frames.LONGEST)
-            except OSError as error:  # TimeoutError too
-                raise PrivilegedUnavailable(cause=error) from error
-            try:
-                writer.write(rest)
-                yield _Conversation(verb, reader, writer)
-            finally:
-                writer.close()
-                with suppress(OSError):
-                    await writer.wait_closed()
-
-
-class _Conversation:
-    """What comes over one connection."""
-
-    def __init__(self, verb: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.verb = verb
-        self._reader = reader
-        self._writer = writer
-
-    def let_go(self) -> None:
-        """Let what is held be released."""
-        with suppress(OSError):  # not a byte: written to a half that has just ended, it would cost its last answer
-            self._writer.write_eof()
-
-    async def next(self) -> dict[str, Any]:
-        """Return the next frame; raises `VerbFailed` when there is none."""
+    async def _begun(
+        self, talk: Conversation, arguments: Mapping[str, object], descriptors: Sequence[int]
+    ) -> AsyncIterator[None]:
+        """Ask for it; when the context fails, have the half end what it does before that goes on."""
         try:
-            return await frames.receive(self._reader)
-        except (asyncio.IncompleteReadError, OSError, frames.FrameFaulty) as error:
-            message = f"The root half ended while it did {self.verb}."
-            raise VerbFailed(message=message, cause="it did not answer", repair="journalctl -e") from error
+            way, connection = await self._connected()
+            with connection:
+                await talk.begin(way, connection, arguments, descriptors)
+                try:
+                    yield
+                except BaseException:
+                    await talk.end()
+                    raise
+        except PrivilegedUnavailable as error:
+            self._trouble = error
+            raise
+        except (VerbFailed, VerbRefused):
+            self._trouble = None
+            raise
+        self._trouble = None
 
+    async def _connected(self) -> tuple[Way, socket.socket]:
+        ways: Sequence[Way] = [self._child] if os.geteuid() == 0 else [self._unit, self._child]
+        for way in ways:
+            if (connection := await way.connect()) is not None:
+                return way, connection
+        raise PrivilegedUnavailable(cause="there is no way to it", repair=INSTALL)
 
-async def _answer(conversation: _Conversation, kind: str, on_line: OnLine | None) -> Answer:
-    """Return the frame of that kind; give lines on. Raises what the half says went wrong."""
-    while True:
-        match await conversation.next():
-            case {"line": [("stdout" | "stderr") as stream, str(line)]}:
-                if on_line is not None:
-                    on_line(stream, line)
-            case {"error": {"kind": "VerbRefused", "fields": {"reason": str(reason)}}}:
-                raise VerbRefused(reason=reason)
-            case {"error": {"message": str(message), "cause": str(cause), "repair": str(repair), "code": int(code)}}:
-                raise VerbFailed(message=message, cause=cause, repair=repair, code=code)
-            case {"answer": dict(answer)} if kind == "answer":
-                return answer
-            case {"held": dict(answer)} if kind == "held":
-                return answer
-            case {"held": _}:
-                continue
-            case other:
-                message = f"The root half answered {conversation.verb} with something else: {', '.join(other)}"
-                raise VerbFailed(message=message)
+    def _late(self, talk: Conversation, seconds: float) -> AgentError:
+        error = talk.late(seconds)
+        if isinstance(error, PrivilegedUnavailable):
+            self._trouble = error
+        return error

@@ -1,116 +1,159 @@
-"""What goes over the socket: frames of a length (4 bytes, big-endian) and so many bytes of JSON, an object.
+"""What goes over the socket: frames of a length (4 bytes, big-endian) and that many bytes of JSON, an object.
 
-A call is a connection. The caller sends one frame, `{"verb": ..., "arguments": {...}}`, with descriptors beside its
-first byte (unix(7), SCM_RIGHTS). The half sends any number of `{"line": [stream, text]}`, at most one
-`{"held": {...}}`, and at last `{"answer": {...}}` or `{"error": {...}}`. That the caller closes, if only its own
-direction, lets go of what is held, and ends what is not.
+A call is a connection. The caller sends one frame, `{"verb": ..., "arguments": {...}}`, and descriptors beside it
+(unix(7), SCM_RIGHTS); when the half is ready to do it, one byte, `GO`. So both know whether it was begun, also when the
+caller has given up meanwhile. All that it can say after that is that it wants no more, by closing its direction: what
+the verb holds is released, and what holds nothing is cancelled. The half says
+
+    {"ready": {}}                      it would do that
+    {"line": [stream, text]}           a line of output; any number of them
+    {"held": {...}}                    what a lease gives
+    {"answer": {...}}                  the last word: it is done
+    {"failed": {"message": ...}}       the last word: it is not, in an `AgentError`'s words
+    {"refused": reason}                the last word: it is no call that there is
+    {"unavailable": {"cause": ...}}    the last word: the half cannot do anything at present
 """
 
 from __future__ import annotations
 
+import array
 import asyncio
 import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from homelab_agent.core.privilege import DESCRIPTORS_MAX
 
+REQUEST_MAX = 64 * 1024
+"""Bytes of a caller's frame."""
 LONGEST = 1024 * 1024
-"""Bytes of one frame; a call's is at most `CALL_LONGEST`."""
-CALL_LONGEST = 64 * 1024
+"""Bytes of any frame."""
+
+GO = b"+"
+
 _HEAD = 4
+_PIECE = 64 * 1024
+_QUEUE_FULL_SECONDS = 0.02
+_ANCILLARY = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize)
 
 
-class FrameFaulty(Exception):
-    """What came is not a frame."""
+class NotAFrame(Exception):
+    """What came is not a frame, or more descriptors came with it than may."""
 
 
-def encode(message: Mapping[str, Any]) -> bytes:
-    """Return a message as a frame; raises ValueError where it is too long."""
+def encode(message: Mapping[str, Any], *, longest: int = LONGEST) -> bytes:
+    """Return a message as a frame; raises ValueError when it is too long, TypeError when it is not JSON."""
     body = json.dumps(message, separators=(",", ":")).encode()
-    if len(body) > LONGEST:
-        text = f"an answer of {len(body)} bytes"
+    if len(body) > longest:
+        text = f"a message of {len(body)} bytes, of which at most {longest} can be sent"
         raise ValueError(text)
     return len(body).to_bytes(_HEAD, "big") + body
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """Return the object in a frame; raises `FrameFaulty`."""
+    """Return the object in a frame; raises `NotAFrame`."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise FrameFaulty from error
+        raise NotAFrame("not JSON") from error
     if not isinstance(message, dict):
-        raise FrameFaulty
+        raise NotAFrame("not a JSON object")
     return message
 
 
-async def receive_call(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Return the frame that a call begins with, and its descriptors, which are the caller's to close.
+async def receive_request(connection: socket.socket, held: ExitStack) -> tuple[dict[str, Any], Sequence[int]]:
+    """Return the caller's frame and the descriptors that came with it, which `held` closes.
 
-    Raises `FrameFaulty`, also where more comes than one frame and `DESCRIPTORS_MAX` descriptors.
+    Reads nothing beyond that frame. Raises `NotAFrame`, or OSError.
     """
-    data, descriptors = b"", list[int]()
-    try:
-        while (missing := _missing(data)) > 0:
-            await readable(connection)
-            part, came, flags, _ = socket.recv_fds(connection, missing, DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
-            descriptors += came
-            if not part or flags & socket.MSG_CTRUNC or len(descriptors) > DESCRIPTORS_MAX:
-                raise FrameFaulty
-            data += part
-        return decode(data[_HEAD:]), descriptors
-    except BaseException:
-        close(descriptors)
-        raise
+    descriptors: list[int] = []
+    data = b""
+    while missing := _missing(data):
+        await readable(connection)
+        part, ancillary, flags, _ = connection.recvmsg(missing, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        for descriptor in _passed(ancillary):
+            held.callback(os.close, descriptor)
+            descriptors.append(descriptor)
+        if flags & socket.MSG_CTRUNC or len(descriptors) > DESCRIPTORS_MAX:
+            message = f"more than {DESCRIPTORS_MAX} descriptors"
+            raise NotAFrame(message)
+        if not part:
+            message = f"it ended after {len(data)} bytes"
+            raise NotAFrame(message)
+        data += part
+    return decode(data[_HEAD:]), descriptors
 
 
 def _missing(data: bytes) -> int:
-    """Return how many bytes of the frame are still to come; raises `FrameFaulty` for one that is too long."""
     if len(data) < _HEAD:
         return _HEAD - len(data)
     length = int.from_bytes(data[:_HEAD], "big")
-    if length > CALL_LONGEST:
-        raise FrameFaulty
+    if length > REQUEST_MAX:
+        message = f"a frame of {length} bytes"
+        raise NotAFrame(message)
     return _HEAD + length - len(data)
 
 
-def send_call(connection: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int]) -> bytes:
-    """Send a call's first bytes with its descriptors, without waiting; return the bytes that are still to be sent."""
-    frame = encode(message)
-    sent = socket.send_fds(connection, [frame], descriptors)
-    return frame[sent:]
+def _passed(ancillary: Sequence[tuple[int, int, bytes]]) -> Sequence[int]:
+    descriptors = array.array("i")
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return descriptors
 
 
-async def receive(reader: asyncio.StreamReader) -> dict[str, Any]:
-    """Return the next frame of the half's; raises `FrameFaulty`, `asyncio.IncompleteReadError`, OSError."""
-    length = int.from_bytes(await reader.readexactly(_HEAD), "big")
-    if length > LONGEST:
-        raise FrameFaulty
-    return decode(await reader.readexactly(length))
-
-
-async def readable(connection: socket.socket) -> None:
-    """Return when something has come, or the other end has closed."""
-    loop = asyncio.get_running_loop()
-    came = loop.create_future()
-
-    def settle() -> None:
-        if not came.done():
-            came.set_result(None)
-
-    loop.add_reader(connection, settle)
+async def connected(path: Path) -> socket.socket:
+    """Return a connection to who listens at `path`; raises OSError, and waits while too many others do."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        await came
+        while True:
+            try:
+                connection.connect(str(path))
+            except BlockingIOError:  # its queue is full, and nothing tells when it no longer is (connect(2))
+                await asyncio.sleep(_QUEUE_FULL_SECONDS)
+            else:
+                return connection
+    except BaseException:
+        connection.close()
+        raise
+
+
+async def send_request(connection: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+    """Send the caller's frame, with copies of `descriptors`; raises ValueError for one too long, or OSError."""
+    frame = encode(message, longest=REQUEST_MAX)
+    sent = socket.send_fds(connection, [frame], descriptors)  # a new connection has room for some of it
+    await asyncio.get_running_loop().sock_sendall(connection, frame[sent:])
+
+
+async def receive(connection: socket.socket) -> dict[str, Any]:
+    """Return the half's next frame; raises `NotAFrame` when there is none, or OSError."""
+    length = int.from_bytes(await _exactly(connection, _HEAD), "big")
+    if length > LONGEST:
+        message = f"a frame of {length} bytes"
+        raise NotAFrame(message)
+    return decode(await _exactly(connection, length))
+
+
+async def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        part = await asyncio.get_running_loop().sock_recv(connection, min(size - len(data), _PIECE))
+        if not part:
+            raise NotAFrame("the connection has ended")
+        data += part
+    return bytes(data)
+
+
+async def readable(descriptor: int | socket.socket) -> None:
+    """Return when something can be read from it, or its other end has closed."""
+    loop = asyncio.get_running_loop()
+    is_readable = asyncio.Event()
+    loop.add_reader(descriptor, is_readable.set)
+    try:
+        await is_readable.wait()
     finally:
-        loop.remove_reader(connection)
-
-
-def close(descriptors: Sequence[int]) -> None:
-    """Close descriptors."""
-    for descriptor in descriptors:
-        with suppress(OSError):
-            os.close(descriptor)
+        loop.remove_reader(descriptor)

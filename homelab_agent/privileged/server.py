@@ -1,187 +1,118 @@
-"""The root half: takes calls, holds each against the verbs' own description, does them side by side, and says so.
-
-It ends by itself when nobody has called for a minute; who listens for it starts it again with the next call. When the
-agent dies every connection ends, what was held is released, and the half ends.
-"""
+"""The root half's server: takes connections of those who may call, serves them side by side, rests when none come."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
+import faulthandler
 import socket
-import struct
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 from homelab_agent.core import journal
-from homelab_agent.core.errors import AgentError, describe
-from homelab_agent.core.privilege import Verb, VerbRefused
-from homelab_agent.privileged import frames
-from homelab_agent.privileged.call import ServedCall
+from homelab_agent.core.errors import describe
+from homelab_agent.privileged.exchange import Caller, Exchange, Verbs
 
 IDLE_SECONDS = 60.0
-CALL_SECONDS = 10.0
-"""How long the frame that a call begins with may take."""
-STOP_SECONDS = 30.0
-"""How long what is being done, or released, may take once the half is to stop."""
 CONNECTIONS_MAX = 64
-_CREDENTIALS = struct.Struct("3i")
+"""Served at once; more wait until they are accepted. Each may hold `DESCRIPTORS_MAX` descriptors besides its own."""
+ENDING_SECONDS = 120.0
+"""How long what runs is given to end in order."""
+
+_PAUSE_SECONDS = 1.0
 
 log = journal.logger("privileged")
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The process at the other end (unix(7), SO_PEERCRED)."""
-
-    pid: int
-    uid: int
-
-    @classmethod
-    def of(cls, connection: socket.socket) -> Peer:
-        """Ask the kernel."""
-        pid, uid, _ = _CREDENTIALS.unpack(
-            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
-        return cls(pid, uid)
-
-
 class Server:
-    """Serves `verbs` to those of `users` (numbers) that connect to `listener`."""
+    """Serves those of `callers` (user ids) who connect to `listener`; `run` it once."""
 
     def __init__(
-        self, verbs: Iterable[Verb], listener: socket.socket, *, users: frozenset[int], idle: float = IDLE_SECONDS
+        self,
+        listener: socket.socket,
+        verbs: Verbs,
+        *,
+        callers: frozenset[int],
+        idle_seconds: float = IDLE_SECONDS,
+        on_first: Callable[[], None] = lambda: None,
     ) -> None:
-        """After `idle` seconds without a call `run` returns."""
-        self._verbs = {verb.name: verb for verb in verbs}
+        """`on_first` is called when the first connection was taken."""
         self._listener = listener
-        self._users = users
-        self._idle = idle
-        self._stopping = asyncio.Event()
-        self._calls: dict[asyncio.Task[None], ServedCall | None] = {}
+        self._verbs = verbs
+        self._callers = callers
+        self._idle_seconds = idle_seconds
+        self._on_first: Callable[[], None] | None = on_first
+        self._loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        self._exchanges: dict[asyncio.Task[None], Exchange] = {}
+        self._idle: asyncio.TimerHandle | None = None
+        self._accepts = False
 
     def stop(self) -> None:
-        """Take no more calls; let go of what is held, and let the rest come to its end."""
-        self._stopping.set()
+        """Take no more connections, and have what runs end in order."""
+        self._end.set()
 
-    async def run(self, lifeline: int | None = None) -> None:
-        """Serve until `stop`, a minute without calls, or the end of who holds the other end of the pipe `lifeline`."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        if lifeline is not None:
-            loop.add_reader(lifeline, self.stop)
+    async def run(self) -> None:
+        """Serve until stopped, or until nobody has called for so long; return when what ran has ended.
+
+        What has not ended then within `ENDING_SECONDS` is told on stderr, and the process ends without it.
+        """
         self._listener.setblocking(False)  # noqa: FBT003 - the socket API
+        self._turn()
         try:
-            await self._serve()
+            await self._end.wait()
         finally:
-            if lifeline is not None:
-                loop.remove_reader(lifeline)
-            await self._finish()
+            self._end.set()
+            self._turn()
+            self._listener.close()  # who has handed it to us has it still
+        for task, exchange in self._exchanges.items():
+            if not exchange.let_go():
+                task.cancel()
+        if self._exchanges:
+            faulthandler.dump_traceback_later(ENDING_SECONDS, exit=True)
+            await asyncio.wait(self._exchanges)
+            faulthandler.cancel_dump_traceback_later()
 
-    async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        accepting = asyncio.ensure_future(loop.sock_accept(self._listener))
+    def _turn(self) -> None:
+        """Accept, and rest when there is nothing to do, as it now stands."""
+        accepts = not self._end.is_set() and len(self._exchanges) < CONNECTIONS_MAX
+        if accepts and not self._accepts:
+            self._loop.add_reader(self._listener, self._accept)
+        if self._accepts and not accepts:
+            self._loop.remove_reader(self._listener)
+        self._accepts = accepts
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        if accepts and not self._exchanges:
+            self._idle = self._loop.call_later(self._idle_seconds, self.stop)
+
+    def _accept(self) -> None:
         try:
-            while not stopping.done():
-                idle = None if self._calls else self._idle
-                waiting = {accepting, stopping, *self._calls}
-                done, _ = await asyncio.wait(waiting, timeout=idle, return_when=asyncio.FIRST_COMPLETED)
-                if not done:
-                    return
-                if accepting in done:
-                    self._take(accepting.result()[0])
-                    accepting = asyncio.ensure_future(loop.sock_accept(self._listener))
-        finally:
-            stopping.cancel()
-            accepting.cancel()
-
-    def _take(self, connection: socket.socket) -> None:
-        peer = Peer.of(connection)
-        if peer.uid not in self._users or len(self._calls) >= CONNECTIONS_MAX:
-            log.warning("privileged.refused", caller_uid=peer.uid, caller_pid=peer.pid)
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no descriptor is left: one will be, when a call has ended
+            log.error("privileged.cannot_accept", cause=describe(error))  # noqa: TRY400 - one line says it
+            self._loop.remove_reader(self._listener)
+            self._accepts = False
+            self._loop.call_later(_PAUSE_SECONDS, self._turn)
+            return
+        if self._on_first is not None:
+            self._on_first()
+            self._on_first = None
+        caller = Caller.of(connection)
+        if caller.uid not in self._callers:
+            log.warning("privileged.caller_refused", **caller.fields)
             connection.close()
             return
         connection.setblocking(False)  # noqa: FBT003 - the socket API
-        task = asyncio.create_task(self._attend(connection, peer))
-        self._calls[task] = None
-        task.add_done_callback(self._calls.pop)
+        exchange = Exchange(connection, caller, self._verbs)
+        task = asyncio.create_task(exchange.run(), name=f"call of process {caller.pid}")
+        self._exchanges[task] = exchange
+        task.add_done_callback(self._ended)
+        self._turn()
 
-    async def _attend(self, connection: socket.socket, peer: Peer) -> None:
-        with connection:
-            try:
-                async with asyncio.timeout(CALL_SECONDS):
-                    said, descriptors = await frames.receive_call(connection)
-            except (frames.FrameFaulty, TimeoutError, OSError) as error:
-                log.warning("privileged.not_a_call", caller_uid=peer.uid, caller_pid=peer.pid, cause=describe(error))
-                return
-            try:
-                await self._do(ServedCall(connection, descriptors), said, peer)
-            finally:
-                frames.close(descriptors)
-
-    async def _do(self, call: ServedCall, said: Mapping[str, Any], peer: Peer) -> None:
-        begun = asyncio.get_running_loop().time()
-        fields: dict[str, Any] = {"caller_uid": peer.uid, "caller_pid": peer.pid}
-        self._calls[_current()] = call
-        outcome, cause = "ok", ""
-        try:
-            verb = self._verb(said)
-            fields["verb"] = verb.name
-            call.arguments = fields["arguments"] = verb.check(_object(said.get("arguments", {})))
-            if self._stopping.is_set():
-                call.let_go()
-            await call.carry_out(verb)
-        except asyncio.CancelledError:
-            outcome = "ended"
-        except AgentError as error:
-            outcome = "refused" if isinstance(error, VerbRefused) else "failed"
-            cause = describe(error)
-            await call.fail(error)
-        except Exception as error:  # noqa: BLE001 - whatever a verb raises, the half goes on and the caller is told
-            outcome, cause = "failed", describe(error)
-            await call.fail(VerbRefused(reason=f"it met something unexpected: {cause}"))
-        taken = round(1000 * (asyncio.get_running_loop().time() - begun))
-        tell = log.info if outcome == "ok" else log.warning
-        tell("privileged.called", **fields, outcome=outcome, cause=cause, duration_ms=taken)
-
-    def _verb(self, said: Mapping[str, Any]) -> Verb:
-        name = said.get("verb")
-        verb = self._verbs.get(name) if isinstance(name, str) else None
-        if verb is None:
-            raise VerbRefused(reason=f"there is no verb {str(name)[:40]!r}")
-        return verb
-
-    async def _finish(self) -> None:
-        """Let go of what is held, wait for what is being done, and end by force what does not come to its end."""
-        for call in self._calls.values():
-            if call is not None:
-                call.let_go()
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=STOP_SECONDS)
-        for task in tuple(self._calls):
-            task.cancel()
-        with suppress(ValueError):
-            await asyncio.wait(self._calls)
-
-
-def _current() -> asyncio.Task[None]:
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - it is called in one
-    return task
-
-
-def _object(value: object) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise VerbRefused(reason="arguments are an object")
-    return value
-
-
-def adopt(descriptor: int) -> socket.socket:
-    """Return the listening socket that was inherited under that number."""
-    os.set_inheritable(descriptor, False)  # noqa: FBT003 - the standard library's signature
-    return socket.socket(fileno=descriptor)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._exchanges.pop(task).close()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("privileged.exchange_failed", exc_info=error)
+        self._turn()
