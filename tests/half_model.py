@@ -140,6 +140,10 @@ class HalfModel:
                 if old not in tree.files or new not in tree.files:
                     raise VerbFailed(message=f"git knows no commit {old}.")
                 return {"paths": tree.paths(old, new), "truncated": False, "contains": tree.contains(new, old)}
+            case "git_contained":
+                if names["head"] not in tree.files:
+                    raise VerbFailed(message=f"git knows no commit {names['head']}.")
+                return {"contained": [sha for sha in names["shas"] if tree.contains(names["head"], sha)]}
             case "run_action":
                 return self._act(tree, names["action"], on_line)
             case "run_probe":

@@ -22,6 +22,9 @@ Answer: TypeAlias = Mapping[str, Any]
 """What a verb answers: a JSON object."""
 
 DESCRIPTORS_MAX = 8
+SHAS_MAX = 500
+"""So many commits fit into one request."""
+
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -102,6 +105,18 @@ class Sha:
         if isinstance(value, str) and _SHA.fullmatch(value):
             return value
         message = "40 or 64 hexadecimal digits"
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Shas:
+    """Git objects, at most `SHAS_MAX`."""
+
+    def check(self, value: object) -> object:
+        """Return their digits."""
+        if isinstance(value, list) and len(value) <= SHAS_MAX:
+            return [Sha().check(one) for one in value]
+        message = f"a list of at most {SHAS_MAX} times 40 or 64 hexadecimal digits"
         raise ValueError(message)
 
 

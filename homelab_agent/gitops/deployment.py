@@ -7,7 +7,7 @@ by hand say, the next run makes up for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from homelab_agent.core import journal
@@ -139,9 +139,9 @@ class Deployment:
         for sha in await self._moves.bad(self._name):
             await self._moves.forgive(self._name, sha)
 
-    async def contains(self, head: str, sha: str) -> bool:
-        """Return whether `sha` is part of what `head` is; raises what `Privileged.call` raises."""
-        return (await self._copy.changed(sha, head)).contains
+    async def contained(self, head: str, shas: Sequence[str]) -> frozenset[str]:
+        """Return those commits that are part of `head`; raises what `Privileged.call` raises."""
+        return await self._copy.contained(head, shas)
 
     # Forward.
 

@@ -159,6 +159,26 @@ class Git:
         names = done.stdout.decode(errors="replace").split("\0")
         return {"paths": names[:-1], "truncated": False, "contains": contains}
 
+    async def contained(self, head: str, shas: Sequence[str]) -> Answer:
+        """Say which of these commits are part of `head`; those that are not here are not. Raises `GitFailed`."""
+        here: set[str] = set()
+
+        def keep(stream: Stream, line: str) -> None:
+            sha, _, kind = line.partition(" ")
+            if stream == "stdout" and kind == "commit":
+                here.add(sha)
+
+        def drop(stream: Stream, line: str) -> None:
+            if stream == "stdout":
+                here.discard(line)
+
+        form = "--batch-check=%(objectname) %(objecttype)"
+        await self.answer("cat-file", form, stdin=_lines(shas), on_line=keep, output_max=_CAUSE_MAX)
+        if here:
+            asked = _lines([f"^{head}", *here])
+            await self.answer("rev-list", "--stdin", stdin=asked, on_line=drop, output_max=_CAUSE_MAX)
+        return {"contained": sorted(here)}
+
     @property
     def _branch(self) -> str:
         return self.repository.branch
@@ -220,6 +240,10 @@ def verdict(word: str, detail: str, repair: str | Sequence[str] = (), **more: st
     """Return an answer as the script's; `repair` is one sentence, or commands to be run in the working copy."""
     assert word in VERDICTS, word  # noqa: S101 - a closed set
     return {"verdict": word, "detail": detail, "repair": repair, **more}
+
+
+def _lines(words: Sequence[str]) -> bytes:
+    return "".join(f"{word}\n" for word in words).encode()
 
 
 def _environment(settings: Mapping[str, str], above: Path) -> dict[str, str]:

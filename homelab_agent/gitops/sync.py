@@ -141,7 +141,7 @@ class Sync:
                 raise
             except Exception as error:  # noqa: BLE001 - an attempt must end; the run raises it after that
                 verdict, crash = Verdict("not_available", describe(error), "journalctl -u homelab-agent"), error
-            fates = {sha: await self._fate(sha, verdict) for sha in pushed}
+            fates = await self._fates(pushed, verdict)
             seconds = self._clock.read().monotonic - began.monotonic
             await self._conclude(run.id, taken, verdict, fates, seconds)
             self.restart_due = self.repository.restart_agent and verdict.word == "ok"
@@ -157,18 +157,22 @@ class Sync:
             await self._conclude(run.id, [], verdict, fates, self._clock.read().monotonic - began)
         return Outcome(verdict.word == "rolled_back", verdict.detail, verdict.repair)
 
-    async def _fate(self, sha: str, verdict: Verdict) -> Verdict:
-        """Return what becomes of a commit that was pushed when the repository's verdict is this."""
+    async def _fates(self, pushed: Sequence[str], verdict: Verdict) -> dict[str, Verdict]:
+        """Return what becomes of the commits that were pushed when the repository's verdict is this."""
         reached = verdict.sha_reached
-        if verdict.word not in GOOD or sha == reached:
-            return verdict
+        fates = dict.fromkeys(pushed, verdict)
+        others = [sha for sha in fates if sha != reached] if verdict.word in GOOD else []
+        if not others:
+            return fates
         try:
-            is_part = await self._deployment.contains(reached, sha)
+            parts = await self._deployment.contained(reached, others)
         except AgentError as error:
-            return replace(verdict, detail=f"{verdict.detail}; whether {short(sha)} is part of it is unknown: {error}")
-        if is_part:
-            return replace(verdict, word="included", detail=f"included in {reached}")
-        return replace(verdict, detail=f"{verdict.detail}; {short(sha)} is not part of it")
+            unknown = f"whether {{}} is part of it is unknown: {error}"
+            return fates | {sha: _also(verdict, unknown.format(short(sha))) for sha in others}
+        included = replace(verdict, word="included", detail=f"included in {reached}")
+        for sha in others:
+            fates[sha] = included if sha in parts else _also(verdict, f"{short(sha)} is not part of it")
+        return fates
 
     async def _conclude(
         self,
@@ -208,3 +212,8 @@ def _insists(run: Run, attempts: Sequence[Attempt]) -> bool:
             return any(attempt.number > 1 for attempt in attempts)
         case "catch-up":
             return False
+
+
+def _also(verdict: Verdict, more: str) -> Verdict:
+    """Return a verdict that says this, too."""
+    return replace(verdict, detail=f"{verdict.detail}; {more}")

@@ -14,6 +14,7 @@ from homelab_agent.core.privilege import (
     NotThatUser,
     Number,
     Sha,
+    Shas,
     Verb,
     VerbRefused,
 )
@@ -35,6 +36,7 @@ def build(settings: GitopsSettings) -> Sequence[Verb]:
         Verb("git_plan", verbs.plan, target, tip_unless_given),
         Verb("git_remote", verbs.remote, {"repository": repository}),
         Verb("git_changed", verbs.changed, {"repository": repository, "old": Sha(), "new": Sha()}),
+        Verb("git_contained", verbs.contained, {"repository": repository, "head": Sha(), "shas": Shas()}),
         Verb("git_rollback", verbs.rollback, target),
         Verb("run_action", verbs.act, {"repository": repository, "action": action}),
         Verb("run_probe", verbs.ask, {"repository": repository, "probe": probe}),
@@ -66,6 +68,10 @@ class _Verbs:
     async def changed(self, call: Call) -> Answer:
         async with self._at_work(call) as here:
             return await here.changed(call.arguments["old"], call.arguments["new"])
+
+    async def contained(self, call: Call) -> Answer:
+        async with self._at_work(call) as here:
+            return await here.contained(call.arguments["head"], call.arguments["shas"])
 
     async def act(self, call: Call) -> Answer:
         repository, wanted = self._repository(call), call.arguments["action"]

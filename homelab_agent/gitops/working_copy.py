@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 from homelab_agent.core import process
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.privilege import Answer, Privileged, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import SHAS_MAX, Answer, Privileged, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.core.secret import Secret
 from homelab_agent.gitops.delivery import Word
@@ -25,7 +25,7 @@ from homelab_agent.gitops.settings import Action, Repository
 _SLACK_SECONDS = 30.0
 """How much longer than the root half itself its answer is waited for."""
 
-_CHANGED_SECONDS = 60.0
+_GIT_SECONDS = 60.0 + _SLACK_SECONDS
 _TAIL_CHARACTERS = 3000
 _PROBE_SECONDS = 30.0
 _RESTART_SECONDS = 30.0
@@ -98,9 +98,19 @@ class WorkingCopy:
     async def changed(self, old: str, new: str) -> Changed:
         """Return the difference of two commits; raises what `Privileged.call` raises."""
         async with self._git:
-            answer = await self._call("git_changed", deadline=_CHANGED_SECONDS + _SLACK_SECONDS, old=old, new=new)
+            answer = await self._call("git_changed", deadline=_GIT_SECONDS, old=old, new=new)
         paths = None if answer.get("truncated") else tuple(map(str, answer["paths"]))
         return Changed(paths, contains=bool(answer["contains"]))
+
+    async def contained(self, head: str, shas: Sequence[str]) -> frozenset[str]:
+        """Return those commits that are part of `head`; raises what `Privileged.call` raises."""
+        found: set[str] = set()
+        async with self._git:
+            for first in range(0, len(shas), SHAS_MAX):
+                part = list(shas[first : first + SHAS_MAX])
+                answer = await self._call("git_contained", deadline=_GIT_SECONDS, head=head, shas=part)
+                found.update(map(str, answer["contained"]))
+        return frozenset(found)
 
     async def act(self, action: Action, on_line: OnLine) -> Done:
         """Run an action; each line that it prints is given on. Raises `PrivilegedUnavailable`: it did not begin."""

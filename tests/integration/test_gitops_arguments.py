@@ -111,10 +111,13 @@ def meant(asked: Asked) -> set[str]:
         assert all("answer" in asked(verb, {**site, "sha": sha}) for verb in TARGETS)
     for old, new in ((asked.head, asked.head), (NOWHERE, asked.head), (asked.head, NOWHERE)):
         asked("git_changed", {**site, "old": old, "new": new})
+    for head, shas in ((asked.head, [asked.head, NOWHERE]), (NOWHERE, [asked.head]), (asked.head, [])):
+        asked("git_contained", {**site, "head": head, "shas": shas})
     assert "answer" in asked("run_action", {**site, "action": "version"})
     assert asked("run_probe", {**site, "probe": 0})["answer"]["holds"]
     words = asked.words()
     assert {"--version", "rev-parse", "fetch", "ls-remote", "merge-base", "diff-tree", "status"} <= words
+    assert {"cat-file", "rev-list"} <= words
     return words
 
 
@@ -132,6 +135,8 @@ SHA = st.sampled_from([NOWHERE, NOWHERE + "0" * 24])
 PROPER = {
     "repository": st.just("site"),
     "sha": SHA,
+    "head": SHA,
+    "shas": st.lists(SHA, max_size=3),
     "old": SHA,
     "new": SHA,
     "action": st.just("version"),
@@ -141,6 +146,7 @@ VERBS = {
     **dict.fromkeys(TARGETS, ("repository", "sha")),
     "git_remote": ("repository",),
     "git_changed": ("repository", "old", "new"),
+    "git_contained": ("repository", "head", "shas"),
     "run_action": ("repository", "action"),
     "run_probe": ("repository", "probe"),
     "git_push": ("repository",),
@@ -159,7 +165,9 @@ def is_proper(name: str, value: object) -> bool:
     match name:
         case "repository":
             return value == "site"
-        case "sha" | "old" | "new":
+        case "shas":
+            return isinstance(value, list) and all(is_proper("sha", one) for one in value)
+        case "sha" | "head" | "old" | "new":
             return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", value, re.ASCII) is not None
         case "action":
             return value == "version"

@@ -160,6 +160,24 @@ async def test_what_changed_is_told_by_name_and_which_contains_the_other(site: S
             await half("git_changed", old=new, new="1" * 40)
 
 
+async def test_of_many_commits_those_are_told_that_are_part_of_one(site: Site) -> None:
+    first = site.head
+    second = site.remote.commit({"a.txt": "two\n"})
+    beside = site.remote.commit({"a.txt": "beside\n"}, branch="other", onto=first)
+    beyond = site.remote.commit({"a.txt": "more\n"}, branch="other", onto=beside)
+    blob = site.remote("rev-parse", "main:a.txt").strip()
+    async with serving(site.directory, site.settings()) as half:
+        await half("git_sync")
+        site.git("fetch", "--quiet", "origin", "other")
+        asked = [second, first, beside, beyond, blob, "1" * 40]
+        for head, parts in ((second, {first, second}), (first, {first}), (beyond, {first, beside, beyond})):
+            assert set((await half("git_contained", head=head, shas=asked))["contained"]) == parts
+        assert await half("git_contained", head=first, shas=["1" * 40]) == {"contained": []}
+        assert await half("git_contained", head=first, shas=[]) == {"contained": []}
+        with pytest.raises(VerbFailed, match="1111"):
+            await half("git_contained", head="1" * 40, shas=asked)
+
+
 async def test_more_names_than_can_be_told_are_none(site: Site) -> None:
     old, deep = site.head, "d" * 200
     new = site.remote.commit({f"\x01{number:04}{deep}": "" for number in range(600)})

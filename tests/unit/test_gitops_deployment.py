@@ -275,7 +275,7 @@ async def test_without_a_root_half_nothing_happens_and_it_is_said(tmp_path: Path
         await here.ask()
         here.half.failure = PrivilegedUnavailable(cause="there is none", repair="sudo make install")
         guid = await here.push()
-        assert (await here.closed(guid)) == ("not_available", "The root half cannot be reached. (there is none)")
+        assert (await here.closed(guid)) == ("not_available", "The root half is not available. (there is none)")
         finding = await here.finding()
         assert (finding.state, finding.repair) == ("not_available", "sudo make install")
         here.half.failure = None

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from homelab_agent.core.errors import Exit
 from homelab_agent.core.privilege import (
+    SHAS_MAX,
     Answer,
     Call,
     Flag,
@@ -22,6 +23,7 @@ from homelab_agent.core.privilege import (
     Number,
     PrivilegedUnavailable,
     Sha,
+    Shas,
     Unprivileged,
     Verb,
     VerbFailed,
@@ -35,6 +37,7 @@ async def nothing(call: Call) -> Answer:
 
 
 VERB = Verb("move", nothing, {"what": Name({"chair", "table"}), "sha": Sha(), "far": Number(1, 9)}, frozenset({"far"}))
+SHA = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.from_regex("[0-9a-f]{39,65}"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -71,11 +74,28 @@ def test_a_sha_is_nothing_but_digits(value: object) -> None:
     try:
         checked = Sha().check(value)
     except ValueError:
-        assert not (isinstance(value, str) and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", value))
+        assert not (isinstance(value, str) and SHA.fullmatch(value))
     else:
         assert isinstance(checked, str)
         assert len(checked) in {40, 64}
         assert not checked.strip("0123456789abcdef")
+
+
+@given(st.lists(st.from_regex("[0-9a-f]{40}", fullmatch=True) | ANYTHING, max_size=5) | ANYTHING)
+def test_many_shas_are_a_list_of_them(value: object) -> None:
+    try:
+        checked = Shas().check(value)
+    except ValueError:
+        assert not (isinstance(value, list) and all(isinstance(one, str) and SHA.fullmatch(one) for one in value))
+    else:
+        assert checked == value
+        assert isinstance(checked, list)
+
+
+def test_more_shas_than_fit_are_refused() -> None:
+    assert Shas().check(["0" * 40] * SHAS_MAX)
+    with pytest.raises(ValueError, match="at most"):
+        Shas().check(["0" * 40] * (SHAS_MAX + 1))
 
 
 @given(ANYTHING)
