@@ -5,9 +5,7 @@ What a caller is told was committed before; a verdict and its row for PostgreSQL
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
@@ -144,24 +142,19 @@ class Inbox:
 
     async def newest(self, limit: int, repository: str = "") -> list[DeliveryRecord]:
         """Return the newest deliveries, of one repository or of all (""), the newest first."""
-        where = "? IN ('', repository) ORDER BY id DESC LIMIT ?"
-        return await self._state.read(lambda connection: table.records(connection, where, (repository, limit)))
+        return await self._state.read(lambda connection: table.newest(connection, limit, repository))
 
     async def get(self, guid: str) -> DeliveryRecord:
         """Return one delivery; raises `NoSuchDelivery`."""
-        for found in await self._state.read(lambda connection: table.records(connection, "guid = ?", (guid,))):
-            return found
-        raise NoSuchDelivery(guid=guid)
+        record = await self._state.read(lambda connection: table.record(connection, guid))
+        if record is None:
+            raise NoSuchDelivery(guid=guid)
+        return record
 
     async def content(self, guid: str) -> tuple[Mapping[str, str], bytes]:
         """Return what was kept of a delivery's headers, and its body as it came; raises `NoSuchDelivery`."""
-        query = "SELECT headers, body FROM gitops_delivery WHERE guid = ?"
-
-        def work(connection: sqlite3.Connection) -> tuple[Mapping[str, str], bytes] | None:
-            found = connection.execute(query, (guid,)).fetchone()
-            return found and (json.loads(found[0]), zlib.decompress(found[1]))
-
-        if (content := await self._state.read(work)) is None:
+        content = await self._state.read(lambda connection: table.content(connection, guid))
+        if content is None:
             raise NoSuchDelivery(guid=guid)
         return content
 

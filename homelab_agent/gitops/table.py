@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -142,17 +143,21 @@ def open_attempts(connection: sqlite3.Connection, repository: str) -> list[Attem
     return [Attempt(*(*words, moment(received_at), moment(opened_at))) for *words, received_at, opened_at in found]
 
 
-def records(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[DeliveryRecord]:
-    """Return deliveries with their attempts; `where` is written by the caller, never made of input."""
-    found = connection.execute(
-        "SELECT id, guid, event, repository, ref, after_sha, key_name, source, size, received_at"  # noqa: S608
-        f" FROM gitops_delivery WHERE {where}",
-        values,
-    ).fetchall()
-    return [
-        DeliveryRecord(*(*words, moment(received_at), tuple(_attempts(connection, number))))
-        for number, *words, received_at in found
-    ]
+def newest(connection: sqlite3.Connection, limit: int, repository: str) -> list[DeliveryRecord]:
+    """Return the newest deliveries, of one repository or of all (""), the newest first."""
+    return _records(connection, "? IN ('', repository) ORDER BY id DESC LIMIT ?", (repository, limit))
+
+
+def record(connection: sqlite3.Connection, guid: str) -> DeliveryRecord | None:
+    """Return one delivery; None where there is none."""
+    found = _records(connection, "guid = ?", (guid,))
+    return found[0] if found else None
+
+
+def content(connection: sqlite3.Connection, guid: str) -> tuple[Mapping[str, str], bytes] | None:
+    """Return what was kept of a delivery's headers, and its body as it came; None where there is none."""
+    found = connection.execute("SELECT headers, body FROM gitops_delivery WHERE guid = ?", (guid,)).fetchone()
+    return found and (json.loads(found[0]), zlib.decompress(found[1]))
 
 
 def make_room(connection: sqlite3.Connection, bytes_over: int) -> int:
@@ -180,6 +185,19 @@ def held(connection: sqlite3.Connection) -> int:
     """Return how many bytes of disk the deliveries take up."""
     found = connection.execute("SELECT bytes FROM gitops_inbox").fetchone()
     return int(found[0]) if found else 0
+
+
+def _records(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[DeliveryRecord]:
+    """Return deliveries with their attempts; `where` is written in this module."""
+    found = connection.execute(
+        "SELECT id, guid, event, repository, ref, after_sha, key_name, source, size, received_at"  # noqa: S608
+        f" FROM gitops_delivery WHERE {where}",
+        values,
+    ).fetchall()
+    return [
+        DeliveryRecord(*(*words, moment(received_at), tuple(_attempts(connection, number))))
+        for number, *words, received_at in found
+    ]
 
 
 def _attempts(connection: sqlite3.Connection, delivery: int) -> Iterator[AttemptRecord]:
