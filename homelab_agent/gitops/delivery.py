@@ -49,7 +49,7 @@ class Delivery:
     """One request of a webhook that was verified, about a commit `after` on `ref` if it is about one.
 
     `body` is compressed with zlib, `digest` is the SHA-256 of it as it came; `key_name` is the secret it was signed
-    with.
+    with, `signers` are the repositories that this authorises for.
     """
 
     guid: str
@@ -60,6 +60,7 @@ class Delivery:
     body: bytes
     digest: bytes
     key_name: str
+    signers: frozenset[str]
     source: str
     received_at: datetime
 
@@ -119,7 +120,10 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """What is known of one delivery and its attempts, the first first; `size` is in bytes of disk."""
+    """What is known of one delivery and its attempts, the first first; `size` is in bytes of disk.
+
+    `signers` are the repositories with whose secrets it was signed.
+    """
 
     guid: str
     event: str
@@ -130,4 +134,5 @@ class DeliveryRecord:
     source: str
     size: int
     received_at: datetime
+    signers: tuple[str, ...]
     attempts: tuple[AttemptRecord, ...]

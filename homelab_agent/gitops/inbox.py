@@ -85,6 +85,7 @@ class Inbox:
                 digest, last = known
                 if digest != delivery.digest:
                     raise GuidTaken
+                table.sign(connection, delivery.guid, delivery.signers)
                 return _next(connection, last, decision, at) if _runs_again(last, decision) else last
             if is_due:
                 table.forget(connection, at)

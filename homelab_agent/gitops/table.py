@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -70,7 +70,7 @@ def twin(connection: sqlite3.Connection, digest: bytes) -> str:
 
 
 def store(connection: sqlite3.Connection, delivery: Delivery, repository: str, size: int) -> None:
-    """Write a delivery down."""
+    """Write a delivery down, and who has signed it."""
     connection.execute(
         "INSERT INTO gitops_delivery (guid, event, repository, ref, after_sha, key_name, source, received_at, size,"
         " digest, headers, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -88,6 +88,15 @@ def store(connection: sqlite3.Connection, delivery: Delivery, repository: str, s
             json.dumps(dict(delivery.headers)),
             delivery.body,
         ),
+    )
+    sign(connection, delivery.guid, delivery.signers)
+
+
+def sign(connection: sqlite3.Connection, guid: str, signers: Iterable[str]) -> None:
+    """Note the repositories with whose secrets a delivery was signed, beside those that are known."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO gitops_signer (delivery, repository) SELECT id, ? FROM gitops_delivery WHERE guid = ?",
+        [(name, guid) for name in signers],
     )
 
 
@@ -195,16 +204,23 @@ def _records(connection: sqlite3.Connection, where: str, values: tuple[object, .
         values,
     ).fetchall()
     return [
-        DeliveryRecord(*(*words, moment(received_at), tuple(_attempts(connection, number))))
+        DeliveryRecord(*(*words, moment(received_at), _signers(connection, number), _attempts(connection, number)))
         for number, *words, received_at in found
     ]
 
 
-def _attempts(connection: sqlite3.Connection, delivery: int) -> Iterator[AttemptRecord]:
+def _signers(connection: sqlite3.Connection, delivery: int) -> tuple[str, ...]:
+    query = "SELECT repository FROM gitops_signer WHERE delivery = ? ORDER BY repository"
+    return tuple(name for (name,) in connection.execute(query, (delivery,)))
+
+
+def _attempts(connection: sqlite3.Connection, delivery: int) -> tuple[AttemptRecord, ...]:
     found = connection.execute(
         "SELECT number, verdict, detail, repair, sha_asked, sha_reached, run_id, opened_at, closed_at"
         " FROM gitops_attempt WHERE delivery = ? ORDER BY number",
         (delivery,),
     )
-    for *words, opened_at, closed_at in found:
-        yield AttemptRecord(*(*words, moment(opened_at), None if closed_at is None else moment(closed_at)))
+    return tuple(
+        AttemptRecord(*(*words, moment(opened_at), None if closed_at is None else moment(closed_at)))
+        for *words, opened_at, closed_at in found
+    )

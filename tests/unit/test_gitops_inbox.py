@@ -94,6 +94,7 @@ def delivery(clock: MovableClock) -> Callable[..., Delivery]:
             body=zlib.compress(body, 1),
             digest=hashlib.sha256(body).digest(),
             key_name="main",
+            signers=frozenset({"homelab"}),
             source="192.0.2.1",
             received_at=clock.read().wall,
         )
@@ -438,7 +439,17 @@ async def live(directory: Path, operations: list[tuple[str, int, str]]) -> None:
 
 async def step(inbox: Inbox, operation: str, number: int, word: str, ran_well: set[str]) -> None:
     one = Delivery(
-        f"guid-{number:04}", "push", "", "", {}, zlib.compress(b"%d" % number), b"%032d" % number, "main", "", EPOCH
+        f"guid-{number:04}",
+        "push",
+        "",
+        "",
+        {},
+        zlib.compress(b"%d" % number),
+        b"%032d" % number,
+        "main",
+        frozenset(),
+        "",
+        EPOCH,
     )
     match operation:
         case "deliver":
