@@ -43,6 +43,9 @@ OPEN = "open"
 GOOD: frozenset[str] = frozenset({"ok", "up_to_date", "included", "pong", "ignored", "duplicate"})
 """What a redelivery does not run again."""
 
+DONE: frozenset[str] = GOOD - {"pong", "ignored", "duplicate"}
+"""After these the same body under another GUID is a duplicate."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
@@ -79,7 +82,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that is open: `repository` is to be brought to `after` on `ref`."""
+    """An attempt that is open: `repository` is to be brought to `after` on `ref`.
+
+    `again` says that its body had come before, under its GUID or another one.
+    """
 
     guid: str
     number: int
@@ -89,6 +95,7 @@ class Attempt:
     after: str
     received_at: datetime
     opened_at: datetime
+    again: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,10 @@ class Inbox:
     async def accept(self, delivery: Delivery, decision: Decision) -> Receipt:
         """Record a delivery and what follows from it; both are on disk when this returns.
 
-        One whose GUID is known is tried again if it did not end well, or was ignored and is not today. A known body
-        under a new GUID that something would follow from is `duplicate`. Raises `GuidTaken` or `InboxFull`. Cancelled,
-        it may still be done.
+        One whose GUID is known is tried again if it did not end well, or was ignored and is not today. A body that came
+        for the repository under another GUID, and is open or ended well, is `duplicate` if something would follow from
+        it: Gitea and Forgejo redeliver under a new GUID. Raises `GuidTaken` or `InboxFull`. Cancelled, it may still be
+        done.
         """
         now = self._clock.read()
         is_due = now.monotonic >= self._tidy_at
@@ -86,13 +87,15 @@ class Inbox:
                 if digest != delivery.digest:
                     raise GuidTaken
                 table.sign(connection, delivery.guid, delivery.signers)
-                return _next(connection, last, decision, at) if _runs_again(last, decision) else last
+                if not _runs_again(connection, delivery, last, decision):
+                    return last
+                return _next(connection, last, decision, at)
             if is_due:
                 table.forget(connection, at)
             size = footprint(len(delivery.body) + _RECORD_BYTES)
             self._make_room(connection, size)
             verdict = _verdict(decision)
-            if verdict is None and (twin := table.twin(connection, delivery.digest)):
+            if verdict is None and (twin := table.twin(connection, delivery.digest, decision.repository)):
                 verdict = Verdict("duplicate", f"its body came before, as delivery {twin}")
             table.store(connection, delivery, decision.repository, size)
             return _open(connection, Receipt(delivery.guid, decision.repository, 1, OPEN, "", is_new=True), verdict, at)
@@ -183,11 +186,15 @@ class Inbox:
             raise InboxFull
 
 
-def _runs_again(last: Receipt, decision: Decision) -> bool:
+def _runs_again(connection: sqlite3.Connection, delivery: Delivery, last: Receipt, decision: Decision) -> bool:
     """Return whether a redelivery opens the next attempt."""
-    if last.status == "ignored":
-        return isinstance(decision, Sync)
-    return last.status != OPEN and last.status not in GOOD
+    match last.status:
+        case "ignored":
+            return isinstance(decision, Sync)
+        case "duplicate":
+            return isinstance(decision, Sync) and not table.twin(connection, delivery.digest, decision.repository)
+        case status:
+            return status != OPEN and status not in GOOD
 
 
 def _next(connection: sqlite3.Connection, last: Receipt, decision: Decision, at: int) -> Receipt:

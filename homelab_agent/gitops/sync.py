@@ -209,7 +209,7 @@ def _insists(run: Run, attempts: Sequence[Attempt]) -> bool:
         case "command":
             return True
         case "webhook" | "schedule":
-            return any(attempt.number > 1 for attempt in attempts)
+            return any(attempt.again for attempt in attempts)
         case "catch-up":
             return False
 

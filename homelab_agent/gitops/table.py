@@ -15,6 +15,7 @@ from typing import Any
 from homelab_agent.core.clock import MICROSECOND, microseconds, moment
 from homelab_agent.core.jobs.run import recordable
 from homelab_agent.gitops.delivery import (
+    DONE,
     OPEN,
     Attempt,
     AttemptRecord,
@@ -59,14 +60,15 @@ def last(connection: sqlite3.Connection, guid: str) -> tuple[bytes, Receipt] | N
     return digest, Receipt(guid, repository, number, verdict or OPEN, detail, is_new=False)
 
 
-def twin(connection: sqlite3.Connection, digest: bytes) -> str:
-    """Return the GUID under which a body came before and was not ignored; "" if it did not."""
+def twin(connection: sqlite3.Connection, digest: bytes, repository: str) -> str:
+    """Return the GUID under which a body came for a repository and is open, or is done with; "" if there is none."""
     found = connection.execute(
-        "SELECT guid FROM gitops_delivery JOIN gitops_attempt ON id = delivery"
-        " WHERE digest = ? AND verdict != 'ignored' LIMIT 1",
-        (digest,),
-    ).fetchone()
-    return str(found[0]) if found else ""
+        "SELECT guid, verdict FROM gitops_delivery JOIN gitops_attempt ON id = delivery"
+        " WHERE digest = ? AND repository = ?"
+        " AND number = (SELECT max(number) FROM gitops_attempt WHERE delivery = id)",
+        (digest, repository),
+    )
+    return next((guid for guid, verdict in found if not verdict or verdict in DONE), "")
 
 
 def store(connection: sqlite3.Connection, delivery: Delivery, repository: str, size: int) -> None:
@@ -145,11 +147,17 @@ def waiting(connection: sqlite3.Connection) -> list[str]:
 def open_attempts(connection: sqlite3.Connection, repository: str) -> list[Attempt]:
     """Return a repository's open attempts, in the order in which their deliveries first came."""
     found = connection.execute(
-        "SELECT guid, number, repository, event, ref, after_sha, received_at, opened_at FROM gitops_attempt"
-        " JOIN gitops_delivery ON id = delivery WHERE verdict = '' AND repository = ? ORDER BY id",
+        "SELECT guid, number, repository, event, ref, after_sha, received_at, opened_at, number > 1 OR EXISTS ("
+        "  SELECT 1 FROM gitops_delivery AS former"
+        "  WHERE former.digest = present.digest AND former.repository = present.repository AND former.id < present.id)"
+        " FROM gitops_attempt JOIN gitops_delivery AS present ON present.id = delivery"
+        " WHERE verdict = '' AND repository = ? ORDER BY present.id",
         (repository,),
     )
-    return [Attempt(*(*words, moment(received_at), moment(opened_at))) for *words, received_at, opened_at in found]
+    return [
+        Attempt(*(*words, moment(received_at), moment(opened_at), bool(again)))
+        for *words, received_at, opened_at, again in found
+    ]
 
 
 def newest(connection: sqlite3.Connection, limit: int, repository: str) -> list[DeliveryRecord]:
