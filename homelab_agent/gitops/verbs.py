@@ -18,7 +18,7 @@ from homelab_agent.core.privilege import (
     Verb,
     VerbRefused,
 )
-from homelab_agent.gitops import execution, git, rollback
+from homelab_agent.gitops import execution, git, rollback, turns
 from homelab_agent.gitops.owned import NoWorkingCopy
 from homelab_agent.gitops.settings import GitopsSettings, Repository
 
@@ -50,13 +50,15 @@ class _Verbs:
         self._deadline = settings.sync_timeout
 
     async def sync(self, call: Call) -> Answer:
-        return await self._judged(call, lambda here: here.sync(call.arguments.get("sha", ""), plan=False))
+        async with turns.taken(self._repository(call).directory, "files"):
+            return await self._judged(call, lambda here: here.sync(call.arguments.get("sha", ""), plan=False))
 
     async def plan(self, call: Call) -> Answer:
         return await self._judged(call, lambda here: here.sync(call.arguments.get("sha", ""), plan=True))
 
     async def rollback(self, call: Call) -> Answer:
-        return await self._judged(call, lambda here: rollback.roll_back(here, call.arguments["sha"]))
+        async with turns.taken(self._repository(call).directory, "files"):
+            return await self._judged(call, lambda here: rollback.roll_back(here, call.arguments["sha"]))
 
     async def remote(self, call: Call) -> Answer:
         try:
@@ -77,7 +79,8 @@ class _Verbs:
         repository, wanted = self._repository(call), call.arguments["action"]
         for action in repository.action:
             if action.name == wanted:
-                return await execution.act(repository, action, call.say)
+                async with turns.taken(repository.directory, "files"):
+                    return await execution.act(repository, action, call.say)
         raise VerbRefused(reason=f"{repository.name} has no action {wanted}")
 
     async def ask(self, call: Call) -> Answer:
@@ -101,7 +104,11 @@ class _Verbs:
 
     @asynccontextmanager
     async def _at_work(self, call: Call) -> AsyncIterator[git.Git]:
-        async with git.at_work(self._repository(call), call, deadline=self._deadline) as here:
+        repository = self._repository(call)
+        async with (
+            turns.taken(repository.directory, "git"),
+            git.at_work(repository, call, deadline=self._deadline) as here,
+        ):
             yield here
 
     def _repository(self, call: Call) -> Repository:

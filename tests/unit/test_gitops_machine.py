@@ -129,15 +129,16 @@ class World:
         if delivered:
             await self.deliver(sha)
 
-    async def deliver(self, sha: str, guid: str = "") -> None:
+    async def deliver(self, sha: str, guid: str = "", body: bytes = b"") -> None:
         with contextlib.suppress(StateUnavailable):
-            self.guids.append((await self.here.deliver(sha, guid=guid)).guid)
+            self.guids.append((await self.here.deliver(sha, guid=guid, body=body)).guid)
 
     async def redeliver(self, number: int) -> None:
         if not self.guids:
             return
         guid = self.guids[number % len(self.guids)]
-        await self.deliver((await self.here.service.inbox.get(guid)).after_sha, guid)
+        _, body = await self.here.service.inbox.content(guid)
+        await self.deliver((await self.here.service.inbox.get(guid)).after_sha, guid, body)
 
     async def deliver_twice(self, number: int) -> None:
         """Deliver the body of a known delivery under another GUID: nothing follows unless that ended badly."""
