@@ -21,7 +21,7 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.jobs import AlreadyRunning
 from homelab_agent.core.privilege import PrivilegedUnavailable, VerbFailed
 from homelab_agent.core.state import StateUnavailable, Work
-from homelab_agent.gitops.delivery import GOOD
+from homelab_agent.gitops.delivery import DONE
 from tests.gitops_house import House, action, die, half, house, repository
 from tests.half_model import HalfModel, Tree
 
@@ -150,7 +150,8 @@ class World:
         with contextlib.suppress(StateUnavailable):
             receipt = await self.here.deliver(known.after_sha, body=body)
             if receipt.status != "duplicate":
-                assert known.attempts[-1].verdict not in {"", *GOOD}
+                known = await self.here.service.inbox.get(guid)  # it may have ended only just before
+                assert known.attempts[-1].verdict not in {"", *DONE}
                 self.guids.append(receipt.guid)
 
     async def ask(self, job: str) -> None:
