@@ -63,7 +63,7 @@ class Service:
             name: Sync(deployment, self.inbox, self, clock, places=places)
             for name, deployment in self.deployments.items()
         }
-        self.worker = Worker(self.syncs, copies, self.inbox, self.moves, base.jobs, clock)
+        self.worker = Worker(self.syncs, copies, self.inbox, self.moves, base.privileged, base.jobs, clock)
         self.poll = Poll(
             self.deployments,
             self.status,
