@@ -63,6 +63,17 @@ class VerbFailed(AgentError):
         self.exit_code = Exit(code) if code in set(Exit) else Exit.FAILED
 
 
+class VerbCutShort(VerbFailed):
+    """{message}
+
+    It was begun, and the root half was ended while it did it, or died: how far it came is not known.
+    """  # noqa: D400, D415 - as above
+
+
+AWAY = (PrivilegedUnavailable, VerbCutShort)
+"""Raised where the root half is not there, or is no longer: who asks again when it is there may have better luck."""
+
+
 class NoSuchUser(AgentError):
     """There is no user {name} on this host."""
 
@@ -200,8 +211,11 @@ class Privileged(Protocol):
     """The root half, as a capability asks it.
 
     Both raise `VerbRefused` or `PrivilegedUnavailable` when nothing was done, and `VerbFailed` with what the root half
-    said when it had begun.
+    said when it had begun, which is a `VerbCutShort` where it ended before the verb did.
     """
+
+    async def answers(self) -> bool:
+        """Return whether it is there to be asked; for who waits until it is. It is started for that where it can be."""
 
     async def call(
         self,
@@ -236,6 +250,10 @@ class Privileged(Protocol):
 
 class Unprivileged:
     """No root half at all."""
+
+    async def answers(self) -> bool:
+        """Return False."""
+        return False
 
     async def call(
         self,

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from homelab_agent.core import journal
 from homelab_agent.core.jobs import Run
-from homelab_agent.core.privilege import PrivilegedUnavailable, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import AWAY, VerbFailed, VerbRefused
 from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.moves import KEPT, Move, Moves, MoveState
 from homelab_agent.gitops.rollout import Failure, Rollout
@@ -43,7 +43,7 @@ def is_news(planned: Synced, deployed: Move | None, newest: Move | None, bad: Ma
     `newest` is the newest move, however it ended; one that was cut short is to be taken up.
     """
     if newest is not None and newest.state == "running":
-        return True
+        return planned.word != "not_available"  # without a root half it could not be gone on with
     if not planned.is_good or planned.target in bad:
         return False
     if deployed is not None and planned.target == deployed.to_sha:
@@ -64,8 +64,8 @@ class Deployment:
     async def deploy(self, run: Run, asked: str = "", *, insist: bool = False) -> Verdict:
         """Bring the working copy to a commit, or to its branch's tip, and do what follows.
 
-        A commit whose deployment failed is not tried again unless we `insist`. Cancelled, it leaves the move to be
-        taken up by the next call. Raises `StateUnavailable`.
+        A commit whose deployment failed is not tried again unless we `insist`. Cancelled, or without a root half
+        (raises `AWAY`), it leaves the move to be taken up by the next call. Raises `StateUnavailable`.
         """
         try:
             taken_up = await self._take_up(run)
@@ -78,11 +78,14 @@ class Deployment:
             if not synced.is_good:
                 return _verdict(synced)
             return await self._follow(synced, run, insist=insist)
-        except (PrivilegedUnavailable, VerbRefused) as error:
+        except VerbRefused as error:
             return Verdict("not_available", str(error), error.repair)
 
     async def roll_back(self, run: Run) -> Verdict:
-        """Go back to the last good commit before the present one; the verdict is `rolled_back` if that went well."""
+        """Go back to the last good commit before the present one; the verdict is `rolled_back` if that went well.
+
+        Raises `StateUnavailable`, and `AWAY`, after which the next deployment goes back first.
+        """
         await self.abandon("a rollback was asked for")
         planned = await self._copy.plan()
         if not planned.head:
@@ -94,7 +97,7 @@ class Deployment:
         back = await self._moves.begin(self._name, planned.head, good, run.id)
         try:
             return await self._go_back(back, "a person asked for it", run)
-        except (PrivilegedUnavailable, VerbRefused) as error:
+        except VerbRefused as error:
             return Verdict("not_available", str(error), error.repair)
 
     async def abandon(self, why: str) -> None:
@@ -261,6 +264,8 @@ class Deployment:
             return Changed(None, contains=True)
         try:
             return await self._copy.changed(move.from_sha, move.to_sha)
+        except AWAY:
+            raise
         except VerbFailed as error:
             log.warning("gitops.difference_unknown", repository=self._name, error=error)
             return Changed(None, contains=True)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from homelab_agent.core import journal
 from homelab_agent.core.jobs import Run
-from homelab_agent.core.privilege import PrivilegedUnavailable
+from homelab_agent.core.privilege import PrivilegedUnavailable, VerbCutShort
 from homelab_agent.core.process_output import OnLine, Stream
 from homelab_agent.gitops import actions
 from homelab_agent.gitops.moves import ActionRecord, Move, Moves
@@ -47,7 +47,7 @@ class Rollout:
     async def carry_out(self, move: Move, paths: Sequence[str] | None, run: Run) -> Failure | None:
         """Do what is left to be done of a move that changed these files; return why it is not good, None if it is.
 
-        Cancelled, it leaves the move to be taken up.
+        Cancelled, or without a root half (raises `AWAY`), it leaves the move to be taken up.
         """
         chosen = self.chosen(paths)
         known = {record.position: record for record in await self._moves.actions(move)}
@@ -86,9 +86,14 @@ class Rollout:
         log.info("gitops.action_started", repository=move.repository, action=action.name)
         try:
             done = await self._copy.act(action, note)
-        except PrivilegedUnavailable as error:
+        except PrivilegedUnavailable:
+            await self._moves.take_back_action(move, position)
+            raise
+        except VerbCutShort as error:
+            if action.repeat:
+                raise
             await self._moves.end_action(move, position, "interrupted", str(error))
-            return Failure("interrupted", f"action {action.name} could not begin: {error}")
+            return _cut_short(action.name)
         said = f"{done.detail}\n{done.tail}" if done.tail and not done.ok else done.detail
         await self._moves.end_action(move, position, "ok" if done.ok else "failed", said)
         tell = log.info if done.ok else log.warning
@@ -106,7 +111,11 @@ class Rollout:
 def _failure(record: ActionRecord) -> Failure:
     if record.state == "failed":
         return Failure("action_failed", _sentence(record.name, record.detail))
-    return Failure("interrupted", f"action {record.name} was cut short, and is not repeated by itself")
+    return _cut_short(record.name)
+
+
+def _cut_short(name: str) -> Failure:
+    return Failure("interrupted", f"action {name} was cut short, and is not repeated by itself")
 
 
 def _sentence(name: str, said: str) -> str:

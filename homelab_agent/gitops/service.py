@@ -63,7 +63,7 @@ class Service:
             name: Sync(deployment, self.inbox, self, clock, places=places)
             for name, deployment in self.deployments.items()
         }
-        self.worker = Worker(self.syncs, copies, self.inbox, self.moves, base.jobs, clock)
+        self.worker = Worker(self.syncs, copies, self.inbox, self.moves, base.privileged, base.jobs, clock)
         self.poll = Poll(
             self.deployments,
             self.status,
@@ -118,10 +118,13 @@ class Service:
         )
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        for name in self.deployments:
-            await self._learn(name)
-        await self.worker.run()
+        """Work until cancelled; the web server has stopped before that, so nothing more comes in."""
+        try:
+            for name in self.deployments:
+                await self._learn(name)
+            await self.worker.run()
+        finally:
+            await self.receiver.rest()
 
     def jobs(self) -> list[Job]:
         """Return a sync and a rollback for each repository; the two of one never overlap."""

@@ -1,7 +1,7 @@
 """A repository's working copy, as the root half's verbs reach it: git and actions run there as its owner.
 
-What the root half refuses, cannot do, or is not there for is an answer like the others: the verdict `not_available`
-with the error's own words and repair.
+What the root half refuses or cannot do is an answer like the others: the verdict `not_available` with the error's own
+words and repair. That it is not there, or is no longer (`AWAY`), is raised: what was asked of it is to be asked again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, cast, get_args
 
 from homelab_agent.core import process
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.privilege import SHAS_MAX, Answer, Privileged, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import AWAY, SHAS_MAX, Answer, Privileged, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.core.secret import Secret
 from homelab_agent.gitops.delivery import Word
@@ -84,12 +84,18 @@ class WorkingCopy:
         self._git = asyncio.Lock()
 
     async def sync(self, sha: str = "") -> Synced:
-        """Move forward to a commit of the branch, to its tip if none is given or the branch has it not."""
+        """Move forward to a commit of the branch, to its tip if none is given or the branch has it not.
+
+        Raises `AWAY`, as do `rollback`, `act` and `probe`.
+        """
         return await self._synced("git_sync", sha)
 
     async def plan(self, sha: str = "") -> Synced:
-        """Say what `sync` would do."""
-        return await self._synced("git_plan", sha)
+        """Say what `sync` would do; without a root half that is `not_available`."""
+        try:
+            return await self._synced("git_plan", sha)
+        except AWAY as error:
+            return Synced("not_available", str(error), error.repair)
 
     async def rollback(self, sha: str) -> Synced:
         """Move back to an older commit of the branch; where it is there already it is `up_to_date`."""
@@ -113,11 +119,13 @@ class WorkingCopy:
         return frozenset(found)
 
     async def act(self, action: Action, on_line: OnLine) -> Done:
-        """Run an action; each line that it prints is given on. Raises `PrivilegedUnavailable`: it did not begin."""
+        """Run an action; each line that it prints is given on."""
         try:
             answer = await self._call(
                 "run_action", deadline=action.timeout + _SLACK_SECONDS, on_line=on_line, action=action.name
             )
+        except AWAY:
+            raise
         except (VerbFailed, VerbRefused) as error:
             return Done(ok=False, detail=f"failed: {error}")
         seconds = float(answer.get("seconds", 0.0))
@@ -134,6 +142,8 @@ class WorkingCopy:
         """Ask one of the repository's probes that take more than the agent may, once."""
         try:
             answer = await self._call("run_probe", deadline=_PROBE_SECONDS, probe=index)
+        except AWAY:
+            raise
         except AgentError as error:
             return Done(ok=False, detail=str(error))
         return Done(ok=bool(answer.get("holds")), detail=str(answer.get("detail", "")))
@@ -149,6 +159,8 @@ class WorkingCopy:
             async with self._git:
                 with _handed(await self._credential()) as descriptors:
                     answer = await self._call(verb, deadline=deadline, descriptors=descriptors, **asked)
+        except AWAY:
+            raise
         except AgentError as error:
             return Synced("not_available", str(error), error.repair)
         return _read(answer, self._repository)

@@ -46,10 +46,7 @@ class Client:
 
         To ask it for the sake of an answer would start it.
         """
-        if self._trouble is not None:
-            with suppress(AgentError):
-                await self.call("anything", deadline=PROBE_SECONDS)
-        if self._trouble is not None:
+        if self._trouble is not None and not await self.answers():
             return Finding.of(self._trouble)
         if os.geteuid() == 0:
             return Finding.ok("the agent is root: its root half is started when it is needed")
@@ -57,6 +54,12 @@ class Client:
             return Finding.ok(f"the root half is asked at {self._unit.path}")
         detail = f"there is no root half: nothing is done as another user than number {os.geteuid()}"
         return Finding(State.NOT_AVAILABLE, detail, INSTALL)
+
+    async def answers(self) -> bool:
+        """Return whether it is there to be asked."""
+        with suppress(AgentError):
+            await self.call("anything", deadline=PROBE_SECONDS)
+        return self._trouble is None
 
     async def call(
         self,
