@@ -18,7 +18,7 @@ from homelab_agent.core.privilege import (
     Verb,
     VerbRefused,
 )
-from homelab_agent.gitops import execution, git, rollback, turns
+from homelab_agent.gitops import execution, git, rollback, section, turns
 from homelab_agent.gitops.owned import NoWorkingCopy
 from homelab_agent.gitops.settings import GitopsSettings, Repository
 
@@ -29,24 +29,25 @@ def build(settings: GitopsSettings) -> Sequence[Verb]:
     repository = Name({one.name for one in settings.repository})
     action = Name({action.name for one in settings.repository for action in one.action})
     probe = Number(0, max((len(one.probe) for one in settings.repository), default=0))
-    target: dict[str, Argument] = {"repository": repository, "sha": Sha()}
+    of: dict[str, Argument] = {"repository": repository, "section": section.Digest()}
+    target: dict[str, Argument] = {**of, "sha": Sha()}
     tip_unless_given = frozenset({"sha"})
     return (
         Verb("git_sync", verbs.sync, target, tip_unless_given),
         Verb("git_plan", verbs.plan, target, tip_unless_given),
-        Verb("git_remote", verbs.remote, {"repository": repository}),
-        Verb("git_changed", verbs.changed, {"repository": repository, "old": Sha(), "new": Sha()}),
-        Verb("git_contained", verbs.contained, {"repository": repository, "head": Sha(), "shas": Shas()}),
+        Verb("git_remote", verbs.remote, of),
+        Verb("git_changed", verbs.changed, {**of, "old": Sha(), "new": Sha()}),
+        Verb("git_contained", verbs.contained, {**of, "head": Sha(), "shas": Shas()}),
         Verb("git_rollback", verbs.rollback, target),
-        Verb("run_action", verbs.act, {"repository": repository, "action": action}),
-        Verb("run_probe", verbs.ask, {"repository": repository, "probe": probe}),
+        Verb("run_action", verbs.act, {**of, "action": action}),
+        Verb("run_probe", verbs.ask, {**of, "probe": probe}),
         Verb("restart_agent", verbs.restart_agent),
     )
 
 
 class _Verbs:
     def __init__(self, settings: GitopsSettings) -> None:
-        self._repositories = {one.name: one for one in settings.repository}
+        self._repositories = {one.name: (one, section.digest(one)) for one in settings.repository}
         self._deadline = settings.sync_timeout
 
     async def sync(self, call: Call) -> Answer:
@@ -112,4 +113,9 @@ class _Verbs:
             yield here
 
     def _repository(self, call: Call) -> Repository:
-        return self._repositories[call.arguments["repository"]]
+        """Return what a call is about; raises `VerbRefused` where the agent means something else by its name."""
+        repository, digest = self._repositories[call.arguments["repository"]]
+        if call.arguments["section"] != digest:
+            reason = f"the configuration of {repository.name} was changed since the agent was started"
+            raise VerbRefused(reason=reason)
+        return repository

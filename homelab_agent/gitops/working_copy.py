@@ -21,6 +21,7 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.privilege import AWAY, SHAS_MAX, Answer, Privileged, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.core.secret import Secret
+from homelab_agent.gitops import section
 from homelab_agent.gitops.delivery import Word
 from homelab_agent.gitops.settings import Action, Repository
 
@@ -86,6 +87,7 @@ class WorkingCopy:
     ) -> None:
         """`sync_timeout` is how long git may take, in seconds; `secret` makes one of a reference, `mask` hides all."""
         self._repository = repository
+        self._section = section.digest(repository)
         self._privileged = privileged
         self._secret = secret
         self._mask = mask
@@ -128,7 +130,7 @@ class WorkingCopy:
         return frozenset(found)
 
     async def act(self, action: Action, on_line: OnLine) -> Done:
-        """Run an action; each line that it prints is given on."""
+        """Run an action; each line that it prints is given on. Raises `VerbRefused`, too: it did not begin."""
         try:
             answer = await self._call(
                 "run_action",
@@ -138,7 +140,7 @@ class WorkingCopy:
             )
         except AWAY:
             raise
-        except (VerbFailed, VerbRefused) as error:
+        except VerbFailed as error:
             return Done(ok=False, detail=f"failed: {error}")
         seconds = float(answer.get("seconds", 0.0))
         match answer.get("state"):
@@ -151,10 +153,10 @@ class WorkingCopy:
         return Done(ok, detail, self._mask(str(answer.get("tail", ""))).strip()[-_TAIL_CHARACTERS:])
 
     async def probe(self, index: int) -> Done:
-        """Ask one of the repository's probes that take more than the agent may, once."""
+        """Ask one of the repository's probes that take more than the agent may, once; raises `VerbRefused`, too."""
         try:
             answer = await self._call("run_probe", deadline=_PROBE_SECONDS, probe=index)
-        except AWAY:
+        except (*AWAY, VerbRefused):
             raise
         except AgentError as error:
             return Done(ok=False, detail=str(error))
@@ -202,6 +204,7 @@ class WorkingCopy:
                 descriptors=descriptors,
                 on_line=on_line,
                 repository=self._repository.name,
+                section=self._section,
                 **names,
             )
         except VerbFailed as error:

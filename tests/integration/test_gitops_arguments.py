@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from homelab_agent.privileged import frames
 from tests import root_half
-from tests.gitops_half import COMMAND, OWNER
+from tests.gitops_half import COMMAND, OWNER, section_of
 from tests.neighbours import git
 from tests.neighbours.git import Git
 
@@ -52,6 +52,7 @@ class Asked:
     socket: Path
     log: Path
     head: str
+    section: str
 
     def __call__(self, verb: object, arguments: object) -> dict[str, Any]:
         """Return the last frame that is said on a call."""
@@ -96,7 +97,7 @@ def serving(directory: Path) -> Iterator[Asked]:
     argv = [*COMMAND, "--config", str(config), "privileged", "serve"]
     half = root_half.Unit(directory, command=argv, env={"PATH": f"{programs}:{os.environ['PATH']}"}).start()
     try:
-        yield Asked(half.path, log, head)
+        yield Asked(half.path, log, head, section_of(config))
     finally:
         half.close()
 
@@ -104,7 +105,7 @@ def serving(directory: Path) -> Iterator[Asked]:
 @pytest.fixture(scope="module")
 def meant(asked: Asked) -> set[str]:
     """The words that git is called with when each verb is done as it is meant."""
-    site = {"repository": "site"}
+    site = {"repository": "site", "section": asked.section}
     for verb in ("git_sync", "git_plan", "git_remote"):
         assert "answer" in asked(verb, site)
     for sha in (asked.head, NOWHERE):
@@ -157,7 +158,7 @@ CALLS = st.sampled_from(sorted(VERBS)).flatmap(
         st.fixed_dictionaries({name: st.one_of(PROPER[name], PROPER[name], HOSTILE, JSON) for name in VERBS[verb]}),
     )
 )
-MORE = st.dictionaries(st.sampled_from(["branch", "directory", *PROPER]), HOSTILE, max_size=1)
+MORE = st.dictionaries(st.sampled_from(["branch", "directory", "section", *PROPER]), HOSTILE, max_size=1)
 
 
 def is_proper(name: str, value: object) -> bool:
@@ -182,7 +183,7 @@ def test_no_word_of_a_call_reaches_a_program_but_a_sha(
     asked: Asked, meant: set[str], call: tuple[str, dict[str, Any]], more: dict[str, Any]
 ) -> None:
     verb, arguments = call
-    said = asked(verb, arguments | more)
+    said = asked(verb, {"section": asked.section} | arguments | more)
     if "answer" in said:
         assert all(is_proper(name, value) for name, value in (arguments | more).items()), said
     assert asked.words() <= meant, asked.words() - meant

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import root_half
-from tests.gitops_half import COMMAND, Site
+from tests.gitops_half import COMMAND, Site, section_of
 from tests.neighbours.git_remote import GitRemote
 from tests.waiting import until
 
@@ -43,7 +43,7 @@ class House:
     def asked(self, verb: str, **arguments: Any) -> Iterator[Callable[[], dict[str, Any]]]:
         """Ask for a verb as an agent that is there for as long as the context; gives what waits for the answer."""
         with self.half.connect() as connection:
-            root_half.ask(connection, verb, repository="site", **arguments)
+            root_half.ask(connection, verb, repository="site", section=section_of(self.config), **arguments)
             yield lambda: answer(connection)
 
     def ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
