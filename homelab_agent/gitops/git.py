@@ -16,7 +16,7 @@ from typing import Unpack
 
 from homelab_agent.core import process
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.privilege import Answer, Call, Sha
+from homelab_agent.core.privilege import Answer, Call
 from homelab_agent.core.process_output import Stream
 from homelab_agent.gitops import access, owned
 from homelab_agent.gitops.settings import Repository
@@ -121,25 +121,6 @@ class Git:
             return verdict("fetch_failed", f"git was not done after {self._deadline:g} s", ["git ls-remote --heads"])
         where = {"directory": self.repository.directory, "branch": self._branch}
         raise NoVerdict(code=done.code, script=SCRIPT, **where, cause=self.complaint(done))
-
-    async def remote(self) -> Answer:
-        """Ask the remote where the branch is; its SHA is "" where that is not to be had, and `detail` says why."""
-        found: list[str] = []
-
-        def keep(stream: Stream, line: str) -> None:
-            sha, _, ref = line.partition("\t")
-            if stream == "stdout" and ref == f"refs/heads/{self._branch}":
-                found.append(sha)
-
-        try:
-            done = await self.run("ls-remote", "--quiet", "--heads", on_line=keep, output_max=_CAUSE_MAX)
-        except process.DeadlinePassed as error:
-            return {"sha": "", "detail": str(error)}
-        if done.code != 0:
-            return {"sha": "", "detail": self.complaint(done)}
-        if not found:
-            return {"sha": "", "detail": f"the remote has no branch {self._branch}"}
-        return {"sha": Sha().check(found[0]), "detail": ""}
 
     async def changed(self, old: str, new: str) -> Answer:
         """Say which files differ between two commits, and whether the newer contains the older.

@@ -35,7 +35,6 @@ def build(settings: GitopsSettings) -> Sequence[Verb]:
     return (
         Verb("git_sync", verbs.sync, target, tip_unless_given),
         Verb("git_plan", verbs.plan, target, tip_unless_given),
-        Verb("git_remote", verbs.remote, of),
         Verb("git_changed", verbs.changed, {**of, "old": Sha(), "new": Sha()}),
         Verb("git_contained", verbs.contained, {**of, "head": Sha(), "shas": Shas()}),
         Verb("git_rollback", verbs.rollback, target),
@@ -60,13 +59,6 @@ class _Verbs:
     async def rollback(self, call: Call) -> Answer:
         async with turns.taken(self._repository(call).directory, "files"):
             return await self._judged(call, lambda here: rollback.roll_back(here, call.arguments["sha"]))
-
-    async def remote(self, call: Call) -> Answer:
-        try:
-            async with self._at_work(call) as here:
-                return await here.remote()
-        except (NoWorkingCopy, NoSuchUser, NotThatUser) as error:
-            return {"sha": "", "detail": str(error)}
 
     async def changed(self, call: Call) -> Answer:
         async with self._at_work(call) as here:

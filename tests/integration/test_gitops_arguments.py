@@ -106,7 +106,7 @@ def serving(directory: Path) -> Iterator[Asked]:
 def meant(asked: Asked) -> set[str]:
     """The words that git is called with when each verb is done as it is meant."""
     site = {"repository": "site", "section": asked.section}
-    for verb in ("git_sync", "git_plan", "git_remote"):
+    for verb in ("git_sync", "git_plan"):
         assert "answer" in asked(verb, site)
     for sha in (asked.head, NOWHERE):
         assert all("answer" in asked(verb, {**site, "sha": sha}) for verb in TARGETS)
@@ -117,7 +117,7 @@ def meant(asked: Asked) -> set[str]:
     assert "answer" in asked("run_action", {**site, "action": "version"})
     assert asked("run_probe", {**site, "probe": 0})["answer"]["holds"]
     words = asked.words()
-    assert {"--version", "rev-parse", "fetch", "ls-remote", "merge-base", "diff-tree", "status"} <= words
+    assert {"--version", "rev-parse", "fetch", "merge-base", "diff-tree", "status"} <= words
     assert {"cat-file", "rev-list"} <= words
     return words
 
@@ -145,7 +145,6 @@ PROPER = {
 }
 VERBS = {
     **dict.fromkeys(TARGETS, ("repository", "sha")),
-    "git_remote": ("repository",),
     "git_changed": ("repository", "old", "new"),
     "git_contained": ("repository", "head", "shas"),
     "run_action": ("repository", "action"),
