@@ -48,6 +48,7 @@ class ControlApi:
             Route("GET", "/api/gitops", self.repositories),
             Route("GET", "/api/gitops/{repository}/plan", self.plan, deadline=late),
             Route("POST", "/api/gitops/{repository}/sync", self.sync),
+            Route("GET", "/api/gitops/{repository}/rollback", self.plan_back, deadline=late),
             Route("POST", "/api/gitops/{repository}/rollback", self.roll_back),
             Route("POST", "/api/gitops/deliveries/{guid}/replay", self.replay),
         ]
@@ -72,6 +73,10 @@ class ControlApi:
             case _:
                 raise BadRequest(cause="again is true or false")
         return started(await self._jobs.start(JOB + name))
+
+    async def plan_back(self, request: Request) -> Answer:
+        """Give where a rollback would go now: verdict, commit, files and actions."""
+        return Json(await self._deployments[self._name(request)].preview_back())
 
     async def roll_back(self, request: Request) -> Answer:
         """Start a rollback to the last good commit before the present one."""

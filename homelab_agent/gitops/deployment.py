@@ -19,6 +19,8 @@ from homelab_agent.gitops.rollout import Failure, Rollout
 from homelab_agent.gitops.settings import Repository
 from homelab_agent.gitops.working_copy import Changed, Synced, WorkingCopy
 
+_NOTHING_EARLIER = "no earlier deployment is known here"
+
 log = journal.logger("gitops")
 
 
@@ -91,10 +93,9 @@ class Deployment:
         planned = await self._copy.plan()
         if not planned.head:
             return _verdict(planned)
-        history, bad = await self._moves.newest(self._name, KEPT), await self._moves.bad(self._name)
-        good = earlier(history, planned.head, bad)
+        good = await self._good_before(planned.head)
         if not good:
-            return Verdict("not_available", "no earlier deployment is known here", sha_reached=planned.head)
+            return Verdict("not_available", _NOTHING_EARLIER, sha_reached=planned.head)
         back = await self._moves.begin(self._name, planned.head, good, run.id)
         try:
             return await self._go_back(back, "a person asked for it", run)
@@ -115,21 +116,21 @@ class Deployment:
         deployed = await self._moves.deployed(self._name)
         bad = await self._moves.bad(self._name)
         start = deployed.to_sha if deployed is not None else planned.head
-        changed = Changed((), contains=True)
-        if planned.target and planned.target != start:
-            changed = await self._copy.changed(start, planned.target) if start else Changed(None, contains=True)
-        judged = self._unless_bad(planned, bad)
-        return {
-            "verdict": judged.word,
-            "detail": judged.detail,
-            "repair": judged.repair,
-            "deployed": start,
-            "head": planned.head,
-            "target": planned.target,
-            "commits": planned.commits,
-            "files": changed.paths,
-            "actions": [action.name for _, action in self._rollout.chosen(changed.paths)],
-        }
+        return await self._told(self._unless_bad(planned, bad), start, planned.target)
+
+    async def preview_back(self) -> Mapping[str, object]:
+        """Return where a rollback would go now, and what would follow, in the words of `preview`; raises as that does.
+
+        What git does not keep, and where it is to put a file, it finds in its way only when it moves.
+        """
+        planned = await self._copy.plan()
+        if not planned.head:
+            return await self._told(planned, "", "")
+        good = await self._good_before(planned.head)
+        if not good:
+            nothing = replace(planned, word="not_available", detail=_NOTHING_EARLIER, repair="")
+            return await self._told(nothing, planned.head, "")
+        return await self._told(await self._copy.rollback(good, plan=True), planned.head, good)
 
     async def look(self) -> tuple[Synced, bool]:
         """Return how the working copy stands, and whether there is something to be done; raises `StateUnavailable`."""
@@ -146,6 +147,23 @@ class Deployment:
     async def contained(self, head: str, shas: Sequence[str]) -> frozenset[str]:
         """Return those commits that are part of `head`; raises what `Privileged.call` raises."""
         return await self._copy.contained(head, shas)
+
+    async def _told(self, judged: Synced, start: str, target: str) -> Mapping[str, object]:
+        """Return what a move from one commit to another would be; `judged` says whether it can be."""
+        changed = Changed((), contains=True)
+        if target and target != start:
+            changed = await self._copy.changed(start, target) if start else Changed(None, contains=True)
+        return {
+            "verdict": judged.word,
+            "detail": judged.detail,
+            "repair": judged.repair,
+            "deployed": start,
+            "head": judged.head,
+            "target": target,
+            "commits": judged.commits,
+            "files": changed.paths,
+            "actions": [action.name for _, action in self._rollout.chosen(changed.paths)],
+        }
 
     # Forward.
 
@@ -223,6 +241,8 @@ class Deployment:
         if not synced.is_good:
             await self._moves.end(back, "failed", synced.detail)
             return _verdict(synced)
+        if synced.kept_ref:
+            run.say(f"{short(back.from_sha)} stays as {synced.kept_ref}")
         failure = await self._rollout.carry_out(back, (await self._changed(back)).paths, run)
         said = f"rolled back to {short(back.to_sha)}: {why}"
         reached = Verdict("rolled_back", said, sha_asked=back.from_sha, sha_reached=back.to_sha)
@@ -233,6 +253,11 @@ class Deployment:
         await self._moves.end(back, "ok" if failure is None else "failed", said, bad_sha=back.from_sha)
         log.warning("gitops.rolled_back", repository=self._name, sha=back.from_sha, to=back.to_sha, detail=said)
         return reached
+
+    async def _good_before(self, head: str) -> str:
+        """Return the last good commit before where it is; "" if none is known."""
+        history = await self._moves.newest(self._name, KEPT)
+        return earlier(history, head, await self._moves.bad(self._name))
 
     # After a start.
 

@@ -9,6 +9,7 @@ from homelab_agent.core.privilege import (
     Answer,
     Argument,
     Call,
+    Flag,
     Name,
     NoSuchUser,
     NotThatUser,
@@ -37,7 +38,7 @@ def build(settings: GitopsSettings) -> Sequence[Verb]:
         Verb("git_plan", verbs.plan, target, tip_unless_given),
         Verb("git_changed", verbs.changed, {**of, "old": Sha(), "new": Sha()}),
         Verb("git_contained", verbs.contained, {**of, "head": Sha(), "shas": Shas()}),
-        Verb("git_rollback", verbs.rollback, target),
+        Verb("git_rollback", verbs.rollback, {**target, "plan": Flag()}, frozenset({"plan"})),
         Verb("run_action", verbs.act, {**of, "action": action}),
         Verb("run_probe", verbs.ask, {**of, "probe": probe}),
         Verb("restart_agent", verbs.restart_agent),
@@ -57,8 +58,11 @@ class _Verbs:
         return await self._judged(call, lambda here: here.sync(call.arguments.get("sha", ""), plan=True))
 
     async def rollback(self, call: Call) -> Answer:
+        good = call.arguments["sha"]
+        if call.arguments.get("plan", False):
+            return await self._judged(call, lambda here: rollback.roll_back(here, good, plan=True))
         async with turns.taken(self._repository(call).directory, "files"):
-            return await self._judged(call, lambda here: rollback.roll_back(here, call.arguments["sha"]))
+            return await self._judged(call, lambda here: rollback.roll_back(here, good))
 
     async def changed(self, call: Call) -> Answer:
         async with self._at_work(call) as here:

@@ -39,7 +39,8 @@ _WORDS = frozenset(get_args(Word))
 class Synced:
     """What git did, or with `plan` would do; SHAs are "" where there is none.
 
-    `head_before` and `head` are where the working copy was and is, `target` where it was to be.
+    `head_before` and `head` are where the working copy was and is, `target` where it was to be; `kept_ref` is the name
+    under which a rollback has kept the branch's old tip.
     """
 
     word: Word
@@ -49,6 +50,7 @@ class Synced:
     head: str = ""
     target: str = ""
     commits: int = 0
+    kept_ref: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -108,9 +110,12 @@ class WorkingCopy:
         except AWAY as error:
             return Synced("not_available", str(error), error.repair)
 
-    async def rollback(self, sha: str) -> Synced:
-        """Move back to an older commit of the branch; where it is there already it is `up_to_date`."""
-        return await self._synced("git_rollback", sha)
+    async def rollback(self, sha: str, *, plan: bool = False) -> Synced:
+        """Move back to an older commit of the branch, or with `plan` say whether that can be.
+
+        Where it is there already it is `up_to_date`.
+        """
+        return await self._synced("git_rollback", sha, **({"plan": True} if plan else {}))
 
     async def changed(self, old: str, new: str) -> Changed:
         """Return the difference of two commits; raises what `Privileged.call` raises."""
@@ -166,8 +171,8 @@ class WorkingCopy:
         """Have the agent itself restarted, soon; raises what `Privileged.call` raises."""
         await self._privileged.call("restart_agent", deadline=_RESTART_SECONDS)
 
-    async def _synced(self, verb: str, sha: str) -> Synced:
-        asked: dict[str, Any] = {"sha": sha} if sha else {}
+    async def _synced(self, verb: str, sha: str, **more: bool) -> Synced:
+        asked: dict[str, Any] = {"sha": sha, **more} if sha else more
         deadline = self._sync_timeout + _SLACK_SECONDS
         try:
             async with self._git:
@@ -240,4 +245,5 @@ def _read(answer: Answer, repository: Repository) -> Synced:
         head=str(answer.get("head", "")),
         target=str(answer.get("target", "")),
         commits=int(answer.get("commits", 0)),
+        kept_ref=str(answer.get("kept_ref", "")),
     )

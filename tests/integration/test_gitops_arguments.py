@@ -142,9 +142,11 @@ PROPER = {
     "new": SHA,
     "action": st.just("version"),
     "probe": st.just(0),
+    "plan": st.booleans(),
 }
 VERBS = {
     **dict.fromkeys(TARGETS, ("repository", "sha")),
+    "git_rollback": ("repository", "sha", "plan"),
     "git_changed": ("repository", "old", "new"),
     "git_contained": ("repository", "head", "shas"),
     "run_action": ("repository", "action"),
@@ -163,14 +165,14 @@ MORE = st.dictionaries(st.sampled_from(["branch", "directory", "section", *PROPE
 def is_proper(name: str, value: object) -> bool:
     """Whether that argument may have that value."""
     match name:
-        case "repository":
-            return value == "site"
+        case "repository" | "action":
+            return value == {"repository": "site", "action": "version"}[name]
         case "shas":
             return isinstance(value, list) and all(is_proper("sha", one) for one in value)
         case "sha" | "head" | "old" | "new":
             return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", value, re.ASCII) is not None
-        case "action":
-            return value == "version"
+        case "plan":
+            return isinstance(value, bool)
         case "probe":
             return type(value) is int and value == 0
     return False
