@@ -90,10 +90,10 @@ class _Verbs:
         return await execution.restart_agent()
 
     async def _judged(self, call: Call, work: Callable[[git.Git], Awaitable[Answer]]) -> Answer:
-        """Return the verdict of what is done there, or that there is no way to do it."""
+        """Return the verdict of what is done there, and as whom; or that there is no way to do it."""
         try:
             async with self._at_work(call) as here:
-                return await work(here)
+                return {**await work(here), "as_user": here.as_user}
         except NoWorkingCopy as error:
             return git.verdict("not_a_repository", str(error), error.repair)
         except (NoSuchUser, NotThatUser) as error:

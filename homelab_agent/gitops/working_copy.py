@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.privilege import AWAY, SHAS_MAX, Answer, Privileged, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.core.secret import Secret
-from homelab_agent.gitops import section
+from homelab_agent.gitops import owned, section
 from homelab_agent.gitops.delivery import Word
 from homelab_agent.gitops.settings import Action, Repository
 
@@ -236,7 +235,7 @@ def _read(answer: Answer, repository: Repository) -> Synced:
         return Synced("not_available", f"the root half answered with the verdict {word!r}, which is none")
     repair = answer.get("repair", "")
     if isinstance(repair, list):
-        repair = "; ".join([f"cd {shlex.quote(str(repository.directory))}", *map(str, repair)]) if repair else ""
+        repair = owned.typed([str(one) for one in repair], repository.directory, str(answer.get("as_user", "")))
     return Synced(
         word=cast("Word", word),
         detail=str(answer.get("detail", "")),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +63,7 @@ async def test_what_keeps_it_from_moving_is_told_with_what_mends_it(site: Site) 
     async with serving(site.directory, site.settings(ignore_dirty=["dir/*"])) as half:
         said = await half("git_sync")
         assert (said["verdict"], said["repair"]) == ("dirty_overlap", ["git stash push"])
+        assert said["as_user"] == ("" if os.geteuid() == OWNER else pwd.getpwuid(OWNER).pw_name)
         site.git("checkout", "a.txt")
         assert (await half("git_sync"))["verdict"] == "ok"
     assert (site.path / "dir/c.txt").read_text() == "rewritten\n"
@@ -76,6 +79,18 @@ async def test_where_there_is_no_working_copy_that_is_the_verdict(site: Site) ->
             await half("git_changed", old="0" * 40, new="0" * 40)
         site.path.mkdir()
         assert (await half("git_sync"))["verdict"] == "not_a_repository"
+
+
+async def test_what_git_cannot_do_is_to_be_looked_into_as_the_owner(site: Site) -> None:
+    site.git("config", "core.repositoryFormatVersion", "9")
+    async with serving(site.directory, site.settings()) as half:
+        with pytest.raises(VerbFailed, match="repo version") as caught:
+            await half("git_changed", old="0" * 40, new="1" * 40)
+    words = shlex.split(caught.value.repair)
+    if os.geteuid() == OWNER:
+        assert words == ["cd", f"{site.path};", "git", "status"]
+    else:
+        assert words == ["sudo", "-u", pwd.getpwuid(OWNER).pw_name, "sh", "-c", f"cd {site.path}; git status"]
 
 
 @pytest.mark.parametrize("run_as", ["homelab-agent-nobody-has-this", "daemon"])
