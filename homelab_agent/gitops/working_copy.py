@@ -157,13 +157,13 @@ class WorkingCopy:
         deadline = self._sync_timeout + _SLACK_SECONDS
         try:
             async with self._git:
-                with _handed(await self._credential()) as descriptors:
+                with handed(await self._credential()) as descriptors:
                     answer = await self._call(verb, deadline=deadline, descriptors=descriptors, **asked)
         except AWAY:
             raise
         except AgentError as error:
             return Synced("not_available", str(error), error.repair)
-        return _read(answer, self._repository)
+        return read(answer, self._repository)
 
     async def _credential(self) -> str:
         """Return the token for a private remote, "" where there is none; raises what `Secret.get` raises."""
@@ -193,7 +193,7 @@ class WorkingCopy:
 
 
 @contextmanager
-def _handed(value: str) -> Iterator[tuple[int, ...]]:
+def handed(value: str) -> Iterator[tuple[int, ...]]:
     """Give descriptors that a secret is read from, none for ""; closed after."""
     if not value:
         yield ()
@@ -205,7 +205,8 @@ def _handed(value: str) -> Iterator[tuple[int, ...]]:
         os.close(descriptor)
 
 
-def _read(answer: Answer, repository: Repository) -> Synced:
+def read(answer: Answer, repository: Repository) -> Synced:
+    """Return what the half's answer about a repository means; its repair is then one line."""
     word = answer.get("verdict")
     if word not in _WORDS:
         return Synced("not_available", f"the root half answered with the verdict {word!r}, which is none")
