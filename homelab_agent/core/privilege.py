@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from homelab_agent.core.errors import AgentError, Exit
@@ -24,6 +25,9 @@ Answer: TypeAlias = Mapping[str, Any]
 DESCRIPTORS_MAX = 8
 SHAS_MAX = 500
 """So many commits fit into one request."""
+
+UNIT_SOCKET = Path("/run/homelab-agent/privileged.sock")
+"""Made by homelab-agent-privileged.socket, for the agent's user alone."""
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -306,11 +310,17 @@ def user(who: str | int) -> User:
 
     Raises `NoSuchUser`, and `NotThatUser` where we are neither root nor that user.
     """
+    found = look_up(who)
+    if os.geteuid() not in {0, found.uid}:
+        raise NotThatUser(name=found.name)
+    return found
+
+
+def look_up(who: str | int) -> User:
+    """Return the user of that name or number, whom we may be unable to act as; blocking. Raises `NoSuchUser`."""
     try:
         entry = pwd.getpwnam(who) if isinstance(who, str) else pwd.getpwuid(who)
     except KeyError:
         raise NoSuchUser(name=who) from None
-    if os.geteuid() not in {0, entry.pw_uid}:
-        raise NotThatUser(name=entry.pw_name)
     groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
     return User(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, groups)

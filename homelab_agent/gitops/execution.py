@@ -174,9 +174,14 @@ async def _ask_command(repository: Repository, command: Sequence[str]) -> Answer
     return {"holds": done.code == 0, "detail": f"it ended with {done.code}" + (f": {said}" if said else "")}
 
 
+def runs_as(action: Action) -> str:
+    """Return the name of the user whom an action runs as; "" for the working copy's."""
+    return action.run_as or ("root" if action.kind == "systemctl" else "")
+
+
 async def _who(action: Action, copy: Owned) -> User:
     """Return whom an action runs as; raises `privilege.NoSuchUser`, `privilege.NotThatUser`."""
-    if name := action.run_as or ("root" if action.kind == "systemctl" else ""):
+    if name := runs_as(action):
         return await asyncio.to_thread(privilege.user, name)
     return copy.user
 

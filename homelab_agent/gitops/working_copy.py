@@ -175,13 +175,13 @@ class WorkingCopy:
         deadline = self._sync_timeout + _SLACK_SECONDS
         try:
             async with self._git:
-                with _handed(await self._credential()) as descriptors:
+                with handed(await self._credential()) as descriptors:
                     answer = await self._call(verb, deadline=deadline, descriptors=descriptors, **asked)
         except AWAY:
             raise
         except AgentError as error:
             return Synced("not_available", str(error), error.repair)
-        synced = _read(answer, self._repository)
+        synced = read(answer, self._repository)
         return replace(synced, detail=self._mask(synced.detail))
 
     async def _credential(self) -> str:
@@ -217,7 +217,7 @@ class WorkingCopy:
 
 
 @contextmanager
-def _handed(value: str) -> Iterator[tuple[int, ...]]:
+def handed(value: str) -> Iterator[tuple[int, ...]]:
     """Give descriptors that a secret is read from, none for ""; closed after."""
     if not value:
         yield ()
@@ -229,7 +229,8 @@ def _handed(value: str) -> Iterator[tuple[int, ...]]:
         os.close(descriptor)
 
 
-def _read(answer: Answer, repository: Repository) -> Synced:
+def read(answer: Answer, repository: Repository) -> Synced:
+    """Return what the half's answer about a repository means; its repair is then one line."""
     word = answer.get("verdict")
     if word not in _WORDS:
         return Synced("not_available", f"the root half answered with the verdict {word!r}, which is none")

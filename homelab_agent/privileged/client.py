@@ -15,7 +15,7 @@ from pathlib import Path
 
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Finding, State
-from homelab_agent.core.privilege import Answer, PrivilegedUnavailable, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import UNIT_SOCKET, Answer, PrivilegedUnavailable, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.privileged import unit
 from homelab_agent.privileged.child import Child
@@ -31,7 +31,7 @@ PROBE_SECONDS = 8.0
 class Client:
     """Implements `core.privilege.Privileged`; its child can be asked while `run` runs."""
 
-    def __init__(self, directory: Path, command: Sequence[str | Path], *, service: Path = unit.SOCKET) -> None:
+    def __init__(self, directory: Path, command: Sequence[str | Path], *, service: Path = UNIT_SOCKET) -> None:
         """`command` is the agent's program with its configuration; `directory` is the agent's state."""
         self._unit = unit.Unit(service)
         self._child = Child(directory / SOCKET_NAME, [*command, "privileged", "serve"])
