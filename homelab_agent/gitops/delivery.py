@@ -109,6 +109,16 @@ class Receipt:
     detail: str
     is_new: bool
 
+    def as_fields(self) -> dict[str, object]:
+        """Return what is told over HTTP."""
+        return {
+            "delivery": self.guid,
+            "repository": self.repository,
+            "attempt": self.attempt,
+            "status": self.status,
+            "detail": self.detail,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:

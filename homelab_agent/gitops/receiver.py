@@ -133,7 +133,7 @@ class Receiver:
             ids = await self._identities.known()
             signers = frozenset(key.repository for key in keys)
             decision = selection.select(event, self._repositories, signers=signers, ids=ids)
-            # Not from a ping: our own (`hook_test`) makes up a number that is not known yet.
+            # Not from a ping: our own (`ping.py`) makes up a number that is not known yet.
             if decision.repository and event.origin is not None and not isinstance(decision, selection.Pong):
                 await self._identities.learn(decision.repository, event.origin.id)
             key = next((one for one in keys if one.repository == decision.repository), keys[0])

@@ -11,21 +11,19 @@ from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check
 from homelab_agent.core.jobs import CONTAINERS, Job
 from homelab_agent.core.state import StateUnavailable
-from homelab_agent.gitops import github
-from homelab_agent.gitops.control import ControlApi
+from homelab_agent.gitops import github, routes
 from homelab_agent.gitops.counters import Counters
 from homelab_agent.gitops.deployment import Deployment
 from homelab_agent.gitops.github import CommitStatuses
-from homelab_agent.gitops.hook_test import HookTest
 from homelab_agent.gitops.identity import Identities
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.keyring import Keyring
 from homelab_agent.gitops.moves import Moves
+from homelab_agent.gitops.ping import Pings
 from homelab_agent.gitops.poll import Poll
 from homelab_agent.gitops.probes import Gate
 from homelab_agent.gitops.receiver import Receiver
 from homelab_agent.gitops.rollout import Rollout
-from homelab_agent.gitops.routes import Api
 from homelab_agent.gitops.settings import GitopsSettings, Repository
 from homelab_agent.gitops.status import Status
 from homelab_agent.gitops.sync import Ended, Sync
@@ -75,24 +73,21 @@ class Service:
             is_busy=self.worker.is_busy,
             wake=self.worker.wake,
         )
-        self.verifier = Verifier(
-            Keyring(repositories, base.secret, clock),
-            clock,
-            networks=settings.networks,
-            refusals_per_minute=settings.failures_per_minute,
-        )
+        self.verifier = _verifier(settings, base)
+        identities = Identities(repositories, base.state, clock)
         self.receiver = Receiver(
             repositories,
             self.verifier,
             self.inbox,
-            Identities(repositories, base.state, clock),
+            identities,
             clock,
             wake=self.worker.wake,
             registry=base.registry,
         )
-        self.hook_test = HookTest(repositories, base)
-        self.control = ControlApi(
-            self.deployments, self.syncs, self.status, self.receiver, base.jobs, sync_timeout=settings.sync_timeout
+        pings, longest = Pings(identities, base.secret, clock), settings.sync_timeout
+        self.apis = (
+            routes.Repositories(self.deployments, self.syncs, self.status, base.jobs, pings, sync_timeout=longest),
+            routes.Deliveries(self.receiver, self.inbox),
         )
 
     def capability(self) -> Capability:
@@ -114,7 +109,7 @@ class Service:
             name="gitops",
             tasks=tasks,
             jobs=self.jobs(),
-            routes=[*self.control.routes(), *self.hook_test.routes(), *Api(self.receiver, self.inbox).routes()],
+            routes=[route for api in self.apis for route in api.routes()],
             checks=checks,
             summary=self.status.summary,
         )
@@ -175,6 +170,15 @@ class Service:
         follows = sum(action.timeout for action in repository.action)
         follows += max((probe.within for probe in repository.probe), default=0.0)
         return 3 * self._settings.sync_timeout + 2 * follows + _RUN_SLACK_SECONDS
+
+
+def _verifier(settings: GitopsSettings, base: Foundation) -> Verifier:
+    return Verifier(
+        Keyring(settings.repository, base.secret, base.clock),
+        base.clock,
+        networks=settings.networks,
+        refusals_per_minute=settings.failures_per_minute,
+    )
 
 
 def _commit_statuses(settings: GitopsSettings, base: Foundation) -> CommitStatuses | None:
