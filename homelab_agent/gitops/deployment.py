@@ -29,6 +29,11 @@ def short(sha: str) -> str:
     return sha[:7] or "nothing"
 
 
+def way_forward(repository: str) -> str:
+    """Return what leads on from a commit that was rolled back from."""
+    return f"push a commit that mends it, or: homelab-agent gitops sync {repository} --again"
+
+
 def earlier(history: Iterable[Move], current: str, bad: Mapping[str, str]) -> str:
     """Return the last good commit before the current one; "" if none is known. `history` has the newest first."""
     for move in history:
@@ -61,7 +66,7 @@ class Deployment:
         self._name = repository.name
         self._copy = copy
         self._moves = moves
-        self._rollout = rollout
+        self.rollout = rollout
 
     async def deploy(self, run: Run, asked: str = "", *, insist: bool = False) -> Verdict:
         """Bring the working copy to a commit, or to its branch's tip, and do what follows.
@@ -162,7 +167,7 @@ class Deployment:
             "target": target,
             "commits": judged.commits,
             "files": changed.paths,
-            "actions": [action.name for _, action in self._rollout.chosen(changed.paths)],
+            "actions": [action.name for _, action in self.rollout.chosen(changed.paths)],
         }
 
     # Forward.
@@ -182,8 +187,7 @@ class Deployment:
         if not planned.is_good or planned.target not in bad or is_behind:  # one that is behind us comes no more
             return planned
         detail = f"{short(planned.target)} was rolled back from: {bad[planned.target]}"
-        repair = f"push a commit that mends it, or: homelab-agent gitops sync {self._name} --again"
-        return replace(planned, word="bad_sha", detail=detail, repair=repair)
+        return replace(planned, word="bad_sha", detail=detail, repair=way_forward(self._name))
 
     async def _follow(self, synced: Synced, run: Run, *, insist: bool) -> Verdict:
         """Do what follows from where the working copy is now."""
@@ -197,15 +201,15 @@ class Deployment:
             return _verdict(synced)
         for newest in await self._moves.newest(self._name, 1):
             if newest.to_sha == head and newest.state in {"failed", "interrupted"} and not insist:
-                return self._failed(newest, await self._rollout.failure(newest))
+                return (await self.rollout.failure(newest)).verdict(newest)
         move = await self._moves.begin(self._name, start, head, run.id)
         return await self._go_on(move, await self._changed(move), run)
 
     async def _go_on(self, move: Move, changed: Changed, run: Run) -> Verdict:
         run.say(f"{short(move.from_sha)} to {short(move.to_sha)}")
-        failure = await self._rollout.carry_out(move, changed.paths, run)
+        failure = await self.rollout.carry_out(move, changed.paths, run)
         if failure is None:
-            names = [action.name for _, action in self._rollout.chosen(changed.paths)]
+            names = [action.name for _, action in self.rollout.chosen(changed.paths)]
             followed = f"actions: {', '.join(names)}" if names else "nothing had to follow"
             detail = f"{short(move.from_sha)} to {short(move.to_sha)}; {followed}"
             await self._moves.end(move, "ok", detail)
@@ -215,12 +219,7 @@ class Deployment:
             return await self._undo(move, back, failure, run)
         state: MoveState = "interrupted" if failure.word == "interrupted" else "failed"
         await self._moves.end(move, state, failure.detail)
-        return self._failed(move, failure)
-
-    def _failed(self, move: Move, failure: Failure) -> Verdict:
-        again = failure.word == "interrupted" or not move.from_sha
-        repair = f"homelab-agent gitops {'sync' if again else 'rollback'} {self._name}"
-        return Verdict(failure.word, failure.detail, repair, sha_asked=move.to_sha, sha_reached=move.to_sha)
+        return failure.verdict(move)
 
     # Back.
 
@@ -232,20 +231,24 @@ class Deployment:
             return replace(verdict, word="rolled_back", sha_asked=move.to_sha)
         detail = f"{failure.detail}; it could not be rolled back: {verdict.detail}"
         await self._moves.end(move, "failed", detail, bad_sha=move.to_sha)
-        return replace(self._failed(move, failure), detail=detail)
+        return replace(failure.verdict(move), detail=detail)
 
     async def _go_back(self, back: Move, why: str, run: Run) -> Verdict:
         run.progress(0, None, "actions", f"back to {short(back.to_sha)}")
         run.say(f"back to {short(back.to_sha)}")
         synced = await self._copy.rollback(back.to_sha)
         if not synced.is_good:
-            await self._moves.end(back, "failed", synced.detail)
+            if synced.head in {"", back.from_sha}:
+                await self._moves.take_back(back)
+            else:
+                await self._moves.end(back, "failed", synced.detail)
             return _verdict(synced)
         if synced.kept_ref:
             run.say(f"{short(back.from_sha)} stays as {synced.kept_ref}")
-        failure = await self._rollout.carry_out(back, (await self._changed(back)).paths, run)
+        failure = await self.rollout.carry_out(back, (await self._changed(back)).paths, run)
         said = f"rolled back to {short(back.to_sha)}: {why}"
-        reached = Verdict("rolled_back", said, sha_asked=back.from_sha, sha_reached=back.to_sha)
+        repair = way_forward(self._name)
+        reached = Verdict("rolled_back", said, repair, sha_asked=back.from_sha, sha_reached=back.to_sha)
         if failure is not None:
             said = f"{said}; there, too: {failure.detail}"
             repair = f"homelab-agent gitops rollback {self._name}"
@@ -272,7 +275,7 @@ class Deployment:
         *undone, move = unfinished
         log.warning("gitops.taken_up", repository=self._name, sha=move.to_sha, since=move.started_at)
         if undone:  # it was being rolled back
-            failure = await self._rollout.failure(undone[-1])
+            failure = await self.rollout.failure(undone[-1])
             return await self._undo(undone[-1], move, replace(failure, detail=failure.detail or "unhealthy"), run)
         if (why := (await self._moves.bad(self._name)).get(move.to_sha)) is not None:  # it had been rolled back
             await self._moves.end(move, "rolled_back", why)

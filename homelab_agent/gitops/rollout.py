@@ -14,6 +14,7 @@ from homelab_agent.core import journal
 from homelab_agent.core.jobs import Run
 from homelab_agent.core.privilege import PrivilegedUnavailable, VerbCutShort, VerbRefused
 from homelab_agent.gitops import actions
+from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.moves import ActionRecord, Move, Moves
 from homelab_agent.gitops.probes import Gate
 from homelab_agent.gitops.settings import Action, Repository
@@ -30,6 +31,12 @@ class Failure:
 
     word: Literal["action_failed", "unhealthy", "interrupted"]
     detail: str
+
+    def verdict(self, move: Move) -> Verdict:
+        """Return the verdict on a move that failed so, and was not rolled back."""
+        again = self.word == "interrupted" or not move.from_sha
+        repair = f"homelab-agent gitops {'sync' if again else 'rollback'} {move.repository}"
+        return Verdict(self.word, self.detail, repair, sha_asked=move.to_sha, sha_reached=move.to_sha)
 
 
 class Rollout:

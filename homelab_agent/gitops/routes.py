@@ -117,7 +117,7 @@ class Repositories:
 
     async def all(self, _request: Request) -> Answer:
         """Give every repository: what is deployed, and how it stands."""
-        told = [self._status.as_fields(name, busy=sync.busy) for name, sync in self._syncs.items()]
+        told = [{**self._status.as_fields(name), "busy": sync.busy} for name, sync in self._syncs.items()]
         return Json({"repositories": told})
 
     async def plan(self, request: Request) -> Answer:

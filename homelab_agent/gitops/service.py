@@ -11,7 +11,7 @@ from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check
 from homelab_agent.core.jobs import CONTAINERS, Job
 from homelab_agent.core.state import StateUnavailable
-from homelab_agent.gitops import github, routes
+from homelab_agent.gitops import github, recall, routes
 from homelab_agent.gitops.counters import Counters
 from homelab_agent.gitops.deployment import Deployment
 from homelab_agent.gitops.github import CommitStatuses
@@ -45,6 +45,7 @@ class Service:
 
     def __init__(self, settings: GitopsSettings, base: Foundation) -> None:
         self._settings = settings
+        self._clock = base.clock
         self._counters = Counters(base.registry)
         repositories, clock = settings.repository, base.clock
         places = asyncio.Semaphore(settings.syncs_at_once)
@@ -118,7 +119,7 @@ class Service:
         """Work until cancelled; the web server has stopped before that, so nothing more comes in."""
         try:
             for name in self.deployments:
-                await self._learn(name)
+                await self._recall(name)
             await self.worker.run()
         finally:
             await self.receiver.rest()
@@ -129,10 +130,11 @@ class Service:
         jobs = []
         for name, sync in self.syncs.items():
             uses = frozenset({f"gitops {name}", *([CONTAINERS] if _may_touch_containers(sync.repository) else [])})
+            job = partial(Job, deadline=deadline, uses=uses, has_check=False)  # `status` says what is wrong
             said = f"Bring {name} to what was pushed, and do what follows."
-            jobs.append(Job(JOB + name, sync.run, deadline=deadline, uses=uses, description=said))
+            jobs.append(job(JOB + name, sync.run, description=said))
             said = f"Bring {name} back to the last good commit before the present one."
-            jobs.append(Job(ROLLBACK_JOB + name, sync.roll_back, deadline=deadline, uses=uses, description=said))
+            jobs.append(job(ROLLBACK_JOB + name, sync.roll_back, description=said))
         return jobs
 
     # A `sync.Listener`.
@@ -146,7 +148,7 @@ class Service:
         """Count, and tell the forge and who asks how it stands now."""
         name, verdict = ended.repository.name, ended.verdict
         self._counters.ended(name, verdict.word, ended.seconds)
-        self.status.ended(name, verdict)
+        self.status.ended(name, verdict, self._clock.read().wall)
         await self._learn(name)
         if self.commit_statuses is not None:
             fates = dict(ended.fates)
@@ -155,9 +157,15 @@ class Service:
             for sha, fate in fates.items():
                 self.commit_statuses.tell(ended.repository.full_name, name, sha, *github.said(fate))
 
+    async def _recall(self, name: str) -> None:
+        with suppress(StateUnavailable):
+            if (past := await recall.recalled(name, self.moves, self.deployments[name].rollout)) is not None:
+                self.status.ended(name, *past)
+        await self._learn(name)
+
     async def _learn(self, name: str) -> None:
         with suppress(StateUnavailable):
-            await self.status.learn(name, self.moves)
+            self.status.learn(name, await self.moves.deployed(name), await self.moves.bad(name))
         if (at := self.status.deployed_at(name)) is not None:
             self._counters.deployed(name, at)
 

@@ -94,6 +94,8 @@ class Sync:
                 return outcome
             if not self.stopping:
                 await self._abandon()
+                repair = f"homelab-agent gitops rollback {self.repository.name}"
+                await self._conclude(run.id, [], Verdict("interrupted", _CUT_SHORT, repair), {}, 0.0)
             return Outcome(ok=False, detail=_CUT_SHORT)
 
     async def give_up(self, run_id: str, taken: Sequence[Attempt] = ()) -> None:
