@@ -121,8 +121,8 @@ class Inbox:
 
     # Working.
 
-    async def waiting(self) -> list[str]:
-        """Return the repositories that have open attempts."""
+    async def waiting(self) -> Mapping[str, int]:
+        """Return how many attempts are open of each repository that has any."""
         return await self._state.read(table.waiting)
 
     async def open_attempts(self, repository: str) -> list[Attempt]:
@@ -144,9 +144,12 @@ class Inbox:
 
     # Telling.
 
-    async def newest(self, limit: int, repository: str = "") -> list[DeliveryRecord]:
-        """Return the newest deliveries, of one repository or of all (""), the newest first."""
-        return await self._state.read(lambda connection: table.newest(connection, limit, repository))
+    async def newest(self, limit: int, repository: str = "", verdict: str = "") -> list[DeliveryRecord]:
+        """Return the newest deliveries, of one repository or of all (""), the newest first.
+
+        With a `verdict`, or `OPEN`, only those whose last attempt is so.
+        """
+        return await self._state.read(lambda connection: table.newest(connection, limit, repository, verdict))
 
     async def get(self, guid: str) -> DeliveryRecord:
         """Return one delivery; raises `NoSuchDelivery`."""

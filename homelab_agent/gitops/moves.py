@@ -154,6 +154,15 @@ class Moves:
         where = "repository = ? ORDER BY rowid DESC LIMIT ?"
         return await self._state.read(lambda connection: list(_moves(connection, where, (repository, limit))))
 
+    async def found(self, name: str) -> list[tuple[Move, list[ActionRecord]]]:
+        """Return the move of that id, or the moves of the run of that id, the oldest first, each with its actions."""
+
+        def work(connection: sqlite3.Connection) -> list[tuple[Move, list[ActionRecord]]]:
+            moves = list(_moves(connection, "? IN (id, run_id) ORDER BY rowid", (name,)))
+            return [(move, list(_actions(connection, move.id))) for move in moves]
+
+        return await self._state.read(work)
+
     async def bad(self, repository: str) -> Mapping[str, str]:
         """Return the commits that are not to be deployed by themselves, and why."""
         query = "SELECT sha, why FROM gitops_bad_sha WHERE repository = ?"

@@ -105,7 +105,7 @@ class Rollout:
             await self._moves.end_action(move, position, "interrupted", str(error))
             return _cut_short(action.name)
         run.say(f"{action.name} {done.detail}")
-        said = f"{done.detail}\n{done.tail}" if done.tail and not done.ok else done.detail
+        said = f"{done.detail}\n{done.tail}" if done.tail else done.detail
         await self._moves.end_action(move, position, "ok" if done.ok else "failed", said)
         tell = log.info if done.ok else log.warning
         tell("gitops.action_ended", repository=move.repository, action=action.name, ended=done.detail, output=done.tail)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from homelab_agent.core.http import Answer, Audience, BadRequest, Json, NotFound, Request, Response, Route, started
-from homelab_agent.core.jobs import Jobs
+from homelab_agent.core.jobs import Jobs, RunRecord
+from homelab_agent.gitops.delivery import OPEN, Word
 from homelab_agent.gitops.deployment import Deployment
 from homelab_agent.gitops.inbox import Inbox
+from homelab_agent.gitops.moves import Moves
 from homelab_agent.gitops.ping import Pings
 from homelab_agent.gitops.receiver import Receiver
 from homelab_agent.gitops.status import Status
-from homelab_agent.gitops.sync import Sync
 from homelab_agent.gitops.worker import JOB, ROLLBACK_JOB
 
 BODY_MAX = 25 * 1024 * 1024
@@ -23,12 +25,19 @@ _DEADLINE = 20.0
 
 _PLAN_SLACK_SECONDS = 120.0
 _LIMIT_MAX = 1000
+_STANDINGS = frozenset({"", OPEN, *get_args(Word)})
 
 
 class NoSuchRepository(NotFound):
     """There is no repository {name} in the configuration."""
 
     repair = "homelab-agent gitops status"
+
+
+class NoSuchMove(NotFound):
+    """There is no deployment {id}, and no run of that id has made one."""
+
+    repair = "homelab-agent gitops history REPO"
 
 
 class Deliveries:
@@ -63,9 +72,14 @@ class Deliveries:
         return Json(receipt.as_fields(), status=200 if receipt.status == "pong" else 202)
 
     async def newest(self, request: Request) -> Answer:
-        """Give the newest deliveries with their attempts: at most `limit`, of all repositories or of `repository`."""
-        limit = _limit(request)
-        return Json({"deliveries": await self._inbox.newest(limit, request.query.get("repository", ""))})
+        """Give the newest deliveries with their attempts: at most `limit`, of all repositories or of `repository`.
+
+        With `verdict`, or `verdict=open`, only those whose last attempt is so.
+        """
+        limit, verdict = _limit(request), request.query.get("verdict", "")
+        if verdict not in _STANDINGS:
+            raise BadRequest(cause=f"verdict is one of {', '.join(sorted(_STANDINGS - {''}))}")
+        return Json({"deliveries": await self._inbox.newest(limit, request.query.get("repository", ""), verdict)})
 
     async def one(self, request: Request) -> Answer:
         """Give one delivery with its attempts and its headers."""
@@ -84,21 +98,23 @@ class Deliveries:
 
 
 class Repositories:
-    """What a person asks of them: how they stand, what a sync would do, a sync, a rollback, a ping."""
+    """What a person asks of them: how they stand, what was done, what a sync would do, a sync, a rollback, a ping."""
 
     def __init__(
         self,
         deployments: Mapping[str, Deployment],
-        syncs: Mapping[str, Sync],
         status: Status,
+        inbox: Inbox,
+        moves: Moves,
         jobs: Jobs,
         pings: Pings,
         *,
         sync_timeout: float,
     ) -> None:
         self._deployments = deployments
-        self._syncs = syncs
         self._status = status
+        self._inbox = inbox
+        self._moves = moves
         self._jobs = jobs
         self._pings = pings
         self._sync_timeout = sync_timeout
@@ -108,17 +124,34 @@ class Repositories:
         late, local = self._sync_timeout + _PLAN_SLACK_SECONDS, Audience.LOCAL
         return [
             Route("GET", "/api/gitops", self.all),
+            Route("GET", "/api/gitops/{repository}/moves", self.history),
             Route("GET", "/api/gitops/{repository}/plan", self.plan, deadline=late),
             Route("POST", "/api/gitops/{repository}/sync", self.sync),
             Route("GET", "/api/gitops/{repository}/rollback", self.plan_back, deadline=late),
             Route("POST", "/api/gitops/{repository}/rollback", self.roll_back),
             Route("POST", "/api/gitops/{repository}/ping", self.ping, audience=local),  # over the agent's own socket
+            Route("GET", "/api/gitops/moves/{id}", self.moves),
         ]
 
     async def all(self, _request: Request) -> Answer:
-        """Give every repository: what is deployed, and how it stands."""
-        told = [{**self._status.as_fields(name), "busy": sync.busy} for name, sync in self._syncs.items()]
+        """Give every repository: what is deployed, how it stands, what is under way and what waits."""
+        waiting, runs = await self._inbox.waiting(), self._jobs.live()
+        told = [
+            {**self._status.as_fields(name), **_under_way(name, runs), "waiting": waiting.get(name, 0)}
+            for name in self._deployments
+        ]
         return Json({"repositories": told})
+
+    async def history(self, request: Request) -> Answer:
+        """Give a repository's newest deployments, the newest first, at most `limit`."""
+        return Json({"moves": await self._moves.newest(self._name(request), _limit(request))})
+
+    async def moves(self, request: Request) -> Answer:
+        """Give one deployment by its id, or those of a run by the run's, each with its actions and their output."""
+        found = await self._moves.found(request.match["id"])
+        if not found:
+            raise NoSuchMove(id=request.match["id"][:80])
+        return Json({"moves": [{**dataclasses.asdict(move), "actions": actions} for move, actions in found]})
 
     async def plan(self, request: Request) -> Answer:
         """Give what a sync would do now: verdict, commits, files and actions."""
@@ -153,6 +186,14 @@ class Repositories:
         if name not in self._deployments:
             raise NoSuchRepository(name=name[:80])
         return name
+
+
+def _under_way(name: str, runs: Sequence[RunRecord]) -> dict[str, object]:
+    """Return what is told of a repository's run: the one that is at work, else one that waits for another's end."""
+    its = [run for run in runs if run.job in {JOB + name, ROLLBACK_JOB + name}]
+    for run in sorted(its, key=lambda run: run.state != "running"):
+        return {"busy": run.state == "running", "run": run.id, "waits_for": run.waits_for}
+    return {"busy": False, "run": None, "waits_for": ""}
 
 
 def _limit(request: Request) -> int:

@@ -9,7 +9,7 @@ from functools import partial
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check
-from homelab_agent.core.jobs import CONTAINERS, Job
+from homelab_agent.core.jobs import CONTAINERS, Job, Jobs
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.gitops import github, recall, routes
 from homelab_agent.gitops.counters import Counters
@@ -85,11 +85,7 @@ class Service:
             wake=self.worker.wake,
             registry=base.registry,
         )
-        pings, longest = Pings(identities, base.secret, clock), settings.sync_timeout
-        self.apis = (
-            routes.Repositories(self.deployments, self.syncs, self.status, base.jobs, pings, sync_timeout=longest),
-            routes.Deliveries(self.receiver, self.inbox),
-        )
+        self.apis = self._apis(Pings(identities, base.secret, clock), base.jobs)
 
     def capability(self) -> Capability:
         """Return what all this contributes."""
@@ -168,6 +164,13 @@ class Service:
             self.status.learn(name, await self.moves.deployed(name), await self.moves.bad(name))
         if (at := self.status.deployed_at(name)) is not None:
             self._counters.deployed(name, at)
+
+    def _apis(self, pings: Pings, jobs: Jobs) -> tuple[routes.Repositories, routes.Deliveries]:
+        late = self._settings.sync_timeout
+        return (
+            routes.Repositories(self.deployments, self.status, self.inbox, self.moves, jobs, pings, sync_timeout=late),
+            routes.Deliveries(self.receiver, self.inbox),
+        )
 
     def _deployment(self, repository: Repository, copy: WorkingCopy, base: Foundation) -> Deployment:
         gate = Gate(repository.probe, copy.probe, base.clock)

@@ -136,12 +136,13 @@ def end(connection: sqlite3.Connection, guid: str, number: int, verdict: Verdict
     return done.rowcount == 1
 
 
-def waiting(connection: sqlite3.Connection) -> list[str]:
-    """Return the repositories that have open attempts."""
+def waiting(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return how many attempts are open of each repository that has any."""
     found = connection.execute(
-        "SELECT DISTINCT repository FROM gitops_attempt JOIN gitops_delivery ON id = delivery WHERE verdict = ''"
+        "SELECT repository, count(*) FROM gitops_attempt JOIN gitops_delivery ON id = delivery WHERE verdict = ''"
+        " GROUP BY repository ORDER BY repository"
     )
-    return sorted(name for (name,) in found)
+    return dict(found.fetchall())
 
 
 def open_attempts(connection: sqlite3.Connection, repository: str) -> list[Attempt]:
@@ -160,9 +161,13 @@ def open_attempts(connection: sqlite3.Connection, repository: str) -> list[Attem
     ]
 
 
-def newest(connection: sqlite3.Connection, limit: int, repository: str) -> list[DeliveryRecord]:
-    """Return the newest deliveries, of one repository or of all (""), the newest first."""
-    return _records(connection, "? IN ('', repository) ORDER BY id DESC LIMIT ?", (repository, limit))
+def newest(connection: sqlite3.Connection, limit: int, repository: str, verdict: str) -> list[DeliveryRecord]:
+    """Return the newest deliveries, the newest first: of one repository, and whose last attempt is so; "" is any."""
+    where = (
+        "? IN ('', repository) AND ? IN ('', (SELECT iif(verdict = '', ?, verdict) FROM gitops_attempt"
+        " WHERE delivery = id ORDER BY number DESC LIMIT 1)) ORDER BY id DESC LIMIT ?"
+    )
+    return _records(connection, where, (repository, verdict, OPEN, limit))
 
 
 def record(connection: sqlite3.Connection, guid: str) -> DeliveryRecord | None:

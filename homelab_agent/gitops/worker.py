@@ -108,7 +108,7 @@ class Worker:
         # Who wakes from now on may be too late for these runs, and is asked for anew.
         self._asked, self._starting = {}, self._asked
         try:
-            waiting = await self._inbox.waiting() if "webhook" in self._starting.values() else []
+            waiting = await self._inbox.waiting() if "webhook" in self._starting.values() else {}
             for name, trigger in tuple(self._starting.items()):
                 with suppress(AlreadyRunning, AgentStopping):
                     if trigger != "webhook" or name in waiting:

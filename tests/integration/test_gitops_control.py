@@ -133,6 +133,54 @@ async def test_a_sync_and_a_rollback_are_runs_that_can_be_followed(tmp_path: Pat
         assert (await here.status())["deployed"] == second
 
 
+async def test_what_is_under_way_and_what_waits_is_told(tmp_path: Path) -> None:
+    async with serving(tmp_path) as here:
+        at_rest = {"busy": False, "run": None, "waits_for": "", "waiting": 0}
+        assert {name: (await here.status())[name] for name in at_rest} == at_rest
+        assert (await here.status())["behind"] is None
+        brake = here.half.gate = Brake(("git_sync", "before"))
+        run = (await here.post("/api/gitops/homelab/sync"))["run"]
+        await brake.held.wait()
+        await deliver(here, here.tree.push({"a": "1"}), "guid-00000001")
+        one = await here.status()
+        assert (one["busy"], one["run"], one["waiting"]) == (True, run, 1)
+        brake.release()
+        await here.ended(run)
+        assert await verdict(here, "guid-00000001") in {"ok", "up_to_date"}
+        until_ended = (await here.status())["run"]
+        if until_ended is not None:
+            await here.ended(until_ended)
+        one = await here.status()
+        assert {name: one[name] for name in at_rest} == at_rest
+        assert (one["behind"], one["bad"]) == (0, [])
+
+
+async def test_what_was_done_can_be_read_with_all_that_it_printed(tmp_path: Path) -> None:
+    async with serving(tmp_path) as here:
+        first = here.tree.head
+        await here.sync()
+        here.tree.broken = frozenset({"last"})
+        second = here.tree.push({"a": "1"})
+        run = await here.sync()
+        newest, oldest = (await here.get("/api/gitops/homelab/moves"))["moves"]
+        assert (oldest["from_sha"], oldest["to_sha"], oldest["state"]) == (first, first, "ok")
+        assert (newest["from_sha"], newest["to_sha"], newest["state"]) == (first, second, "failed")
+        assert (await here.get("/api/gitops/homelab/moves?limit=1"))["moves"] == [newest]
+        for name in (newest["id"], run["id"]):
+            [move] = (await here.get(f"/api/gitops/moves/{name}"))["moves"]
+            [act] = move.pop("actions")
+            assert move == newest
+            assert (act["name"], act["state"]) == ("last", "failed")
+            assert act["detail"] == "ended with 3 after 0.5 s\nfirst\nout of cheese"
+        here.tree.broken = frozenset()
+        again = await here.sync()
+        [move] = (await here.get(f"/api/gitops/moves/{again['id']}"))["moves"]
+        assert move["actions"][0]["detail"] == "took 0.5 s\nfine"
+        assert "history" in (await here.get("/api/gitops/moves/never-was", 404))["repair"]
+        await here.get("/api/gitops/nosuch/moves", 404)
+        await here.get("/api/gitops/homelab/moves?limit=0", 400)
+
+
 async def test_a_plan_names_what_would_happen(tmp_path: Path) -> None:
     async with serving(tmp_path) as here:
         await here.sync()
@@ -154,6 +202,10 @@ async def test_a_delivery_is_replayed_whatever_became_of_it(tmp_path: Path) -> N
         assert (told["attempt"], told["status"]) == (2, "open")
         assert await verdict(here, "guid-00000001", 2) == "up_to_date"
         await here.post("/api/gitops/deliveries/guid-unknown/replay", 404)
+        listed = "/api/gitops/deliveries?verdict="
+        assert len((await here.get(f"{listed}up_to_date"))["deliveries"]) == 1
+        assert (await here.get(f"{listed}open"))["deliveries"] == (await here.get(f"{listed}dirty"))["deliveries"] == []
+        assert "up_to_date" in (await here.get(f"{listed}okay", 400))["detail"]
 
 
 async def test_one_sync_at_a_time_and_only_of_what_is_configured(tmp_path: Path) -> None:

@@ -517,7 +517,7 @@ async def _see_what_a_kill_left(directory: Path, sent: bytes) -> None:
     async with hooks.foundation(directory, MovableClock()) as base:
         hook = hooks.assemble(base, hooks.settings())
         assert base.state.lost == ""
-        assert await hook.inbox.waiting() == ["homelab"]
+        assert await hook.inbox.waiting() == {"homelab": 1}
         (attempt,) = await hook.inbox.open_attempts("homelab")
         assert (attempt.guid, attempt.number) == ("killed-in-between", 1)
         assert (await hook.inbox.content(attempt.guid))[1] == sent

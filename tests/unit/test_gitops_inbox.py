@@ -131,14 +131,14 @@ async def test_an_accepted_delivery_is_open_until_it_has_its_verdict(
 ) -> None:
     one = delivery()
     assert await inbox.accept(one, SYNC) == Receipt(one.guid, "homelab", 1, "open", "", is_new=True)
-    assert await inbox.waiting() == ["homelab"]
+    assert await inbox.waiting() == {"homelab": 1}
     (attempt,) = await inbox.open_attempts("homelab")
     assert (attempt.guid, attempt.number, attempt.ref, attempt.after) == (one.guid, 1, one.ref, one.after)
     assert await shipped(spool) == []
     reached = payloads.sha("reached")
     verdict = Verdict("ok", "moved", sha_asked=one.after, sha_reached=reached, run_id="0193-run")
     await inbox.close([(attempt, verdict)])
-    assert await inbox.waiting() == []
+    assert await inbox.waiting() == {}
     assert await inbox.open_attempts("homelab") == []
     (row,) = await shipped(spool)
     assert row.key == ("host", "guid", "attempt")
@@ -173,7 +173,7 @@ async def test_what_nothing_follows_from_has_its_verdict_at_once(
 ) -> None:
     receipt = await inbox.accept(delivery(), decision)
     assert (receipt.status, receipt.detail, receipt.is_new) == (word, detail, True)
-    assert await inbox.waiting() == []
+    assert await inbox.waiting() == {}
     assert await verdicts(spool) == [(receipt.guid, 1, word)]
 
 
@@ -187,7 +187,7 @@ async def test_a_redelivery_of_what_is_open_or_ended_well_runs_nothing(
     await finish(inbox, "ok")
     again = await inbox.accept(one, SYNC)
     assert (again.status, again.detail, again.attempt, again.is_new) == ("ok", "it was ok", 1, False)
-    assert await inbox.waiting() == []
+    assert await inbox.waiting() == {}
     assert await verdicts(spool) == [(one.guid, 1, "ok")]
 
 
@@ -353,7 +353,7 @@ async def test_each_repository_has_its_own_and_the_order_is_that_of_arrival(inbo
     made = [delivery() for _ in range(6)]
     for number, one in enumerate(made):
         await inbox.accept(one, Sync("even" if number % 2 == 0 else "odd"))
-    assert await inbox.waiting() == ["even", "odd"]
+    assert await inbox.waiting() == {"even": 3, "odd": 3}
     assert [attempt.guid for attempt in await inbox.open_attempts("odd")] == [one.guid for one in made[1::2]]
     await finish(inbox, "dirty", "odd")
     for one in reversed(made[1::2]):
@@ -361,6 +361,26 @@ async def test_each_repository_has_its_own_and_the_order_is_that_of_arrival(inbo
     assert [attempt.guid for attempt in await inbox.open_attempts("odd")] == [one.guid for one in made[1::2]]
     assert [one.guid for one in await inbox.newest(3)] == [one.guid for one in reversed(made[3:])]
     assert [one.guid for one in await inbox.newest(9, "even")] == [one.guid for one in reversed(made[::2])]
+
+
+async def test_those_that_stand_as_one_asks_for_are_told_apart(inbox: Inbox, delivery: Make) -> None:
+    made = [delivery() for _ in range(4)]
+    for one in made[:3]:
+        await inbox.accept(one, SYNC)
+        await finish(inbox, "dirty" if one is made[0] else "ok")
+    await inbox.accept(made[3], Sync("other"))
+    await inbox.reopen(made[1].guid, SYNC)
+    for verdict, repository, expected in (
+        ("", "", made),
+        ("dirty", "", [made[0]]),
+        ("ok", "homelab", [made[2]]),
+        ("open", "", [made[1], made[3]]),
+        ("open", "other", [made[3]]),
+        ("unsigned", "", []),
+    ):
+        found = await inbox.newest(9, repository, verdict)
+        assert [one.guid for one in reversed(found)] == [one.guid for one in expected], verdict
+    assert [one.guid for one in await inbox.newest(1, "", "open")] == [made[3].guid]
 
 
 # What is kept.

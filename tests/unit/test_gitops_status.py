@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from homelab_agent.core.jobs import RunRecord
+from homelab_agent.gitops import routes
 from tests.clock import MovableClock
 from tests.gitops_house import House, action, die, half, house, repository
 from tests.half_model import Brake
@@ -150,6 +153,36 @@ async def test_an_action_that_was_cut_short_is_said_by_each_agent_that_starts(tm
         assert before["repair"] == "homelab-agent gitops sync homelab"
     async with house(tmp_path, root_half, repository("homelab", LAST)) as here:
         assert await standing(here) == before
+
+
+async def test_how_far_the_branch_is_ahead_is_known_since_a_look_and_what_is_bad_since_a_rollback(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path, half(), repository("homelab", LAST)) as here:
+        status = here.service.status
+        assert [status.as_fields("homelab")[name] for name in ("behind", "looked_at")] == [None, None]
+        await deployed(here)
+        assert status.as_fields("homelab")["behind"] == 0
+        bad = here.tree.head
+        await here.run("gitops.rollback.homelab")
+        here.clock.step(60)
+        await here.service.poll.look("homelab")
+        fields = status.as_fields("homelab")
+        assert (fields["behind"], fields["looked_at"]) == (1, here.clock.read().wall)
+        assert fields["bad"] == [{"sha": bad, "why": f"rolled back to {here.tree.head[:7]}: a person asked for it"}]
+    async with house(tmp_path, here.half, repository("homelab", LAST)) as here:
+        await here.quiet()
+        assert here.service.status.as_fields("homelab")["bad"] == fields["bad"]
+
+
+def test_a_run_that_waits_for_another_s_end_is_not_at_work() -> None:
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    waits = RunRecord("1", "gitops.sync.homelab", "webhook", "waiting", now, waits_for="backup.nightly")
+    works = RunRecord("2", "gitops.rollback.homelab", "command", "running", now)
+    other = RunRecord("3", "gitops.sync.homelab2", "webhook", "running", now)
+    assert routes._under_way("homelab", [other]) == {"busy": False, "run": None, "waits_for": ""}
+    assert routes._under_way("homelab", [other, waits]) == {"busy": False, "run": "1", "waits_for": "backup.nightly"}
+    assert routes._under_way("homelab", [waits, works]) == {"busy": True, "run": "2", "waits_for": ""}
 
 
 async def test_what_is_wrong_is_one_need_and_not_two(tmp_path: Path) -> None:
