@@ -65,7 +65,7 @@ def stream(console: Console, run_id: str) -> None:
             waits_for = run["waits_for"]
             click.echo(f"  waits for {waits_for}")
 
-    _conclude(run_id, _watch(console, run_id, tell, lambda line: click.echo(f"  {_plain(line)}")))
+    _conclude(run_id, _watch(console, run_id, tell, lambda line: click.echo(f"  {plain(line)}")))
 
 
 def result(console: Console, run_id: str) -> None:
@@ -120,12 +120,12 @@ def _ended(run_id: str, last: RunFields) -> RunFields:
 
 def _expect_good(last: RunFields) -> None:
     if last["state"] != "ok":
-        raise RunFailed(job=last["job"], state=last["state"], repair=last["repair"], cause=_plain(last["detail"]))
+        raise RunFailed(job=last["job"], state=last["state"], repair=last["repair"], cause=plain(last["detail"]))
 
 
 def _conclude(run_id: str, last: RunFields) -> None:
     _ended(run_id, last)
-    said = _plain(last["detail"]) or "nothing to say"
+    said = plain(last["detail"]) or "nothing to say"
     click.echo(f"{last['job']}: {last['state']}, {said}{took(last, ' in ')}")
     _expect_good(last)
 
@@ -151,7 +151,7 @@ def _events(console: Console, run_id: str) -> Iterator[Event]:
             return
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return what somebody printed without what paints, and with a mark for what else would move a cursor."""
     return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in click.unstyle(text))
 

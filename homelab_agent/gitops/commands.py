@@ -1,7 +1,8 @@
-"""`homelab-agent gitops`: what is deployed, what a sync would do, a sync, a rollback, a hook's trial, a new one."""
+"""`homelab-agent gitops`: what is deployed and was, a sync, a rollback, what they would do, a trial, a new one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -59,15 +60,61 @@ def status(console: Console, *, as_json: bool) -> None:
             one["branch"],
             one["deployed"][:7],
             local_time(one["deployed_at"]),
-            "at work" if one["busy"] else one["state"],
+            "-" if one["behind"] is None else one["behind"],
+            one["waiting"],
+            local_time(one["looked_at"]) or "-",
+            one["state"],
             one["detail"],
         )
         for one in repositories
     )
-    console.table(("name", "branch", "deployed", "when", "state", "detail"), rows)
+    console.table(("name", "branch", "deployed", "when", "behind", "waiting", "looked at", "state", "detail"), rows)
     for one in repositories:
-        if one["repair"]:
-            click.echo(f"{one['name']}: repair: {one['repair']}")
+        for line in _more_of(one):
+            click.echo(f"{one['name']}: {line}")
+
+
+@commands.command("history")
+@click.argument("repository")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.pass_obj
+def history(console: Console, repository: str, limit: int, *, as_json: bool) -> None:
+    """List the newest deployments of REPOSITORY: from which commit to which, and how each ended."""
+    moves = console.client().get(f"{_path(repository)}/moves", limit=limit)["moves"]
+    if as_json:
+        console.json(moves)
+        return
+    rows = (
+        (
+            move["id"],
+            local_time(move["started_at"]),
+            move["from_sha"][:7],
+            move["to_sha"][:7],
+            move["state"],
+            following.took(move),
+            _first_line(move["detail"]),
+        )
+        for move in moves
+    )
+    console.table(("deployment", "began", "from", "to", "state", "took", "detail"), rows)
+    if moves:
+        click.echo("what one did: homelab-agent gitops show DEPLOYMENT")
+
+
+@commands.command("show")
+@click.argument("deployment")
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.pass_obj
+def show(console: Console, deployment: str, *, as_json: bool) -> None:
+    """Tell of one DEPLOYMENT: its actions, and the last that each printed. Or of those of a run, by the run's id."""
+    moves = console.client().get(f"/api/gitops/moves/{quote(deployment, safe='')}")["moves"]
+    if as_json:
+        console.json(moves)
+        return
+    for number, move in enumerate(moves):
+        click.echo("" if number == 0 else "\n", nl=False)
+        _show_move(move)
 
 
 @commands.command("plan")
@@ -150,6 +197,49 @@ def add(
     from homelab_agent.gitops import setup  # with pydantic: not for the other commands
 
     setup.add(console, url, directory.absolute(), named, wait=wait, show_secret=show_secret, as_json=as_json)
+
+
+def run_of(console: Console, repository: str) -> str | None:
+    """Return the run of a repository that is under way or waits; None where there is none."""
+    found = console.client().get("/api/gitops")["repositories"]
+    return next((one["run"] for one in found if one["name"] == repository), None)
+
+
+def _more_of(one: dict[str, Any]) -> Iterator[str]:
+    """Yield what is to be known of a repository beside its line in the table."""
+    if one["run"]:
+        does = "is at work" if one["busy"] else f"waits for {one['waits_for'] or 'its turn'}"
+        yield f"a run {does}: homelab-agent jobs follow {one['run']}"
+    for bad in one["bad"]:
+        yield f"not deployed again by itself: {bad['sha'][:7]}, {_first_line(bad['why'])}"
+    if one["repair"]:
+        yield f"repair: {one['repair']}"
+
+
+def _show_move(move: dict[str, Any]) -> None:
+    for name, value in (
+        ("deployment", move["id"]),
+        ("repository", move["repository"]),
+        ("from", move["from_sha"]),
+        ("to", move["to_sha"]),
+        ("began", local_time(move["started_at"])),
+        ("took", following.took(move)),
+        ("state", move["state"]),
+        ("detail", following.plain(move["detail"])),
+        ("run", move["run_id"]),
+    ):
+        if value:
+            click.echo(f"{name.ljust(12)}{value}")
+    for action in move["actions"]:
+        how, *printed = following.plain(action["detail"]).splitlines() or [""]
+        said = f"{action['state']}, {how}" if how else action["state"]
+        click.echo(f"\naction {action['name']}, {local_time(action['started_at'])}: {said}")
+        for line in printed:
+            click.echo(f"  {line}")
+
+
+def _first_line(text: str) -> str:
+    return next(iter(following.plain(text).splitlines()), "")
 
 
 def tell_plan(console: Console, repository: str, *, as_json: bool, of: Literal["plan", "rollback"] = "plan") -> None:

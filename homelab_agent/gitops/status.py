@@ -17,6 +17,9 @@ from homelab_agent.gitops.working_copy import Synced
 _LASTING: frozenset[Word] = frozenset({"action_failed", "unhealthy", "interrupted", "rolled_back"})
 """Verdicts of what followed git: a working copy that is well, or a run that git stopped, says nothing against them."""
 
+_REACHED: frozenset[Word] = frozenset({"ok", "up_to_date", "action_failed", "unhealthy"})
+"""Verdicts after which what was asked for is checked out."""
+
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
@@ -137,7 +140,7 @@ def _behind(known: _Known) -> int | None:
     """Return how many commits are not here yet; None where nobody knows."""
     if known.planned is not None:
         return known.planned.commits if known.planned.target else None
-    return 0 if known.verdict is not None and known.verdict.word in {"ok", "up_to_date"} else None
+    return 0 if known.verdict is not None and known.verdict.word in _REACHED else None
 
 
 def trouble(word: Word, detail: str, repair: str) -> Finding:

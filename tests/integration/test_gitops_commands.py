@@ -101,6 +101,9 @@ def house(agent: Agent, git_remote: GitRemote, open_directory: Path) -> House:
         ("gitops", "plan", "site"),
         ("gitops", "sync", "site"),
         ("gitops", "rollback", "site"),
+        ("gitops", "rollback", "site", "--plan"),
+        ("gitops", "history", "site"),
+        ("gitops", "show", "some-id"),
         ("gitops", "hook-test", "site"),
         ("deliveries", "list"),
         ("deliveries", "show", "some-guid"),
@@ -293,22 +296,86 @@ def test_a_delivery_is_listed_shown_and_replayed(house: House) -> None:
     house.start()
     guid, sha = house.pushed()
     [line] = [line for line in house.say("deliveries", "list", "--repository", "site").splitlines() if guid in line]
+    assert line.startswith(guid)
     assert sha[:7] in line
     assert " ok " in line
     assert house.told("deliveries", "list", "--repository", "other") == []
+    for words, count in ((("--verdict", "ok"), 1), (("--verdict", "dirty"), 0), (("--open",), 0)):
+        assert len(house.told("deliveries", "list", *words)) == count
+    assert "has no verdict" in house.say("deliveries", "list", "--open", "--verdict", "ok", code=Exit.USAGE)
     shown = house.say("deliveries", "show", guid)
-    for part in ("signed with main", f"commit      {sha}", "attempt 1", ": ok", f"reached {sha}"):
+    for part in ("signed with main, of site", f"commit      {sha}", "attempt 1", ": ok", f"reached {sha}"):
         assert part in shown
+    [did] = [line.split()[-1] for line in shown.splitlines() if line.startswith("what it did: homelab-agent gitops")]
+    assert sha in house.say("gitops", "show", did)
+    assert f"homelab-agent deliveries replay {guid}" in shown
     assert json.loads(house.say("deliveries", "show", guid, "--payload"))["after"] == sha
     assert house.told("deliveries", "replay", guid, "--plan")["verdict"] == "up_to_date"
-    assert "attempt 2 for site: open" in house.say("deliveries", "replay", guid)
+    said = house.say("deliveries", "replay", guid)
+    assert "attempt 2 for site: open" in said
+    assert "attempt 2, " in said
+    assert ": up_to_date" in said
+    assert house.told("deliveries", "replay", guid)["verdict"] == "up_to_date"
+    detached = house.told("deliveries", "replay", guid, "--detach")
+    assert (detached["attempt"], detached["status"]) == (4, "open")
     until(lambda: house.told("deliveries", "show", guid)["attempts"][-1]["verdict"] == "up_to_date", "a verdict")
+
+
+@pytest.mark.timeout(180)
+def test_a_replay_follows_what_is_done_for_it_and_ends_as_that_does(house: House) -> None:
+    house.start(action=["false"])
+    house.say("gitops", "sync", "site")
+    guid, sha = house.pushed()
+    said = house.say("deliveries", "replay", guid, code=Exit.FAILED)
+    assert f"Attempt 2 of the delivery {guid} ended as action_failed" in said
+    assert "repair: homelab-agent gitops rollback site" in said
+    house.agent.stop()
+    house.start(action=SAYING)
+    words = house.agent.command("deliveries", "replay", guid)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout is not None
+        assert any("say: one" in line for line in iter(shown.stdout.readline, ""))
+        [one] = house.told("gitops", "status")
+        assert one["busy"]
+        assert f"jobs follow {one['run']}" in house.say("gitops", "status")
+        (house.path.parent / "go").touch()
+        *_, last = shown.stdout.read().split("attempt 3, ")
+        assert ": ok" in last
+        assert sha in last
+    assert shown.returncode == 0
+
+
+@pytest.mark.timeout(180)
+def test_what_was_deployed_is_listed_and_shown_with_what_its_actions_printed(house: House) -> None:
+    house.start(action=["sh", "-c", "printf 'one\\n\\033[31mtwo\\n'; grep -q good index.html"])
+    house.say("gitops", "sync", "site")
+    good = house.remote.commit({"index.html": "good\n"})
+    house.say("gitops", "sync", "site")
+    bad = house.remote.commit({"index.html": "bad\n"})
+    run = json.loads(ended(house.agent, "gitops", "sync", "site", "--json").stdout)
+    head, last, first, *_ = house.say("gitops", "history", "site").splitlines()
+    assert head.startswith("deployment")
+    for line, sha, state in ((last, bad, " failed "), (first, good, " ok ")):
+        assert sha[:7] in line
+        assert state in line
+    [newest] = house.told("gitops", "history", "site", "--limit", "1")
+    assert (newest["to_sha"], newest["run_id"]) == (bad, run["id"])
+    for name in (newest["id"], run["id"]):
+        shown = house.say("gitops", "show", name)
+        assert f"to          {bad}" in shown
+        assert "failed, ended with 1" in shown
+        assert "\n  one\n  two\n" in shown, "and the terminal stays as it is"
+    assert house.told("gitops", "show", first.split()[0])[0]["actions"][0]["detail"].endswith("two")
 
 
 @pytest.mark.timeout(180)
 def test_what_is_not_there_is_told_with_the_way_to_what_is(house: House) -> None:
     house.start()
-    for command, name in (("plan", "other"), ("sync", "other"), ("rollback", "other"), ("hook-test", "../x y")):
+    assert "homelab-agent gitops history" in house.say("gitops", "show", "never-was", code=Exit.FAILED)
+    for command, name in (
+        *((command, "other") for command in ("plan", "sync", "rollback", "history")),
+        ("hook-test", "../x y"),
+    ):
         said = house.say("gitops", command, name, code=Exit.FAILED)
         assert "There is no repository" in said
         assert "homelab-agent gitops status" in said
