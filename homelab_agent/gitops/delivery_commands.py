@@ -155,8 +155,9 @@ def _followed(console: Console, receipt: Mapping[str, Any], *, quietly: bool) ->
 
 
 def _attempt(console: Console, receipt: Mapping[str, Any]) -> Mapping[str, Any]:
-    attempts: list[Mapping[str, Any]] = console.client().get(_path(receipt["delivery"]))["attempts"]
-    return attempts[receipt["attempt"] - 1]
+    found = console.client().get(_path(receipt["delivery"]))
+    attempt: Mapping[str, Any] = found["attempts"][receipt["attempt"] - 1]
+    return attempt
 
 
 def _show_attempt(attempt: Mapping[str, Any]) -> None:
