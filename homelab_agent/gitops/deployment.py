@@ -72,6 +72,7 @@ class Deployment:
             if taken_up is not None and asked and asked == taken_up.sha_asked:
                 return taken_up
             run.progress(0, None, "actions", "git")
+            run.say("git is asked what is new")
             synced = await self._sync(asked)
             if taken_up is not None and synced.target and synced.target == taken_up.sha_asked:
                 return taken_up
@@ -183,6 +184,7 @@ class Deployment:
         return await self._go_on(move, await self._changed(move), run)
 
     async def _go_on(self, move: Move, changed: Changed, run: Run) -> Verdict:
+        run.say(f"{short(move.from_sha)} to {short(move.to_sha)}")
         failure = await self._rollout.carry_out(move, changed.paths, run)
         if failure is None:
             names = [action.name for _, action in self._rollout.chosen(changed.paths)]
@@ -216,6 +218,7 @@ class Deployment:
 
     async def _go_back(self, back: Move, why: str, run: Run) -> Verdict:
         run.progress(0, None, "actions", f"back to {short(back.to_sha)}")
+        run.say(f"back to {short(back.to_sha)}")
         synced = await self._copy.rollback(back.to_sha)
         if not synced.is_good:
             await self._moves.end(back, "failed", synced.detail)

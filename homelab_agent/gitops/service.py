@@ -55,7 +55,9 @@ class Service:
         self.status = Status(repositories, clock, lambda name, found: base.health.report(f"gitops.{name}", found))
         self.commit_statuses = _commit_statuses(settings, base)
         copies = {
-            one.name: WorkingCopy(one, base.privileged, base.secret, sync_timeout=settings.sync_timeout)
+            one.name: WorkingCopy(
+                one, base.privileged, base.secret, base.redactor.mask, sync_timeout=settings.sync_timeout
+            )
             for one in repositories
         }
         self.deployments = {one.name: self._deployment(one, copies[one.name], base) for one in repositories}

@@ -2,6 +2,8 @@
 
 What the root half refuses or cannot do is an answer like the others: the verdict `not_available` with the error's own
 words and repair. That it is not there, or is no longer (`AWAY`), is raised: what was asked of it is to be asked again.
+It knows few of the agent's secrets: all words that come from it, and what was printed there, are masked here, before
+anybody records, tells or cuts them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 from homelab_agent.core import process
@@ -74,12 +76,19 @@ class WorkingCopy:
     """One thing at a time is asked of git there; actions and probes are not kept waiting by that."""
 
     def __init__(
-        self, repository: Repository, privileged: Privileged, secret: Callable[[str], Secret], *, sync_timeout: float
+        self,
+        repository: Repository,
+        privileged: Privileged,
+        secret: Callable[[str], Secret],
+        mask: Callable[[str], str],
+        *,
+        sync_timeout: float,
     ) -> None:
-        """`sync_timeout` is how long git may take, in seconds; `secret` makes a secret of a reference."""
+        """`sync_timeout` is how long git may take, in seconds; `secret` makes one of a reference, `mask` hides all."""
         self._repository = repository
         self._privileged = privileged
         self._secret = secret
+        self._mask = mask
         self._sync_timeout = sync_timeout
         self._git = asyncio.Lock()
 
@@ -122,7 +131,10 @@ class WorkingCopy:
         """Run an action; each line that it prints is given on."""
         try:
             answer = await self._call(
-                "run_action", deadline=action.timeout + _SLACK_SECONDS, on_line=on_line, action=action.name
+                "run_action",
+                deadline=action.timeout + _SLACK_SECONDS,
+                on_line=lambda stream, line: on_line(stream, self._mask(line)),
+                action=action.name,
             )
         except AWAY:
             raise
@@ -136,7 +148,7 @@ class WorkingCopy:
                 ok, detail = False, f"was ended after {seconds:.0f} s"
             case _:
                 ok, detail = False, f"ended with {answer.get('code')} after {seconds:.1f} s"
-        return Done(ok, detail, str(answer.get("tail", "")).strip()[-_TAIL_CHARACTERS:])
+        return Done(ok, detail, self._mask(str(answer.get("tail", ""))).strip()[-_TAIL_CHARACTERS:])
 
     async def probe(self, index: int) -> Done:
         """Ask one of the repository's probes that take more than the agent may, once."""
@@ -146,7 +158,7 @@ class WorkingCopy:
             raise
         except AgentError as error:
             return Done(ok=False, detail=str(error))
-        return Done(ok=bool(answer.get("holds")), detail=str(answer.get("detail", "")))
+        return Done(ok=bool(answer.get("holds")), detail=self._mask(str(answer.get("detail", ""))))
 
     async def restart_agent(self) -> None:
         """Have the agent itself restarted, soon; raises what `Privileged.call` raises."""
@@ -163,7 +175,8 @@ class WorkingCopy:
             raise
         except AgentError as error:
             return Synced("not_available", str(error), error.repair)
-        return read(answer, self._repository)
+        synced = read(answer, self._repository)
+        return replace(synced, detail=self._mask(synced.detail))
 
     async def _credential(self) -> str:
         """Return the token for a private remote, "" where there is none; raises what `Secret.get` raises."""
@@ -182,14 +195,18 @@ class WorkingCopy:
         on_line: OnLine | None = None,
         **names: object,
     ) -> Answer:
-        return await self._privileged.call(
-            verb,
-            deadline=deadline,
-            descriptors=descriptors,
-            on_line=on_line,
-            repository=self._repository.name,
-            **names,
-        )
+        try:
+            return await self._privileged.call(
+                verb,
+                deadline=deadline,
+                descriptors=descriptors,
+                on_line=on_line,
+                repository=self._repository.name,
+                **names,
+            )
+        except VerbFailed as error:
+            why, cause = self._mask(error.message), self._mask(error.cause)
+            raise type(error)(message=why, cause=cause, repair=error.repair, code=error.exit_code) from None
 
 
 @contextmanager
