@@ -83,9 +83,15 @@ class HalfModel:
     given: list[int] = field(default_factory=list)
     """How many descriptors came with each call."""
     restarts: int = 0
+    asked: int = 0
+    """How often it was asked whether it is there."""
     at_once: dict[str, int] = field(default_factory=dict)
     most_at_once: dict[str, int] = field(default_factory=dict)
     gate: Callable[[str, str, str], Awaitable[None]] | None = None
+
+    async def answers(self) -> bool:
+        self.asked += 1
+        return self.failure is None
 
     async def call(
         self,

@@ -87,19 +87,22 @@ def plan(console: Console, repository: str, *, as_json: bool) -> None:
 @click.argument("repository")
 @click.option("--again", is_flag=True, help="Also to a commit that was rolled back from before.")
 @click.option("--detach", is_flag=True, help="Print the run's id and do not wait.")
+@click.option("--json", "as_json", is_flag=True, help="For a program: how it ended, once it has.")
 @click.pass_obj
-def sync(console: Console, repository: str, *, again: bool, detach: bool) -> None:
+def sync(console: Console, repository: str, *, again: bool, detach: bool, as_json: bool) -> None:
     """Bring REPOSITORY to its branch's tip, and follow what that does; Ctrl-C stops following, not the sync."""
-    _start(console, f"{_path(repository)}/sync{'?again=true' if again else ''}", detach=detach)
+    path = f"{_path(repository)}/sync{'?again=true' if again else ''}"
+    _start(console, path, detach=detach, as_json=as_json)
 
 
 @commands.command("rollback")
 @click.argument("repository")
 @click.option("--detach", is_flag=True, help="Print the run's id and do not wait.")
+@click.option("--json", "as_json", is_flag=True, help="For a program: how it ended, once it has.")
 @click.pass_obj
-def rollback(console: Console, repository: str, *, detach: bool) -> None:
+def rollback(console: Console, repository: str, *, detach: bool, as_json: bool) -> None:
     """Bring REPOSITORY back to the last good commit before the present one, and follow what that does."""
-    _start(console, f"{_path(repository)}/rollback", detach=detach)
+    _start(console, f"{_path(repository)}/rollback", detach=detach, as_json=as_json)
 
 
 @commands.command("hook-test")
@@ -166,12 +169,17 @@ def show_plan(planned: dict[str, Any]) -> None:
     click.echo(f"actions: {', '.join(planned['actions']) or 'none'}")
 
 
-def _start(console: Console, path: str, *, detach: bool) -> None:
-    run_id = console.client().post(path)["run"]
-    if detach:
-        click.echo(run_id)
-    else:
-        following.stream(console, run_id)
+def _start(console: Console, path: str, *, detach: bool, as_json: bool) -> None:
+    started = console.client().post(path)
+    match detach, as_json:
+        case True, True:
+            console.json(started)
+        case True, False:
+            click.echo(started["run"])
+        case False, True:
+            following.result(console, started["run"])
+        case False, False:
+            following.stream(console, started["run"])
 
 
 def _path(repository: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from homelab_agent.core import journal
 from homelab_agent.core.jobs import Run
-from homelab_agent.core.privilege import PrivilegedUnavailable, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import AWAY, VerbFailed, VerbRefused
 from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.moves import KEPT, Move, Moves, MoveState
 from homelab_agent.gitops.rollout import Failure, Rollout
@@ -43,7 +43,7 @@ def is_news(planned: Synced, deployed: Move | None, newest: Move | None, bad: Ma
     `newest` is the newest move, however it ended; one that was cut short is to be taken up.
     """
     if newest is not None and newest.state == "running":
-        return True
+        return planned.word != "not_available"  # without a root half it could not be gone on with
     if not planned.is_good or planned.target in bad:
         return False
     if deployed is not None and planned.target == deployed.to_sha:
@@ -64,25 +64,29 @@ class Deployment:
     async def deploy(self, run: Run, asked: str = "", *, insist: bool = False) -> Verdict:
         """Bring the working copy to a commit, or to its branch's tip, and do what follows.
 
-        A commit whose deployment failed is not tried again unless we `insist`. Cancelled, it leaves the move to be
-        taken up by the next call. Raises `StateUnavailable`.
+        A commit whose deployment failed is not tried again unless we `insist`. Cancelled, or without a root half
+        (raises `AWAY`), it leaves the move to be taken up by the next call. Raises `StateUnavailable`.
         """
         try:
             taken_up = await self._take_up(run)
             if taken_up is not None and asked and asked == taken_up.sha_asked:
                 return taken_up
             run.progress(0, None, "actions", "git")
+            run.say("git is asked what is new")
             synced = await self._sync(asked)
             if taken_up is not None and synced.target and synced.target == taken_up.sha_asked:
                 return taken_up
             if not synced.is_good:
                 return _verdict(synced)
             return await self._follow(synced, run, insist=insist)
-        except (PrivilegedUnavailable, VerbRefused) as error:
+        except VerbRefused as error:
             return Verdict("not_available", str(error), error.repair)
 
     async def roll_back(self, run: Run) -> Verdict:
-        """Go back to the last good commit before the present one; the verdict is `rolled_back` if that went well."""
+        """Go back to the last good commit before the present one; the verdict is `rolled_back` if that went well.
+
+        Raises `StateUnavailable`, and `AWAY`, after which the next deployment goes back first.
+        """
         await self.abandon("a rollback was asked for")
         planned = await self._copy.plan()
         if not planned.head:
@@ -94,7 +98,7 @@ class Deployment:
         back = await self._moves.begin(self._name, planned.head, good, run.id)
         try:
             return await self._go_back(back, "a person asked for it", run)
-        except (PrivilegedUnavailable, VerbRefused) as error:
+        except VerbRefused as error:
             return Verdict("not_available", str(error), error.repair)
 
     async def abandon(self, why: str) -> None:
@@ -180,6 +184,7 @@ class Deployment:
         return await self._go_on(move, await self._changed(move), run)
 
     async def _go_on(self, move: Move, changed: Changed, run: Run) -> Verdict:
+        run.say(f"{short(move.from_sha)} to {short(move.to_sha)}")
         failure = await self._rollout.carry_out(move, changed.paths, run)
         if failure is None:
             names = [action.name for _, action in self._rollout.chosen(changed.paths)]
@@ -213,6 +218,7 @@ class Deployment:
 
     async def _go_back(self, back: Move, why: str, run: Run) -> Verdict:
         run.progress(0, None, "actions", f"back to {short(back.to_sha)}")
+        run.say(f"back to {short(back.to_sha)}")
         synced = await self._copy.rollback(back.to_sha)
         if not synced.is_good:
             await self._moves.end(back, "failed", synced.detail)
@@ -261,6 +267,8 @@ class Deployment:
             return Changed(None, contains=True)
         try:
             return await self._copy.changed(move.from_sha, move.to_sha)
+        except AWAY:
+            raise
         except VerbFailed as error:
             log.warning("gitops.difference_unknown", repository=self._name, error=error)
             return Changed(None, contains=True)

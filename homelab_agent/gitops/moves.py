@@ -115,6 +115,11 @@ class Moves:
 
         return await self._state.write(work)
 
+    async def take_back_action(self, move: Move, position: int) -> None:
+        """Record that an action did not begin after all."""
+        query = "DELETE FROM gitops_action WHERE move_id = ? AND position = ? AND ended_at IS NULL"
+        await self._state.write(lambda connection: connection.execute(query, (move.id, position)).close())
+
     async def end_action(self, move: Move, position: int, state: ActionState, detail: str = "") -> None:
         """Record how an action ended; one that has ended stays so."""
         now = self._now()

@@ -118,9 +118,12 @@ class Receiver:
         )
         return await self._finish(self._inbox.reopen(guid, decision))
 
-    def close(self) -> None:
-        """Let its thread end."""
-        self._worker.close()
+    async def rest(self) -> None:
+        """Return when its threads have ended and what is being accepted is on disk; it is ready for more."""
+        await self._verifier.rest()
+        await self._worker.rest()
+        if self._unfinished:
+            await asyncio.wait(self._unfinished)
 
     async def _take(self, request: Request, verified: Verified) -> Receipt:
         guid, name = _labels(request.headers)

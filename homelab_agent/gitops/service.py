@@ -55,7 +55,9 @@ class Service:
         self.status = Status(repositories, clock, lambda name, found: base.health.report(f"gitops.{name}", found))
         self.commit_statuses = _commit_statuses(settings, base)
         copies = {
-            one.name: WorkingCopy(one, base.privileged, base.secret, sync_timeout=settings.sync_timeout)
+            one.name: WorkingCopy(
+                one, base.privileged, base.secret, base.redactor.mask, sync_timeout=settings.sync_timeout
+            )
             for one in repositories
         }
         self.deployments = {one.name: self._deployment(one, copies[one.name], base) for one in repositories}
@@ -63,7 +65,7 @@ class Service:
             name: Sync(deployment, self.inbox, self, clock, places=places)
             for name, deployment in self.deployments.items()
         }
-        self.worker = Worker(self.syncs, copies, self.inbox, self.moves, base.jobs, clock)
+        self.worker = Worker(self.syncs, copies, self.inbox, self.moves, base.privileged, base.jobs, clock)
         self.poll = Poll(
             self.deployments,
             self.status,
@@ -118,10 +120,13 @@ class Service:
         )
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        for name in self.deployments:
-            await self._learn(name)
-        await self.worker.run()
+        """Work until cancelled; the web server has stopped before that, so nothing more comes in."""
+        try:
+            for name in self.deployments:
+                await self._learn(name)
+            await self.worker.run()
+        finally:
+            await self.receiver.rest()
 
     def jobs(self) -> list[Job]:
         """Return a sync and a rollback for each repository; the two of one never overlap."""

@@ -101,11 +101,11 @@ class Status:
         verdict, planned = known.verdict, known.planned
         deployed = self._deployed(known.deployed)
         if verdict is not None and verdict.word in _LASTING and not _is_settled(known):
-            return _trouble(verdict.word, f"{verdict.detail}; {deployed}", verdict.repair)
+            return trouble(verdict.word, f"{verdict.detail}; {deployed}", verdict.repair)
         if planned is not None and not planned.is_good:
-            return _trouble(planned.word, f"{planned.detail}; {deployed}", planned.repair)
+            return trouble(planned.word, f"{planned.detail}; {deployed}", planned.repair)
         if planned is None and verdict is not None and verdict.word not in GOOD:
-            return _trouble(verdict.word, f"{verdict.detail}; {deployed}", verdict.repair)
+            return trouble(verdict.word, f"{verdict.detail}; {deployed}", verdict.repair)
         return Finding.ok(deployed)
 
     def _deployed(self, move: Move | None) -> str:
@@ -129,7 +129,8 @@ def _is_settled(known: _Known) -> bool:
     )
 
 
-def _trouble(word: Word, detail: str, repair: str) -> Finding:
+def trouble(word: Word, detail: str, repair: str) -> Finding:
+    """Return what a verdict that is not good amounts to."""
     state = State.NOT_AVAILABLE if word == "not_available" else State.DEGRADED
     return Finding(state, f"{word}: {detail}", repair)
 

@@ -74,11 +74,19 @@ class Run:
     job: str
     trigger: Trigger
     on_progress: Callable[[Progress], None]
+    on_line: Callable[[str], None]
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def progress(self, done: float, total: float | None, unit: str, note: str = "") -> None:
         """Say how far the run is; call it as often as you like, from the event loop's thread."""
         self.on_progress(Progress(done, total, unit, note))
+
+    def say(self, line: str) -> None:
+        """Print a line, from the event loop's thread: who follows the run reads it, and nothing records it.
+
+        A secret that the agent knows must be masked by then, as in all that comes from elsewhere.
+        """
+        self.on_line(line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from homelab_agent.core.clock import LONGEST_SLEEP_SECONDS, Clock, about
 from homelab_agent.core.feed import Feed
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.jobs.history import RunHistory
+from homelab_agent.core.jobs.output import Watched
 from homelab_agent.core.jobs.run import (
     AgentStopping,
     AlreadyRunning,
@@ -124,6 +125,17 @@ class Jobs:
         """Return one run, or None where there is no such run (any more)."""
         await self._recover()
         return self._runner.record(run_id) or await self._history.get(run_id)
+
+    async def watch(self, run_id: str) -> Watched | None:
+        """Return one run as who follows it sees it, or None where there is no such run (any more).
+
+        What it printed is known while it runs, and for a while after (`runner.WATCHED_RUNS`).
+        """
+        await self._recover()
+        if (watched := self._runner.watched(run_id)) is not None:
+            return watched
+        record = await self._history.get(run_id)
+        return None if record is None else Watched(record)
 
     async def run(self) -> None:
         """Start each job when it is due, until cancelled; then stop the runs that are under way. Begun again, go on.
