@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import click
@@ -76,11 +76,7 @@ def status(console: Console, *, as_json: bool) -> None:
 @click.pass_obj
 def plan(console: Console, repository: str, *, as_json: bool) -> None:
     """Say what a sync of REPOSITORY would do now, and change nothing."""
-    planned = read_plan(console, repository)
-    if as_json:
-        console.json(planned)
-    else:
-        show_plan(planned)
+    tell_plan(console, repository, as_json=as_json)
 
 
 @commands.command("sync")
@@ -97,11 +93,17 @@ def sync(console: Console, repository: str, *, again: bool, detach: bool, as_jso
 
 @commands.command("rollback")
 @click.argument("repository")
+@click.option(
+    "--plan", "only_plan", is_flag=True, help="Say where it would go now and what would follow, change nothing."
+)
 @click.option("--detach", is_flag=True, help="Print the run's id and do not wait.")
 @click.option("--json", "as_json", is_flag=True, help="For a program: how it ended, once it has.")
 @click.pass_obj
-def rollback(console: Console, repository: str, *, detach: bool, as_json: bool) -> None:
+def rollback(console: Console, repository: str, *, only_plan: bool, detach: bool, as_json: bool) -> None:
     """Bring REPOSITORY back to the last good commit before the present one, and follow what that does."""
+    if only_plan:
+        tell_plan(console, repository, as_json=as_json, of="rollback")
+        return
     _start(console, f"{_path(repository)}/rollback", detach=detach, as_json=as_json)
 
 
@@ -150,14 +152,12 @@ def add(
     setup.add(console, url, directory.absolute(), named, wait=wait, show_secret=show_secret, as_json=as_json)
 
 
-def read_plan(console: Console, repository: str) -> dict[str, Any]:
-    """Return what a sync of a repository would do now."""
-    planned: dict[str, Any] = console.client(patience=PLAN_SECONDS).get(f"{_path(repository)}/plan")
-    return planned
-
-
-def show_plan(planned: dict[str, Any]) -> None:
-    """Print what a sync would do."""
+def tell_plan(console: Console, repository: str, *, as_json: bool, of: Literal["plan", "rollback"] = "plan") -> None:
+    """Print what a sync of a repository would do now, or a rollback."""
+    planned = console.client(patience=PLAN_SECONDS).get(f"{_path(repository)}/{of}")
+    if as_json:
+        console.json(planned)
+        return
     click.echo(f"{planned['verdict']}: {planned['detail']}")
     if planned["repair"]:
         click.echo(f"  repair: {planned['repair']}")

@@ -107,7 +107,8 @@ class _Asking:
         async with self._places:
             with working_copy.handed(token) as descriptors:
                 async with git.at_work(repository, _Alone(descriptors), deadline=seconds) as at_work:
-                    planned = working_copy.read(await at_work.sync("", plan=True), repository)
+                    answer = {**await at_work.sync("", plan=True), "as_user": at_work.as_user}
+        planned = working_copy.read(answer, repository)
         if planned.is_good:
             return Finding.ok(planned.detail)
         return status.trouble(planned.word, planned.detail, planned.repair)

@@ -100,6 +100,11 @@ class Moves:
 
         await self._spool.promise(work)
 
+    async def take_back(self, move: Move) -> None:
+        """Record that a move did not take place after all."""
+        query = "DELETE FROM gitops_move WHERE id = ? AND ended_at IS NULL"
+        await self._state.write(lambda connection: connection.execute(query, (move.id,)).close())
+
     async def begin_action(self, move: Move, position: int, name: str) -> bool:
         """Record that an action begins, or begins again; return False, and change nothing, if it has ended already."""
         now = self._now()

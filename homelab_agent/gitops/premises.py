@@ -71,7 +71,8 @@ async def of_remote(repository: Repository, git: Git) -> tuple[Sequence[Finding]
     """Return what is wrong with the remote that the working copy follows, and its address; asks nothing of it."""
     done = await git.run("ls-remote", "--get-url")
     url = git.words(done.stdout.decode(errors="replace").strip())
-    another = f"git -C {shlex.quote(str(repository.directory))} remote set-url origin URL"
+    as_owner = f"sudo -u {git.as_user} " if git.as_user else ""
+    another = f"{as_owner}git -C {shlex.quote(str(repository.directory))} remote set-url origin URL"
     if done.code != 0 or url == "origin":  # which git says for want of one, or nothing at all
         return [Finding.failed("it has no remote", another.replace("set-url", "add"))], "nowhere"
     try:

@@ -14,7 +14,7 @@ import aiohttp
 
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, describe
-from homelab_agent.core.privilege import AWAY
+from homelab_agent.core.privilege import AWAY, VerbRefused
 from homelab_agent.gitops.settings import Probe
 from homelab_agent.gitops.working_copy import Done
 
@@ -36,7 +36,7 @@ class Gate:
     async def trouble(self) -> str:
         """Return what does not hold within its time, in words; "" if everything does.
 
-        Raises `AWAY` if there is nothing but what the root half was no longer there to tell.
+        Raises `AWAY` or `VerbRefused` if there is nothing but what the root half was not there to tell, or did not.
         """
         async with asyncio.TaskGroup() as group:
             asked = [
@@ -74,10 +74,10 @@ class Gate:
 
 
 async def _asked(ask: Ask) -> Done | AgentError:
-    """Return what a probe says; the error is that the root half was not there to ask it."""
+    """Return what a probe says; the error is that the root half was not there to ask it, or refused to."""
     try:
         return await ask()
-    except AWAY as error:
+    except (*AWAY, VerbRefused) as error:
         return error
 
 

@@ -12,8 +12,9 @@ from typing import Literal
 
 from homelab_agent.core import journal
 from homelab_agent.core.jobs import Run
-from homelab_agent.core.privilege import PrivilegedUnavailable, VerbCutShort
+from homelab_agent.core.privilege import PrivilegedUnavailable, VerbCutShort, VerbRefused
 from homelab_agent.gitops import actions
+from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.moves import ActionRecord, Move, Moves
 from homelab_agent.gitops.probes import Gate
 from homelab_agent.gitops.settings import Action, Repository
@@ -30,6 +31,12 @@ class Failure:
 
     word: Literal["action_failed", "unhealthy", "interrupted"]
     detail: str
+
+    def verdict(self, move: Move) -> Verdict:
+        """Return the verdict on a move that failed so, and was not rolled back."""
+        again = self.word == "interrupted" or not move.from_sha
+        repair = f"homelab-agent gitops {'sync' if again else 'rollback'} {move.repository}"
+        return Verdict(self.word, self.detail, repair, sha_asked=move.to_sha, sha_reached=move.to_sha)
 
 
 class Rollout:
@@ -48,7 +55,7 @@ class Rollout:
     async def carry_out(self, move: Move, paths: Sequence[str] | None, run: Run) -> Failure | None:
         """Do what is left to be done of a move that changed these files; return why it is not good, None if it is.
 
-        Cancelled, or without a root half (raises `AWAY`), it leaves the move to be taken up.
+        Cancelled, or where the root half is away or refuses (raises `AWAY`, `VerbRefused`), the move is taken up later.
         """
         chosen = self.chosen(paths)
         known = {record.position: record for record in await self._moves.actions(move)}
@@ -89,7 +96,7 @@ class Rollout:
         run.say(f"{action.name} begins")
         try:
             done = await self._copy.act(action, lambda _, line: run.say(f"{action.name}: {line}"))
-        except PrivilegedUnavailable:
+        except (PrivilegedUnavailable, VerbRefused):
             await self._moves.take_back_action(move, position)
             raise
         except VerbCutShort as error:

@@ -94,6 +94,8 @@ class Sync:
                 return outcome
             if not self.stopping:
                 await self._abandon()
+                repair = f"homelab-agent gitops rollback {self.repository.name}"
+                await self._conclude(run.id, [], Verdict("interrupted", _CUT_SHORT, repair), {}, 0.0)
             return Outcome(ok=False, detail=_CUT_SHORT)
 
     async def give_up(self, run_id: str, taken: Sequence[Attempt] = ()) -> None:
@@ -232,7 +234,7 @@ def _insists(run: Run, attempts: Sequence[Attempt]) -> bool:
         case "command":
             return True
         case "webhook" | "schedule":
-            return any(attempt.number > 1 for attempt in attempts)
+            return any(attempt.again for attempt in attempts)
         case "catch-up":
             return False
 

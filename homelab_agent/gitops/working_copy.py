@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.privilege import AWAY, SHAS_MAX, Answer, Privileged, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.core.secret import Secret
+from homelab_agent.gitops import owned, section
 from homelab_agent.gitops.delivery import Word
 from homelab_agent.gitops.settings import Action, Repository
 
@@ -38,7 +38,8 @@ _WORDS = frozenset(get_args(Word))
 class Synced:
     """What git did, or with `plan` would do; SHAs are "" where there is none.
 
-    `head_before` and `head` are where the working copy was and is, `target` where it was to be.
+    `head_before` and `head` are where the working copy was and is, `target` where it was to be; `kept_ref` is the name
+    under which a rollback has kept the branch's old tip.
     """
 
     word: Word
@@ -48,6 +49,7 @@ class Synced:
     head: str = ""
     target: str = ""
     commits: int = 0
+    kept_ref: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -86,6 +88,7 @@ class WorkingCopy:
     ) -> None:
         """`sync_timeout` is how long git may take, in seconds; `secret` makes one of a reference, `mask` hides all."""
         self._repository = repository
+        self._section = section.digest(repository)
         self._privileged = privileged
         self._secret = secret
         self._mask = mask
@@ -106,9 +109,12 @@ class WorkingCopy:
         except AWAY as error:
             return Synced("not_available", str(error), error.repair)
 
-    async def rollback(self, sha: str) -> Synced:
-        """Move back to an older commit of the branch; where it is there already it is `up_to_date`."""
-        return await self._synced("git_rollback", sha)
+    async def rollback(self, sha: str, *, plan: bool = False) -> Synced:
+        """Move back to an older commit of the branch, or with `plan` say whether that can be.
+
+        Where it is there already it is `up_to_date`.
+        """
+        return await self._synced("git_rollback", sha, **({"plan": True} if plan else {}))
 
     async def changed(self, old: str, new: str) -> Changed:
         """Return the difference of two commits; raises what `Privileged.call` raises."""
@@ -128,7 +134,7 @@ class WorkingCopy:
         return frozenset(found)
 
     async def act(self, action: Action, on_line: OnLine) -> Done:
-        """Run an action; each line that it prints is given on."""
+        """Run an action; each line that it prints is given on. Raises `VerbRefused`, too: it did not begin."""
         try:
             answer = await self._call(
                 "run_action",
@@ -138,7 +144,7 @@ class WorkingCopy:
             )
         except AWAY:
             raise
-        except (VerbFailed, VerbRefused) as error:
+        except VerbFailed as error:
             return Done(ok=False, detail=f"failed: {error}")
         seconds = float(answer.get("seconds", 0.0))
         match answer.get("state"):
@@ -151,10 +157,10 @@ class WorkingCopy:
         return Done(ok, detail, self._mask(str(answer.get("tail", ""))).strip()[-_TAIL_CHARACTERS:])
 
     async def probe(self, index: int) -> Done:
-        """Ask one of the repository's probes that take more than the agent may, once."""
+        """Ask one of the repository's probes that take more than the agent may, once; raises `VerbRefused`, too."""
         try:
             answer = await self._call("run_probe", deadline=_PROBE_SECONDS, probe=index)
-        except AWAY:
+        except (*AWAY, VerbRefused):
             raise
         except AgentError as error:
             return Done(ok=False, detail=str(error))
@@ -164,8 +170,8 @@ class WorkingCopy:
         """Have the agent itself restarted, soon; raises what `Privileged.call` raises."""
         await self._privileged.call("restart_agent", deadline=_RESTART_SECONDS)
 
-    async def _synced(self, verb: str, sha: str) -> Synced:
-        asked: dict[str, Any] = {"sha": sha} if sha else {}
+    async def _synced(self, verb: str, sha: str, **more: bool) -> Synced:
+        asked: dict[str, Any] = {"sha": sha, **more} if sha else more
         deadline = self._sync_timeout + _SLACK_SECONDS
         try:
             async with self._git:
@@ -202,6 +208,7 @@ class WorkingCopy:
                 descriptors=descriptors,
                 on_line=on_line,
                 repository=self._repository.name,
+                section=self._section,
                 **names,
             )
         except VerbFailed as error:
@@ -229,7 +236,7 @@ def read(answer: Answer, repository: Repository) -> Synced:
         return Synced("not_available", f"the root half answered with the verdict {word!r}, which is none")
     repair = answer.get("repair", "")
     if isinstance(repair, list):
-        repair = "; ".join([f"cd {shlex.quote(str(repository.directory))}", *map(str, repair)]) if repair else ""
+        repair = owned.typed([str(one) for one in repair], repository.directory, str(answer.get("as_user", "")))
     return Synced(
         word=cast("Word", word),
         detail=str(answer.get("detail", "")),
@@ -238,4 +245,5 @@ def read(answer: Answer, repository: Repository) -> Synced:
         head=str(answer.get("head", "")),
         target=str(answer.get("target", "")),
         commits=int(answer.get("commits", 0)),
+        kept_ref=str(answer.get("kept_ref", "")),
     )

@@ -269,6 +269,9 @@ def test_what_went_wrong_is_told_with_its_repair_and_a_rollback_mends_it(house: 
     assert "action_failed" in said
     assert "homelab-agent gitops rollback site" in said
     assert "site: repair: homelab-agent gitops rollback site" in house.say("gitops", "status")
+    assert f"would be {good[:7]}" in house.say("gitops", "rollback", "site", "--plan")
+    assert house.told("gitops", "rollback", "site", "--plan")["target"] == good
+    assert (house.path / "index.html").read_text() == "bad\n"
     assert good[:7] in house.say("gitops", "rollback", "site")
     assert (house.path / "index.html").read_text() == "good\n"
     refused = house.say("gitops", "sync", "site", code=Exit.FAILED)

@@ -358,6 +358,30 @@ async def test_a_preview_names_files_and_actions_and_changes_nothing(tmp_path: P
         assert here.tree.ran == []
 
 
+async def test_a_preview_of_a_rollback_says_where_it_would_go_and_changes_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path, half(), repository("homelab", STACKS, LAST)) as here:
+        deployment = here.service.deployments["homelab"]
+        await here.ask()
+        nowhere = await deployment.preview_back()
+        assert (nowhere["verdict"], nowhere["target"], nowhere["actions"]) == ("not_available", "", [])
+        before = here.tree.head
+        await here.closed(await here.push({"compose/a": "1", "b": "2"}))
+        preview = await deployment.preview_back()
+        assert (preview["verdict"], preview["target"], preview["head"]) == ("ok", before, here.tree.tip)
+        assert (preview["files"], preview["actions"]) == (("b", "compose/a"), ["stacks", "last"])
+        here.tree.dirty = True
+        dirty = await deployment.preview_back()
+        assert (dirty["verdict"], dirty["target"]) == ("dirty", before)
+        assert dirty["repair"] == "cd /srv/homelab; git stash push"
+        here.tree.dirty = False
+        ran = list(here.tree.ran)
+        assert here.tree.head == here.tree.tip
+        back = await here.run("gitops.rollback.homelab")
+        assert here.tree.head == preview["target"]
+        assert [name for _, name in here.tree.ran[len(ran) :]] == preview["actions"]
+        assert any("refs/homelab/rolled-back/" in line for line in await said(here, back)), "where the old tip is"
+
+
 def move(from_sha: str, to_sha: str, state: MoveState = "ok") -> Move:
     now = datetime(2026, 11, 24, tzinfo=UTC)
     return Move("id", "homelab", from_sha, to_sha, state, "", None, now, now)

@@ -94,7 +94,8 @@ class Job:
     """Something that runs on a schedule ("every 6 hours", "15 3 * * *", "" for on demand only) or when asked.
 
     Runs whose `uses` meet never overlap. With `catch_up` a slot missed while the host was off or asleep is
-    made up for once. `deadline` in seconds, from when it runs, not from when it waits.
+    made up for once. `deadline` in seconds, from when it runs, not from when it waits. One without `has_check` says
+    itself, by a check of its room, what its last run left wrong.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Job:
     catch_up: bool = False
     uses: frozenset[str] = frozenset()
     description: str = ""
+    has_check: bool = True
 
 
 @dataclass(frozen=True, slots=True)

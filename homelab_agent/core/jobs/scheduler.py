@@ -78,8 +78,9 @@ class Jobs:
         return tuple(self._jobs.values())
 
     def checks(self) -> Sequence[Check]:
-        """Return a check for each job: how its last run ended."""
-        return [Check(f"job.{name}", partial(self._probe, job)) for name, job in self._jobs.items()]
+        """Return a check for each job that has one: how its last run ended."""
+        jobs = [job for job in self._jobs.values() if job.has_check]
+        return [Check(f"job.{job.name}", partial(self._probe, job)) for job in jobs]
 
     async def start(self, name: str, trigger: Trigger = "command") -> str:
         """Start a run now and return its id; it is on disk then.
