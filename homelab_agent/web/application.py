@@ -107,7 +107,7 @@ class Application:
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a handler raises, the caller gets an answer
-            _log.exception("web.failed", path=asked.raw_path[:200], request=asked.id, cause=describe(error))
+            _log.exception("web.failed", path=asked.raw_path[:200], request_id=asked.id, cause=describe(error))
             trouble = problem.unexpected()
         _report(trouble, asked)
         return await self._explain(trouble, asked)
@@ -208,5 +208,5 @@ def _report(trouble: Problem, asked: Asked) -> None:
         path=asked.raw_path[:200],
         source=asked.caller.address,
         name=asked.caller.name,
-        request=asked.id,
+        request_id=asked.id,
     )

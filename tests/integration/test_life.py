@@ -46,6 +46,16 @@ def test_it_prints_the_page_a_tunnel_and_a_log_in_link_that_works_once(agent: Ag
     assert b"<form" in page, "the link alone changes nothing: a preview must not use it up"
 
 
+def test_who_is_refused_again_and_again_does_not_fill_the_log(agent: Agent) -> None:
+    agent.start()
+    for _ in range(50):
+        assert agent.get("/api/runs/none/cancel", method="POST")[0] == 401
+    assert agent.stop() == 0
+    said = [line for line in agent.log.read_text().splitlines() if "web.refused" in line]
+    assert 1 <= len(said) < 20, "the first are written, and how many more there were"
+    assert any("suppressed" in line for line in said)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_order_and_soon(agent: Agent, number: int) -> None:
     agent.start()
