@@ -134,7 +134,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Ending:
     """How a run is recorded."""
 
     state: RunState
@@ -145,7 +145,7 @@ class Verdict:
 Asked: TypeAlias = Literal["", "cancelled", "timed_out"]
 
 
-def judge(job: Job, asked: Asked, outcome: Outcome | None, error: BaseException | None) -> Verdict:
+def judge(job: Job, asked: Asked, outcome: Outcome | None, error: BaseException | None) -> Ending:
     """Return how a run ended that was `asked` to stop or not, and returned `outcome` or raised `error`.
 
     Work that is complete is ok, even if it was asked to stop meanwhile. What it says is fit to be recorded.
@@ -153,18 +153,18 @@ def judge(job: Job, asked: Asked, outcome: Outcome | None, error: BaseException 
     said = recordable(outcome.detail) if outcome is not None else ""
     repair = recordable(outcome.repair) if outcome is not None else ""
     if outcome is not None and outcome.ok:
-        return Verdict("ok", said, repair)
+        return Ending("ok", said, repair)
     match asked:
         case "cancelled":
-            return Verdict("cancelled", said or "was asked to stop", repair)
+            return Ending("cancelled", said or "was asked to stop", repair)
         case "timed_out":
             late = f"not done within {job.deadline:g} s"
-            return Verdict("timed_out", f"{late}; {said}" if said else late, repair)
+            return Ending("timed_out", f"{late}; {said}" if said else late, repair)
         case "":
             if error is None:
-                return Verdict("failed", said, repair)
+                return Ending("failed", said, repair)
             repair = recordable(error.repair) if isinstance(error, AgentError) else ""
-            return Verdict("failed", recordable(describe(error)), repair)
+            return Ending("failed", recordable(describe(error)), repair)
 
 
 def recordable(text: str) -> str:

@@ -17,13 +17,13 @@ from homelab_agent.core.jobs.run import (
     AgentStopping,
     AlreadyRunning,
     Asked,
+    Ending,
     Job,
     Outcome,
     Progress,
     Run,
     RunRecord,
     Trigger,
-    Verdict,
     judge,
     recordable,
 )
@@ -171,15 +171,15 @@ class Runner:
             finally:
                 live.told.set()
             self._tell(live)
-            verdict = await self._wait_for_turn(live) or await self._perform(live)
+            ending = await self._wait_for_turn(live) or await self._perform(live)
             live.free.set()
-            await self._conclude(live, verdict)
+            await self._conclude(live, ending)
         finally:
             live.free.set()
             self._live.pop(live.run.id, None)
 
-    async def _wait_for_turn(self, live: _Live) -> Verdict | None:
-        """Return None when nothing is in the way, or the verdict when it is asked to stop before that."""
+    async def _wait_for_turn(self, live: _Live) -> Ending | None:
+        """Return None when nothing is in the way, or the ending when it is asked to stop before that."""
         while (other := self._in_the_way(live)) is not None:
             self._change(live, replace(live.record, waits_for=other.job.name))
             ways_on = [asyncio.ensure_future(event.wait()) for event in (other.free, live.run.cancelled)]
@@ -187,7 +187,7 @@ class Runner:
             for way in ways_on:
                 way.cancel()
             if live.run.cancelled.is_set():
-                return Verdict("cancelled", "was asked to stop before it began")
+                return Ending("cancelled", "was asked to stop before it began")
         if live.record.state == "waiting":
             now = self._clock.read().wall
             self._change(live, replace(live.record, state="running", started_at=now, waits_for=""))
@@ -195,7 +195,7 @@ class Runner:
                 await self._history.update(live.record)
         return None
 
-    async def _perform(self, live: _Live) -> Verdict:
+    async def _perform(self, live: _Live) -> Ending:
         log.info("jobs.run_started", job=live.job.name, run_id=live.run.id, trigger=live.run.trigger)
         live.work = work = asyncio.create_task(_call(live), name=f"job {live.job.name}")
         limit = asyncio.ensure_future(self._clock.sleep(live.job.deadline))
@@ -216,13 +216,13 @@ class Runner:
             log.error("jobs.run_raised", job=live.job.name, run_id=live.run.id, exc_info=error)
         return judge(live.job, live.asked, None if error is not None else work.result(), error)
 
-    async def _conclude(self, live: _Live, verdict: Verdict) -> None:
+    async def _conclude(self, live: _Live, ending: Ending) -> None:
         """Record the end; while that is impossible the run counts as under way."""
         ended = replace(
             live.record,
-            state=verdict.state,
-            detail=verdict.detail,
-            repair=verdict.repair,
+            state=ending.state,
+            detail=ending.detail,
+            repair=ending.repair,
             ended_at=self._clock.read().wall,
             waits_for="",
         )
