@@ -28,7 +28,7 @@ from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State
 from homelab_agent.gitops import service
 from homelab_agent.gitops.delivery import Delivery, Receipt
-from homelab_agent.gitops.selection import Sync
+from homelab_agent.gitops.selection import Accepted
 from homelab_agent.gitops.settings import GitopsSettings
 from tests.clock import MovableClock, until
 from tests.database import NoDatabase
@@ -98,7 +98,7 @@ class House:
             source="198.51.100.7",
             received_at=self.clock.read().wall,
         )
-        receipt = await self.service.inbox.accept(delivery, Sync(name))
+        receipt = await self.service.inbox.accept(delivery, Accepted(name))
         if receipt.status == "open":
             self.service.worker.wake(name)
         return receipt

@@ -17,7 +17,7 @@ from homelab_agent.core.spool.parcel import footprint
 from homelab_agent.core.state import State
 from homelab_agent.gitops import table
 from homelab_agent.gitops.delivery import GOOD, OPEN, Attempt, Delivery, DeliveryRecord, Receipt, Verdict
-from homelab_agent.gitops.selection import Decision, Ignored, Pong, Sync
+from homelab_agent.gitops.selection import Accepted, Decision, Ignored, Pong
 
 _TIDY_SECONDS = 3600.0
 _ROOM_MADE = 16
@@ -193,9 +193,9 @@ def _runs_again(connection: sqlite3.Connection, delivery: Delivery, last: Receip
     """Return whether a redelivery opens the next attempt."""
     match last.status:
         case "ignored":
-            return isinstance(decision, Sync)
+            return isinstance(decision, Accepted)
         case "duplicate":
-            return isinstance(decision, Sync) and not table.twin(connection, delivery.digest, decision.repository)
+            return isinstance(decision, Accepted) and not table.twin(connection, delivery.digest, decision.repository)
         case status:
             return status != OPEN and status not in GOOD
 
@@ -218,7 +218,7 @@ def _open(connection: sqlite3.Connection, new: Receipt, verdict: Verdict | None,
 def _verdict(decision: Decision) -> Verdict | None:
     """Return how an attempt ends at once; None if it is open."""
     match decision:
-        case Sync():
+        case Accepted():
             return None
         case Pong(hints=hints):
             return Verdict("pong", "; ".join(hints) or "the hook is set up as it should be")

@@ -15,7 +15,7 @@ from homelab_agent.gitops.settings import Repository
 
 
 @dataclass(frozen=True, slots=True)
-class Sync:
+class Accepted:
     """The repository is to be brought to what the event says, or further."""
 
     repository: str
@@ -37,7 +37,7 @@ class Ignored:
     why: str
 
 
-Decision: TypeAlias = Sync | Pong | Ignored
+Decision: TypeAlias = Accepted | Pong | Ignored
 
 
 def select(
@@ -84,7 +84,7 @@ def _follow_push(event: Push, repositories: Sequence[Repository]) -> Decision:
         if event.ref == _ref(one):
             if not event.after:
                 return Ignored(one.name, f"{event.ref} was deleted")
-            return Sync(one.name)
+            return Accepted(one.name)
     return Ignored(repositories[0].name, f"{event.ref} was pushed, not {_refs(repositories)}")
 
 
@@ -96,7 +96,7 @@ def _follow_pull_request(event: PullRequest, repositories: Sequence[Repository])
         return Ignored(first, "a pull request was closed without being merged")
     for one in repositories:
         if event.ref == _ref(one):
-            return Sync(one.name)
+            return Accepted(one.name)
     return Ignored(first, f"a pull request was merged into {event.ref}, not {_refs(repositories)}")
 
 

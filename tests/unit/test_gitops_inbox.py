@@ -24,13 +24,13 @@ from homelab_agent.core.state import State, StateUnavailable
 from homelab_agent.gitops import table
 from homelab_agent.gitops.delivery import DONE, GOOD, Attempt, Delivery, Receipt, Verdict, Word
 from homelab_agent.gitops.inbox import GuidTaken, Inbox, InboxFull, NoSuchDelivery, StillOpen
-from homelab_agent.gitops.selection import Decision, Ignored, Pong, Sync
+from homelab_agent.gitops.selection import Accepted, Decision, Ignored, Pong
 from tests import payloads
 from tests.clock import MovableClock
 from tests.fixtures.disk import Closable
 from tests.website import SCHEMAS
 
-SYNC = Sync("homelab")
+ACCEPTED = Accepted("homelab")
 MAX_BYTES = 1024 * 1024
 
 
@@ -130,7 +130,7 @@ async def test_an_accepted_delivery_is_open_until_it_has_its_verdict(
     inbox: Inbox, spool: Spool, delivery: Make
 ) -> None:
     one = delivery()
-    assert await inbox.accept(one, SYNC) == Receipt(one.guid, "homelab", 1, "open", "", is_new=True)
+    assert await inbox.accept(one, ACCEPTED) == Receipt(one.guid, "homelab", 1, "open", "", is_new=True)
     assert await inbox.waiting() == {"homelab": 1}
     (attempt,) = await inbox.open_attempts("homelab")
     assert (attempt.guid, attempt.number, attempt.ref, attempt.after) == (one.guid, 1, one.ref, one.after)
@@ -151,7 +151,7 @@ async def test_an_accepted_delivery_is_open_until_it_has_its_verdict(
 async def test_what_is_accepted_survives_the_process(tmp_path: Path, delivery: Make, clock: MovableClock) -> None:
     one = delivery()
     async with living(tmp_path, clock) as life:
-        await life.inbox.accept(one, SYNC)
+        await life.inbox.accept(one, ACCEPTED)
     async with living(tmp_path, clock) as life:
         assert [attempt.guid for attempt in await life.inbox.open_attempts("homelab")] == [one.guid]
         headers, body = await life.inbox.content(one.guid)
@@ -181,11 +181,11 @@ async def test_a_redelivery_of_what_is_open_or_ended_well_runs_nothing(
     inbox: Inbox, spool: Spool, delivery: Make
 ) -> None:
     one = delivery()
-    await inbox.accept(one, SYNC)
-    again = await inbox.accept(one, SYNC)
+    await inbox.accept(one, ACCEPTED)
+    again = await inbox.accept(one, ACCEPTED)
     assert (again.status, again.attempt, again.is_new) == ("open", 1, False)
     await finish(inbox, "ok")
-    again = await inbox.accept(one, SYNC)
+    again = await inbox.accept(one, ACCEPTED)
     assert (again.status, again.detail, again.attempt, again.is_new) == ("ok", "it was ok", 1, False)
     assert await inbox.waiting() == {}
     assert await verdicts(spool) == [(one.guid, 1, "ok")]
@@ -193,10 +193,10 @@ async def test_a_redelivery_of_what_is_open_or_ended_well_runs_nothing(
 
 async def test_a_redelivery_of_what_failed_opens_the_next_attempt(inbox: Inbox, spool: Spool, delivery: Make) -> None:
     one = delivery()
-    await inbox.accept(one, SYNC)
+    await inbox.accept(one, ACCEPTED)
     for number, word in enumerate(("dirty", "interrupted", "up_to_date"), 1):
         assert [attempt.number for attempt in await finish(inbox, word)] == [number]
-        await inbox.accept(one, SYNC)
+        await inbox.accept(one, ACCEPTED)
     assert await inbox.open_attempts("homelab") == []
     assert await verdicts(spool) == [(one.guid, 1, "dirty"), (one.guid, 2, "interrupted"), (one.guid, 3, "up_to_date")]
 
@@ -204,9 +204,9 @@ async def test_a_redelivery_of_what_failed_opens_the_next_attempt(inbox: Inbox, 
 @pytest.mark.parametrize("word", ["ok", "up_to_date", "included", "dirty", "fetch_failed", "bad_sha", "not_available"])
 async def test_only_a_good_end_is_one(inbox: Inbox, delivery: Make, word: Word) -> None:
     one = delivery()
-    await inbox.accept(one, SYNC)
+    await inbox.accept(one, ACCEPTED)
     await finish(inbox, word)
-    assert (await inbox.accept(one, SYNC)).is_new == (word not in GOOD)
+    assert (await inbox.accept(one, ACCEPTED)).is_new == (word not in GOOD)
 
 
 async def test_a_redelivery_of_what_was_ignored_is_judged_anew(inbox: Inbox, spool: Spool, delivery: Make) -> None:
@@ -214,7 +214,7 @@ async def test_a_redelivery_of_what_was_ignored_is_judged_anew(inbox: Inbox, spo
     await inbox.accept(one, Ignored("", "not configured"))
     still = await inbox.accept(one, Ignored("", "not configured yet"))
     assert (still.status, still.detail, still.is_new) == ("ignored", "not configured", False)
-    now = await inbox.accept(one, SYNC)
+    now = await inbox.accept(one, ACCEPTED)
     assert (now.status, now.attempt, now.repository) == ("open", 2, "homelab")
     assert [attempt.number for attempt in await inbox.open_attempts("homelab")] == [2]
     assert await verdicts(spool) == [(one.guid, 1, "ignored")]
@@ -224,7 +224,7 @@ async def test_a_failed_delivery_that_would_be_ignored_today_says_so(
     inbox: Inbox, spool: Spool, delivery: Make
 ) -> None:
     one = delivery()
-    await inbox.accept(one, SYNC)
+    await inbox.accept(one, ACCEPTED)
     await finish(inbox, "dirty")
     again = await inbox.accept(one, Ignored("", "not configured any more"))
     assert (again.status, again.attempt) == ("ignored", 2)
@@ -233,16 +233,16 @@ async def test_a_failed_delivery_that_would_be_ignored_today_says_so(
 
 async def test_a_known_body_under_a_new_guid_is_a_duplicate(inbox: Inbox, spool: Spool, delivery: Make) -> None:
     one = delivery()
-    await inbox.accept(one, SYNC)
+    await inbox.accept(one, ACCEPTED)
     for number in range(2):
-        twin = await inbox.accept(replace(one, guid=f"replayed-{number}"), SYNC)
+        twin = await inbox.accept(replace(one, guid=f"replayed-{number}"), ACCEPTED)
         assert twin.status == "duplicate"
         assert one.guid in twin.detail
     assert len(await inbox.open_attempts("homelab")) == 1
     for number, word in enumerate(("ok", "up_to_date", "included"), 2):
         await finish(inbox, word)
-        assert (await inbox.accept(replace(one, guid=f"replayed-{number}"), SYNC)).status == "duplicate"
-        await inbox.reopen(one.guid, SYNC)
+        assert (await inbox.accept(replace(one, guid=f"replayed-{number}"), ACCEPTED)).status == "duplicate"
+        await inbox.reopen(one.guid, ACCEPTED)
 
 
 @pytest.mark.parametrize("word", ["dirty", "action_failed", "interrupted", "rolled_back"])
@@ -250,28 +250,28 @@ async def test_a_body_that_ended_badly_is_tried_again_under_whatever_guid(
     inbox: Inbox, delivery: Make, word: str
 ) -> None:
     one = delivery()
-    await inbox.accept(one, SYNC)
+    await inbox.accept(one, ACCEPTED)
     meanwhile = replace(one, guid="came-meanwhile")
-    assert (await inbox.accept(meanwhile, SYNC)).status == "duplicate"
+    assert (await inbox.accept(meanwhile, ACCEPTED)).status == "duplicate"
     assert [attempt.again for attempt in await finish(inbox, word)] == [False]
     for number in range(2):
-        redelivered = await inbox.accept(replace(one, guid=f"redelivered-{number}"), SYNC)
+        redelivered = await inbox.accept(replace(one, guid=f"redelivered-{number}"), ACCEPTED)
         assert (redelivered.status, redelivered.attempt) == ("open", 1)
-        assert (await inbox.accept(meanwhile, SYNC)).is_new is False, "somebody is at it"
+        assert (await inbox.accept(meanwhile, ACCEPTED)).is_new is False, "somebody is at it"
         assert [attempt.again for attempt in await finish(inbox, word)] == [True]
     assert (await inbox.accept(meanwhile, Ignored("", "not configured any more"))).status == "duplicate"
-    assert (await inbox.accept(meanwhile, SYNC)).attempt == 2
+    assert (await inbox.accept(meanwhile, ACCEPTED)).attempt == 2
     await finish(inbox, "ok")
-    assert (await inbox.accept(replace(one, guid="redelivered-2"), SYNC)).status == "duplicate"
-    assert (await inbox.accept(meanwhile, SYNC)).is_new is False
+    assert (await inbox.accept(replace(one, guid="redelivered-2"), ACCEPTED)).status == "duplicate"
+    assert (await inbox.accept(meanwhile, ACCEPTED)).is_new is False
 
 
 async def test_two_hooks_of_one_repository_at_the_forge_send_one_body_for_two_of_ours(
     inbox: Inbox, delivery: Make
 ) -> None:
     one = delivery()
-    assert (await inbox.accept(one, Sync("homelab"))).status == "open"
-    assert (await inbox.accept(replace(one, guid="of-the-other-hook"), Sync("mirror"))).status == "open"
+    assert (await inbox.accept(one, Accepted("homelab"))).status == "open"
+    assert (await inbox.accept(replace(one, guid="of-the-other-hook"), Accepted("mirror"))).status == "open"
     assert [attempt.again for attempt in await inbox.open_attempts("mirror")] == [False]
 
 
@@ -281,21 +281,21 @@ async def test_a_ping_may_come_again_and_what_was_ignored_is_no_first_of_two(inb
         assert (await inbox.accept(replace(ping, guid=f"ping-{number:04}"), Pong("homelab", ()))).status == "pong"
     push = delivery()
     assert (await inbox.accept(push, Ignored("", "not configured"))).status == "ignored"
-    assert (await inbox.accept(replace(push, guid="from-the-next-hook"), SYNC)).status == "open"
+    assert (await inbox.accept(replace(push, guid="from-the-next-hook"), ACCEPTED)).status == "open"
 
 
 async def test_a_known_guid_with_another_body_is_refused(inbox: Inbox, delivery: Make) -> None:
     one = delivery()
-    await inbox.accept(one, SYNC)
+    await inbox.accept(one, ACCEPTED)
     await finish(inbox, "dirty")
     with pytest.raises(GuidTaken):
-        await inbox.accept(delivery(one.guid), SYNC)
+        await inbox.accept(delivery(one.guid), ACCEPTED)
     assert await inbox.open_attempts("homelab") == []
 
 
 async def test_two_hundred_at_once_are_each_there_once(inbox: Inbox, delivery: Make) -> None:
     pushes = [delivery() for _ in range(200)]
-    receipts = await asyncio.gather(*(inbox.accept(push, SYNC) for push in [*pushes, *pushes]))
+    receipts = await asyncio.gather(*(inbox.accept(push, ACCEPTED) for push in [*pushes, *pushes]))
     assert sum(receipt.is_new for receipt in receipts) == 200
     assert [attempt.guid for attempt in await inbox.open_attempts("homelab")] == [push.guid for push in pushes]
 
@@ -304,7 +304,7 @@ async def test_every_attempt_gets_one_verdict_however_often_it_is_given(
     inbox: Inbox, spool: Spool, delivery: Make
 ) -> None:
     for _ in range(3):
-        await inbox.accept(delivery(), SYNC)
+        await inbox.accept(delivery(), ACCEPTED)
     attempts = await inbox.open_attempts("homelab")
     words: tuple[Word, ...] = ("ok", "dirty", "ok")
     await asyncio.gather(*(inbox.close([(attempt, Verdict(word)) for attempt in attempts]) for word in words))
@@ -312,7 +312,7 @@ async def test_every_attempt_gets_one_verdict_however_often_it_is_given(
 
 
 async def test_a_verdict_for_what_is_not_there_is_none(inbox: Inbox, spool: Spool, delivery: Make) -> None:
-    await inbox.accept(delivery(), SYNC)
+    await inbox.accept(delivery(), ACCEPTED)
     (attempt,) = await inbox.open_attempts("homelab")
     strangers = [replace(attempt, guid="unknown-guid"), replace(attempt, number=9)]
     await inbox.close([(stranger, Verdict("ok")) for stranger in strangers])
@@ -322,7 +322,7 @@ async def test_a_verdict_for_what_is_not_there_is_none(inbox: Inbox, spool: Spoo
 
 
 async def test_a_verdicts_words_are_fit_for_both_databases(inbox: Inbox, spool: Spool, delivery: Make) -> None:
-    await inbox.accept(delivery(), SYNC)
+    await inbox.accept(delivery(), ACCEPTED)
     (attempt,) = await inbox.open_attempts("homelab")
     await inbox.close([(attempt, Verdict("action_failed", "a\0b\udcff" + "x" * 10_000))])
     (row,) = await shipped(spool)
@@ -336,28 +336,28 @@ async def test_a_replay_opens_the_next_attempt_whatever_the_last_one_was(
     inbox: Inbox, spool: Spool, delivery: Make
 ) -> None:
     one = delivery()
-    await inbox.accept(one, SYNC)
+    await inbox.accept(one, ACCEPTED)
     with pytest.raises(StillOpen) as caught:
-        await inbox.reopen(one.guid, SYNC)
+        await inbox.reopen(one.guid, ACCEPTED)
     assert one.guid in caught.value.repair
     await finish(inbox, "ok")
-    assert (await inbox.reopen(one.guid, SYNC)).attempt == 2
+    assert (await inbox.reopen(one.guid, ACCEPTED)).attempt == 2
     await finish(inbox, "up_to_date")
     assert (await inbox.reopen(one.guid, Ignored("", "gone"))).status == "ignored"
     assert await verdicts(spool) == [(one.guid, 1, "ok"), (one.guid, 2, "up_to_date"), (one.guid, 3, "ignored")]
     with pytest.raises(NoSuchDelivery):
-        await inbox.reopen("never-seen", SYNC)
+        await inbox.reopen("never-seen", ACCEPTED)
 
 
 async def test_each_repository_has_its_own_and_the_order_is_that_of_arrival(inbox: Inbox, delivery: Make) -> None:
     made = [delivery() for _ in range(6)]
     for number, one in enumerate(made):
-        await inbox.accept(one, Sync("even" if number % 2 == 0 else "odd"))
+        await inbox.accept(one, Accepted("even" if number % 2 == 0 else "odd"))
     assert await inbox.waiting() == {"even": 3, "odd": 3}
     assert [attempt.guid for attempt in await inbox.open_attempts("odd")] == [one.guid for one in made[1::2]]
     await finish(inbox, "dirty", "odd")
     for one in reversed(made[1::2]):
-        await inbox.accept(one, Sync("odd"))
+        await inbox.accept(one, Accepted("odd"))
     assert [attempt.guid for attempt in await inbox.open_attempts("odd")] == [one.guid for one in made[1::2]]
     assert [one.guid for one in await inbox.newest(3)] == [one.guid for one in reversed(made[3:])]
     assert [one.guid for one in await inbox.newest(9, "even")] == [one.guid for one in reversed(made[::2])]
@@ -366,10 +366,10 @@ async def test_each_repository_has_its_own_and_the_order_is_that_of_arrival(inbo
 async def test_those_that_stand_as_one_asks_for_are_told_apart(inbox: Inbox, delivery: Make) -> None:
     made = [delivery() for _ in range(4)]
     for one in made[:3]:
-        await inbox.accept(one, SYNC)
+        await inbox.accept(one, ACCEPTED)
         await finish(inbox, "dirty" if one is made[0] else "ok")
-    await inbox.accept(made[3], Sync("other"))
-    await inbox.reopen(made[1].guid, SYNC)
+    await inbox.accept(made[3], Accepted("other"))
+    await inbox.reopen(made[1].guid, ACCEPTED)
     for verdict, repository, expected in (
         ("", "", made),
         ("dirty", "", [made[0]]),
@@ -394,7 +394,7 @@ async def test_it_is_bounded_in_bytes_and_the_oldest_go_first(inbox: Inbox, stat
     made = []
     for _ in range(100):
         made.append(delivery(size=30_000))
-        await inbox.accept(made[-1], SYNC)
+        await inbox.accept(made[-1], ACCEPTED)
         await finish(inbox, "ok")
         assert await held(state) <= MAX_BYTES
     kept = [one.guid for one in reversed(await inbox.newest(1000))]
@@ -412,19 +412,19 @@ async def test_what_is_open_stays_and_a_full_inbox_takes_nothing_more(
 ) -> None:
     taken = [delivery(size=30_000) for _ in range(29)]
     for one in taken:
-        await inbox.accept(one, SYNC)
+        await inbox.accept(one, ACCEPTED)
     refused = delivery(size=30_000)
     while await held(state) + 32 * 1024 <= MAX_BYTES:
         taken.append(delivery(size=30_000))
-        await inbox.accept(taken[-1], SYNC)
+        await inbox.accept(taken[-1], ACCEPTED)
     with pytest.raises(InboxFull) as caught:
-        await inbox.accept(refused, SYNC)
+        await inbox.accept(refused, ACCEPTED)
     assert (caught.value.status, caught.value.retry_after) == (503, 60)
     assert [attempt.guid for attempt in await inbox.open_attempts("homelab")] == [one.guid for one in taken]
     assert await held(state) <= MAX_BYTES
-    assert (await inbox.accept(taken[0], SYNC)).status == "open", "what is known needs no room"
+    assert (await inbox.accept(taken[0], ACCEPTED)).status == "open", "what is known needs no room"
     await inbox.close([((await inbox.open_attempts("homelab"))[3], Verdict("ok"))])
-    await inbox.accept(refused, SYNC)
+    await inbox.accept(refused, ACCEPTED)
     with pytest.raises(NoSuchDelivery):
         await inbox.get(taken[3].guid)
     assert len(await inbox.open_attempts("homelab")) == len(taken)
@@ -434,13 +434,13 @@ async def test_what_is_past_keeping_goes_unless_it_is_open_or_one_of_the_last(
     inbox: Inbox, delivery: Make, clock: MovableClock
 ) -> None:
     waits = delivery()
-    await inbox.accept(waits, Sync("other"))
+    await inbox.accept(waits, Accepted("other"))
     old = [delivery() for _ in range(150)]
     for one in old:
-        await inbox.accept(one, SYNC)
+        await inbox.accept(one, ACCEPTED)
     await finish(inbox, "ok")
     await clock.advance((table.KEPT + timedelta(hours=2)).total_seconds())
-    await inbox.accept(delivery(), SYNC)
+    await inbox.accept(delivery(), ACCEPTED)
     kept = {one.guid for one in await inbox.newest(1000)}
     assert waits.guid in kept
     assert old[49].guid not in kept
@@ -452,11 +452,11 @@ async def test_a_disk_that_takes_nothing_is_said_and_nothing_was_accepted(closab
     closable.read_only()
     one = delivery()
     async with living(closable.point, SystemClock()) as life:
-        for decision in (SYNC, Ignored("", "no")):
+        for decision in (ACCEPTED, Ignored("", "no")):
             with pytest.raises(StateUnavailable):
                 await life.inbox.accept(one, decision)
         closable.read_write()
-        assert (await life.inbox.accept(one, SYNC)).is_new
+        assert (await life.inbox.accept(one, ACCEPTED)).is_new
 
 
 # Any order of events.
@@ -470,7 +470,7 @@ OPERATIONS = st.lists(
     ),
     max_size=25,
 )
-DECISIONS: dict[str, Decision] = {"sync": SYNC, "ignored": Ignored("homelab", "no"), "pong": Pong("homelab", ())}
+DECISIONS: dict[str, Decision] = {"sync": ACCEPTED, "ignored": Ignored("homelab", "no"), "pong": Pong("homelab", ())}
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -510,11 +510,11 @@ async def step(inbox: Inbox, operation: str, number: int, word: str, ran_well: s
         case "twin":
             known = await inbox.newest(1000)
             ends = [record.attempts[-1].verdict for record in known if record.guid[5:9] == one.guid[5:9]]
-            twin = await inbox.accept(replace(one, guid=f"twin-{number:04}-{len(known)}"), SYNC)
+            twin = await inbox.accept(replace(one, guid=f"twin-{number:04}-{len(known)}"), ACCEPTED)
             assert (twin.status == "duplicate") == any(end in {"", *DONE} for end in ends), ends
         case "replay":
             with suppress(NoSuchDelivery, StillOpen):
-                await inbox.reopen(one.guid, SYNC)
+                await inbox.reopen(one.guid, ACCEPTED)
                 ran_well.discard(one.guid)
         case _:
             for attempt in await finish(inbox, word):

@@ -12,7 +12,7 @@ from homelab_agent.gitops import inbox as inbox_module
 from homelab_agent.gitops.delivery import Delivery, Verdict
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.moves import Moves
-from homelab_agent.gitops.selection import Sync
+from homelab_agent.gitops.selection import Accepted
 from tests.website import SCHEMAS
 
 SCHEMA = Path(inbox_module.__file__).parent / "schema"
@@ -39,7 +39,7 @@ async def test_rows_and_tables_have_the_same_columns_and_keys(tmp_path: Path) ->
     delivery = Delivery(
         "guid-0001", "push", "refs/heads/main", "", {}, b"", b"", "main", frozenset({"homelab"}), "", EPOCH
     )
-    await inbox.accept(delivery, Sync("homelab"))
+    await inbox.accept(delivery, Accepted("homelab"))
     await inbox.close([(one, Verdict("ok")) for one in await inbox.open_attempts("homelab")])
     move = await moves.begin("homelab", "", "a")
     await moves.begin_action(move, 1, "web")

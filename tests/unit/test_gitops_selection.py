@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homelab_agent.gitops.event import Event, Origin, Other, Ping, PullRequest, Push
-from homelab_agent.gitops.selection import Decision, Ignored, Pong, Sync, select
+from homelab_agent.gitops.selection import Accepted, Decision, Ignored, Pong, select
 from homelab_agent.gitops.settings import Repository
 from tests import hooks, payloads
 
@@ -47,13 +47,13 @@ def ignored(decision: Decision, *words: str, repository: str = "homelab") -> boo
 
 
 TABLE: list[tuple[Event, Decision | tuple[str, ...]]] = [
-    (Push(ORIGIN, MAIN, SHA), Sync("homelab")),
+    (Push(ORIGIN, MAIN, SHA), Accepted("homelab")),
     (Push(ORIGIN, MAIN, ""), (MAIN, "deleted")),
     (Push(ORIGIN, "refs/heads/topic", SHA), ("refs/heads/topic", "not", MAIN)),
     (Push(ORIGIN, "refs/heads/x/main", SHA), ("refs/heads/x/main",)),
     (Push(ORIGIN, "refs/heads/Main", SHA), ("refs/heads/Main",)),
     (Push(ORIGIN, "refs/tags/main", SHA), ("refs/tags/main",)),
-    (PullRequest(ORIGIN, "closed", MAIN, SHA), Sync("homelab")),
+    (PullRequest(ORIGIN, "closed", MAIN, SHA), Accepted("homelab")),
     (PullRequest(ORIGIN, "closed", MAIN, ""), ("without being merged",)),
     (PullRequest(ORIGIN, "closed", "refs/heads/topic", SHA), ("merged into refs/heads/topic",)),
     (PullRequest(ORIGIN, "opened", MAIN, ""), ("is opened, not closed",)),
@@ -93,7 +93,7 @@ def test_what_names_no_repository_or_one_that_is_not_configured_is_ignored() -> 
 
 
 def test_forges_write_a_name_in_any_case() -> None:
-    assert decide(Push(Origin("Octo/HomeLab", payloads.NUMBER), MAIN, SHA)) == Sync("homelab")
+    assert decide(Push(Origin("Octo/HomeLab", payloads.NUMBER), MAIN, SHA)) == Accepted("homelab")
 
 
 def test_a_valid_signature_is_not_authorisation_for_another_repository() -> None:
@@ -101,22 +101,22 @@ def test_a_valid_signature_is_not_authorisation_for_another_repository() -> None
     second = Push(Origin("octo/second", 7), MAIN, SHA)
     decision = decide(second, both, signers=frozenset({"homelab"}), ids={"homelab": payloads.NUMBER, "second": 7})
     assert ignored(decision, "secret of another repository", repository="")
-    assert decide(second, both, signers=frozenset({"second"}), ids={}) == Sync("second")
+    assert decide(second, both, signers=frozenset({"second"}), ids={}) == Accepted("second")
 
 
 def test_a_name_that_somebody_else_has_taken_since_is_ignored_with_what_to_do() -> None:
     stranger = Push(Origin(payloads.FULL_NAME, 666), MAIN, SHA)
     assert ignored(decide(stranger), "666", str(payloads.NUMBER), "the key id of")
-    assert decide(stranger, ids={}) == Sync("homelab"), "no number is known yet"
+    assert decide(stranger, ids={}) == Accepted("homelab"), "no number is known yet"
 
 
 def test_two_working_copies_may_follow_two_branches_of_one_repository() -> None:
     both = configured(other("staging", branch="next"))
     signers = frozenset({"homelab", "staging"})
-    assert decide(Push(ORIGIN, "refs/heads/next", SHA), both, signers=signers) == Sync("staging")
-    assert decide(Push(ORIGIN, MAIN, SHA), both, signers=signers) == Sync("homelab")
+    assert decide(Push(ORIGIN, "refs/heads/next", SHA), both, signers=signers) == Accepted("staging")
+    assert decide(Push(ORIGIN, MAIN, SHA), both, signers=signers) == Accepted("homelab")
     merged = PullRequest(ORIGIN, "closed", "refs/heads/next", SHA)
-    assert decide(merged, both, signers=signers) == Sync("staging")
+    assert decide(merged, both, signers=signers) == Accepted("staging")
     neither = decide(Push(ORIGIN, "refs/heads/topic", SHA), both, signers=signers)
     assert ignored(neither, "refs/heads/main or refs/heads/next")
 
@@ -124,7 +124,7 @@ def test_two_working_copies_may_follow_two_branches_of_one_repository() -> None:
 def test_with_secrets_of_their_own_two_working_copies_may_follow_one_branch() -> None:
     both = configured(other("mirror"))
     for name in ("homelab", "mirror"):
-        assert decide(Push(ORIGIN, MAIN, SHA), both, signers=frozenset({name})) == Sync(name)
+        assert decide(Push(ORIGIN, MAIN, SHA), both, signers=frozenset({name})) == Accepted(name)
 
 
 NAMES = st.sampled_from(["octo/homelab", "octo/second", "evil/homelab", "octo/x"])
@@ -148,7 +148,7 @@ def test_nothing_is_synced_that_its_signer_its_name_its_number_and_its_ref_do_no
     repositories = [other("homelab", id=1), other("second", full_name="octo/second", branch="next", id=number)]
     ids = {one.name: one.id for one in repositories if one.id}
     decision = select(event, repositories, signers=signers, ids=ids)
-    if isinstance(decision, Sync):
+    if isinstance(decision, Accepted):
         (meant,) = [one for one in repositories if one.name == decision.repository]
         assert meant.name in signers
         assert meant.full_name == event.origin.full_name
