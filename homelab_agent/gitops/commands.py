@@ -13,7 +13,7 @@ from homelab_agent.core import following
 from homelab_agent.core.client import RemoteProblem
 from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import AgentError
-from homelab_agent.gitops import trial
+from homelab_agent.gitops import ping_command
 
 PLAN_SECONDS = 3600.0
 """How long a plan is waited for: the agent itself gives up after `[gitops] sync_timeout`."""
@@ -160,7 +160,7 @@ def rollback(console: Console, repository: str, *, only_plan: bool, detach: bool
 @click.pass_obj
 def hook_test(console: Console, repository: str, *, as_json: bool) -> None:
     """Send the agent a ping signed with REPOSITORY's secret, by the way that the forge's deliveries take."""
-    pong = trial.send(console, repository)
+    pong = ping_command.send(console, repository)
     if as_json:
         console.json(pong.answer)
         return
@@ -194,9 +194,9 @@ def add(
 
     Then prints what to type into the forge's form.
     """
-    from homelab_agent.gitops import setup  # with pydantic: not for the other commands
+    from homelab_agent.gitops import add_command  # with pydantic: not for the other commands
 
-    setup.add(console, url, directory.absolute(), named, wait=wait, show_secret=show_secret, as_json=as_json)
+    add_command.add(console, url, directory.absolute(), named, wait=wait, show_secret=show_secret, as_json=as_json)
 
 
 def run_of(console: Console, repository: str) -> str | None:

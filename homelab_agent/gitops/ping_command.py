@@ -36,7 +36,7 @@ class HookIgnored(AgentError):
 
 
 @dataclass(frozen=True, slots=True)
-class Pong:
+class PingAnswer:
     """What a ping was answered with: `url` is where it went, `key_name` the secret that it was signed with."""
 
     url: str
@@ -44,7 +44,7 @@ class Pong:
     answer: Mapping[str, Any]
 
 
-def send(console: Console, name: str) -> Pong:
+def send(console: Console, name: str) -> PingAnswer:
     """Send the ping for a repository; raises `HookRefused`, `HookIgnored`, `NeighbourUnreachable`."""
     signed = console.client().post(f"/api/gitops/{quote(name, safe='')}/ping")
     host, port = _where(console.section("web").listen)
@@ -56,7 +56,7 @@ def send(console: Console, name: str) -> Pong:
         raise HookRefused(url=url, status=status, repair=repair, cause=said)
     if answer["status"] != "pong":
         raise HookIgnored(url=url, name=name, guid=answer["delivery"], cause=answer["detail"])
-    return Pong(url, signed["key_name"], answer)
+    return PingAnswer(url, signed["key_name"], answer)
 
 
 def _post(host: str, port: int, headers: Mapping[str, str], body: bytes, url: str) -> tuple[int, dict[str, Any]]:
