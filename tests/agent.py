@@ -59,7 +59,7 @@ class Agent(Server):
 
     def enter(self, network: Network) -> None:
         """Be in this network from the next start on; commands stay outside, as they reach the agent over its socket."""
-        self.argv = network.inside(*self.command("run"))
+        self.argv = network.inside(*self.argv)
         self._network = network
 
     def command(self, *words: str) -> list[str]:
