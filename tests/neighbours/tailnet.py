@@ -95,13 +95,14 @@ class Tailnet:
 
 
 @contextmanager
-def running(*, of: int | None = None) -> Iterator[Tailnet]:
+def running(*, of: int | None = None, within: Path | None = None) -> Iterator[Tailnet]:
     """Give a tailnet in which nothing is served; it leaves nothing, and prints the ends of its logs where it fails.
 
-    `of` is a process in whose network it is to be: a machine's PID 1, so that the machine is the host. Needs root.
+    A machine is the host under test when `of` is its PID 1, in whose network the tailnet then is, and `within` a
+    directory that it shares. Needs root.
     """
     obtain()
-    directory = Path(tempfile.mkdtemp(prefix="homelab-agent-tailnet-"))
+    directory = Path(tempfile.mkdtemp(prefix="homelab-agent-tailnet-", dir=within))
     directory.chmod(0o755)
     tailnet = None
     try:
@@ -122,13 +123,13 @@ def obtain() -> None:
     """Build all of it where that was not done yet: two minutes on two cores. Raises `Missing`."""
     network.obtain()
     for name in ("tailscale", "tailscaled"):
-        tailscaled.program(name)
+        tailscaled.built(name)
     tailnet_world.program()
 
 
 NEIGHBOUR = Neighbour(
     "Tailscale",
     f"Go module {MODULE} v{VERSION}",
-    version=lambda: version_of([tailscaled.program("tailscaled"), "--version"]),
+    version=lambda: version_of([tailscaled.built("tailscaled"), "--version"]),
     obtain=obtain,
 )

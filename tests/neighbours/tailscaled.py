@@ -34,7 +34,7 @@ _SEALED = {
 
 
 @functools.cache
-def program(name: str) -> Path:
+def built(name: str) -> Path:
     """Return `tailscale` or `tailscaled`; raises `Missing` without Go."""
     return golang.built(name, f"{MODULE}/cmd/{name}", module="tailnet", flags=(f"-ldflags=-s -w {_STAMPS}",))
 
@@ -61,12 +61,13 @@ class Tailscaled(Server):
         self.host = host
         self.socket = directory / f"{host}.sock"
         self.state = directory / host
+        self.program = built("tailscale")
         self._login_server = login_server
         self.state.mkdir(mode=0o700)
         where = (f"--statedir={self.state}", f"--socket={self.socket}")
         super().__init__(
             f"tailscaled of {host}",
-            network.inside(program("tailscaled"), "--tun=userspace-networking", "--port=41641", *where),
+            network.inside(built("tailscaled"), "--tun=userspace-networking", "--port=41641", *where),
             ready=self._answers,
             log=directory / f"{host}.log",
             env=environment(self.state),
@@ -114,7 +115,7 @@ class Tailscaled(Server):
 
     def command(self, *words: str) -> list[str]:
         """Return the command line of `tailscale` with these words, to this daemon."""
-        return [str(program("tailscale")), f"--socket={self.socket}", *words]
+        return [str(self.program), f"--socket={self.socket}", *words]
 
     def run(self, *words: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:
         """Run `tailscale` to its end; raises TimeoutExpired where it comes to none."""
