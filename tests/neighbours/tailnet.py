@@ -12,16 +12,15 @@ has the capability `funnel`, the port is in its `funnel-ports`, and it says that
 from __future__ import annotations
 
 import functools
-import shutil
 import socket
 import ssl
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.neighbours import network, tailnet_world, tailscaled
+from tests.neighbours.guard import guarded
 from tests.neighbours.neighbour import Neighbour, version_of
 from tests.neighbours.network import Network
 from tests.neighbours.tailnet_world import DOMAIN, HOST, RESOLVER, Control, Relay, World
@@ -48,7 +47,7 @@ class Tailnet:
         self.world = World(self.directory, self.network)
         self.world.start()
         self.control, self.relay = Control(self.world), Relay(self.world)
-        self.homelab = Tailscaled(HOST, self.directory, self.network, self.control.url)
+        self.homelab = Tailscaled(HOST, self.directory, self.network, self.control.url, self.control.meet)
         self.homelab.start()
         self.homelab.log_in()
         self.place_certificate()
@@ -63,9 +62,9 @@ class Tailnet:
         self.relay.carry()
         self.control.mend()
         self.control.answer_feature(None)
-        self.control.restore()
         self.control.expire(None)
-        self.homelab.heal()
+        self.control.restore()
+        self.homelab.heal(self.control.mark())
         self.place_certificate()
 
     def close(self) -> None:
@@ -95,28 +94,24 @@ class Tailnet:
 
 
 @contextmanager
-def running(*, of: int | None = None, within: Path | None = None) -> Iterator[Tailnet]:
+def running(*, of: int | None = None, directory: Path | None = None) -> Iterator[Tailnet]:
     """Give a tailnet in which nothing is served; it leaves nothing, and prints the ends of its logs where it fails.
 
-    A machine is the host under test when `of` is its PID 1, in whose network the tailnet then is, and `within` a
-    directory that it shares. Needs root.
+    A machine is the host under test when `of` is its PID 1, in whose network the tailnet then is, and `directory` one
+    that the machine shares. Needs root.
     """
     obtain()
-    directory = Path(tempfile.mkdtemp(prefix="homelab-agent-tailnet-", dir=within))
-    directory.chmod(0o755)
-    tailnet = None
-    try:
-        tailnet = Tailnet(directory, of=of)
-        tailnet.start()
-        yield tailnet
-    except BaseException:
-        for log in directory.glob("*.log"):
-            print(f"--- {log}\n{log.read_text(errors='replace')[-3000:]}")
-        raise
-    finally:
-        if tailnet is not None:
+    with nullcontext(directory) if directory else guarded("tailnet") as place:
+        tailnet = Tailnet(place, of=of)
+        try:
+            tailnet.start()
+            yield tailnet
+        except BaseException:
+            for log in place.glob("*.log"):
+                print(f"--- {log}\n{log.read_text(errors='replace')[-3000:]}")
+            raise
+        finally:
             tailnet.close()
-        shutil.rmtree(directory)
 
 
 def obtain() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import itertools
 import json
 import socket
 from dataclasses import dataclass
@@ -71,8 +72,12 @@ class World(Server):
         made: dict[str, str] = self._exchange("POST", "/certificates", wish)
         return made
 
+    def meet(self, host: str) -> None:
+        """Return when its nodes can reach a host."""
+        self._exchange("POST", f"/hosts/{host}/meeting")
+
     def _exchange(self, method: str, path: str, said: object = None) -> Any:
-        connection = http.client.HTTPConnection("world", timeout=10)
+        connection = http.client.HTTPConnection("world", timeout=30)
         connection.sock = socket.socket(socket.AF_UNIX)
         with connection.sock:
             connection.sock.connect(str(self._admin))
@@ -89,10 +94,15 @@ class Control:
     def __init__(self, world: World) -> None:
         self.url = f"http://{_CONTROL}"
         self._world = world
+        self._marks = itertools.count()
 
     def hosts(self) -> dict[str, Host]:
         """Return those that there are, by name."""
         return {found["name"]: _host(found) for found in self._world.ask("/hosts")}
+
+    def meet(self, host: str = HOST) -> None:
+        """Return when the nodes of this world can reach the host."""
+        self._world.meet(host)
 
     def withdraw(self, *capabilities: str, host: str = HOST) -> None:
         """Take capabilities away: `HTTPS`, `FUNNEL`, `PORTS`."""
@@ -109,6 +119,12 @@ class Control:
     def restore(self, host: str = HOST) -> None:
         """Give the host what it had in the beginning: all three."""
         self._world.tell(f"/hosts/{host}/capabilities", None)
+
+    def mark(self) -> str:
+        """Grant the host what it had in the beginning and one more, which is named and means nothing."""
+        mark = f"{DOMAIN}/cap/mark-{next(self._marks)}"
+        self.grant(HTTPS, FUNNEL, PORTS, mark)
+        return mark
 
     def expire(self, after: timedelta | None = timedelta(minutes=-1), *, host: str = HOST) -> None:
         """Let the host's key end, by default a minute ago; None is that it never does."""

@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ def built(name: str) -> Path:
 
 def environment(home: Path) -> dict[str, str]:
     """Return the whole environment of what belongs to a tailnet of the tests."""
-    return {**_SEALED, "HOME": str(home)}
+    return {**_SEALED, "HOME": str(home), "TS_LOGS_DIR": str(home)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,16 @@ class Entry:
 class Tailscaled(Server):
     """One node: its daemon in a network, and the command. It can be broken as any server, and as Tailscale itself."""
 
-    def __init__(self, host: str, directory: Path, network: Network, login_server: str) -> None:
+    def __init__(
+        self, host: str, directory: Path, network: Network, login_server: str, meet: Callable[[], None]
+    ) -> None:
+        """`meet` returns when the others can reach it."""
         self.host = host
         self.socket = directory / f"{host}.sock"
         self.state = directory / host
         self.program = built("tailscale")
         self._login_server = login_server
+        self._meet = meet
         self.state.mkdir(mode=0o700)
         where = (f"--statedir={self.state}", f"--socket={self.socket}")
         super().__init__(
@@ -85,6 +89,11 @@ class Tailscaled(Server):
     def backend(self) -> str:
         """Its state in its own words: Running, Stopped, NeedsLogin, Starting, NoState."""
         return str(self.status["BackendState"])
+
+    @property
+    def capabilities(self) -> set[str]:
+        """What it knows that it may, from control."""
+        return set(self.status["Self"].get("CapMap") or ())
 
     @property
     def serve_config(self) -> dict[str, Any]:
@@ -183,27 +192,37 @@ class Tailscaled(Server):
         finally:
             child.close()
 
-    # How it goes on
-
     def until_running(self) -> None:
-        """Wait until it is connected."""
+        """Wait until it is connected, and the others can reach it."""
         until(lambda: self.backend == "Running", f"{self.host} is connected")
+        self._meet()
 
     def restart(self) -> None:
         """Stop it in order and start it again, as an upgrade of the package does."""
         self.stop()
         self.start()
 
-    def heal(self) -> None:
-        """Bring it back to running, connected and serving nothing, whatever a test did to it."""
+    def heal(self, mark: str) -> None:
+        """Bring it back to running, connected and serving nothing, whatever a test did to it.
+
+        `mark` is a capability that control has granted after all else was as it should be: who knows of it knows all.
+        """
         if self.runs:
             self.thaw()
         else:
             self.start()
+        if self.backend == "NeedsLogin":  # told to run, it would ask the real control server
+            self.log_in()
         wanted = {"WantRunning": True, "ShieldsUp": False, "OperatorUser": ""}
         self.ask("PATCH", "prefs", wanted | {f"{name}Set": True for name in wanted})
+        try:
+            until(lambda: mark in self.capabilities, "what control says arrives", seconds=0.5)
+        except AssertionError:  # cut off, it waits ever longer before it asks again
+            self.restart()
+            until(lambda: self.backend in {"Running", "NeedsLogin"}, f"{self.host} has started")
         if self.backend == "NeedsLogin":
             self.log_in()
+        until(lambda: mark in self.capabilities, "what control says arrives")
         self.until_running()
         self.ask("POST", "serve-config", {})
 

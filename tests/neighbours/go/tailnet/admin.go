@@ -1,15 +1,21 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
+
+	"tailscale.com/tailcfg"
+	"tailscale.com/tsnet"
 )
 
 // world is all that there is around the host under test.
 type world struct {
 	control *control
 	relay   *relay
+	nodes   []*tsnet.Server
 	trusted *authority
 	unknown *authority // which nobody trusts
 }
@@ -50,6 +56,7 @@ func (w *world) admin() http.Handler {
 		say(to, w.relay.refusal(r.PathValue("source")))
 	})
 	mux.HandleFunc("POST /certificates", w.certify)
+	mux.HandleFunc("POST /hosts/{host}/meeting", w.meet)
 	return mux
 }
 
@@ -69,6 +76,37 @@ func (w *world) hosts() (found []host) {
 		found = append(found, one)
 	}
 	return found
+}
+
+// meet answers when each node of this world can reach a host. One that has just come or changed its key is known to
+// them a moment later than to control, and what is sent to it before that is sent again only after five seconds.
+func (w *world) meet(to http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 20*time.Second)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, node := range w.nodes {
+		all.Go(func() {
+			for ctx.Err() == nil && !w.isReached(ctx, node, r.PathValue("host")) {
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		http.Error(to, "it is not reached", http.StatusGatewayTimeout)
+	}
+}
+
+func (w *world) isReached(ctx context.Context, node *tsnet.Server, host string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	client, err := node.LocalClient()
+	there := w.control.host(host)
+	if err != nil || there == nil {
+		return false
+	}
+	pong, err := client.Ping(ctx, there.Addresses[0].Addr(), tailcfg.PingDisco)
+	return err == nil && pong.Err == ""
 }
 
 func (w *world) certify(to http.ResponseWriter, r *http.Request) {

@@ -189,11 +189,14 @@ func (c *control) setExpiry(host string, at time.Time) {
 	}
 }
 
-// setFeature changes the answer to the query for features; nil is that there is no such thing.
+// setFeature changes the answer to the query for features; null is that there is no such thing.
 func (c *control) setFeature(answer json.RawMessage) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.feature = answer
+	if string(answer) == "null" {
+		c.feature = nil
+	}
 }
 
 // setRefusing cuts all connections and takes no more, or takes them again.
@@ -209,7 +212,7 @@ func (c *control) setRefusing(refusing bool) {
 	}
 }
 
-// listener is where nodes reach the server, while it does not refuse.
+// listener is where hosts reach the server, while it does not refuse.
 type listener struct {
 	net.Listener
 	control *control

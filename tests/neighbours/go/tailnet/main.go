@@ -26,7 +26,7 @@ import (
 
 var (
 	directory = flag.String("directory", "", "where the sockets are made")
-	address   = flag.String("control", "127.0.0.1:9911", "where nodes reach control")
+	address   = flag.String("control", "127.0.0.1:9911", "where hosts reach control")
 	relays    = flag.String("relay", "203.0.113.1", "the relay's addresses, as a list")
 	resolving = flag.String("resolver", "203.0.113.53", "the resolver's address")
 )
@@ -37,14 +37,21 @@ func main() {
 	flag.Parse()
 	control := newControl(integration.RunDERPAndSTUN(alone{}, logger.Discard, "127.0.0.1"), *address)
 	go serve(control, listener{listen("tcp", *address), control})
+	ours := listen("tcp", "127.0.0.1:0") // not cut with those of the hosts: who is cut off comes back in its own time
+	go serve(control, ours)
 
 	// One after the other, so that each has the same user and address in every run.
-	laptop := join("laptop")
-	server := join("server", serverTag)
-	ingress := join("relay")
+	laptop := join(ours, "laptop")
+	server := join(ours, "server", serverTag)
+	ingress := join(ours, "relay")
 	control.SetUnsignedPeerAPIOnly(control.host("relay").Key, true) // as production's: peers take nothing else from it
 
-	w := world{control: control, trusted: must(newAuthority("test CA")), unknown: must(newAuthority("nobody's CA"))}
+	w := world{
+		control: control,
+		nodes:   []*tsnet.Server{laptop, server, ingress},
+		trusted: must(newAuthority("test CA")),
+		unknown: must(newAuthority("nobody's CA")),
+	}
 	w.relay = &relay{control: control, node: ingress, mode: carrying, refusals: map[string]string{}}
 	for _, one := range strings.Split(*relays, ",") {
 		for _, port := range publicPorts {
@@ -59,11 +66,11 @@ func main() {
 }
 
 // join lets a node of that name become one of the tailnet.
-func join(name string, tags ...string) *tsnet.Server {
+func join(control net.Listener, name string, tags ...string) *tsnet.Server {
 	node := &tsnet.Server{
 		Dir:           filepath.Join(*directory, name),
 		Hostname:      name,
-		ControlURL:    "http://" + *address,
+		ControlURL:    "http://" + control.Addr().String(),
 		AdvertiseTags: tags,
 		UserLogf:      logger.Discard,
 	}
