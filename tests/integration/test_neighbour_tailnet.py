@@ -7,6 +7,7 @@ import functools
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -24,6 +25,8 @@ import pytest
 
 from tests.neighbours import machine as machines
 from tests.neighbours import tailnet as neighbour
+from tests.neighbours import tailnet_world, tailscaled
+from tests.neighbours.neighbour import Missing
 from tests.neighbours.network import Network
 from tests.neighbours.tailnet import Tailnet
 from tests.neighbours.tailnet_world import FUNNEL, HTTPS, PORTS
@@ -417,8 +420,7 @@ def test_asked_to_wait_for_a_feature_the_command_goes_on_when_it_is_granted(tail
             assert child.stdout is not None
             assert b"Wait" in b"".join(child.stdout.readline() for _ in range(2))
             assert tailnet.homelab.serve_config == {}
-            tailnet.control.restore()
-            until(tailnet.public.reaches, "it publishes")
+            until(lambda: tailnet.control.mark() and tailnet.public.reaches(), "it hears of it and publishes")
         finally:
             child.kill()
 
@@ -505,9 +507,40 @@ def test_whatever_a_test_did_the_next_finds_all_as_it_was(tailnet: Tailnet) -> N
         until(tailnet.public.reaches, "the public is let in")
 
 
+ALONE = """
+from tests.neighbours import tailnet
+from tests.neighbours.neighbour import Missing
+try:
+    with tailnet.running() as one, one.network.make_socket() as listening, one.homelab.session(8085):
+        listening.bind(("127.0.0.1", 8085))
+        listening.listen()
+        print(one.public.reaches(), one.laptop.reaches(), one.server.reaches())
+except Missing as why:
+    print(why)
+"""
+
+
+def test_an_ordinary_user_has_one_too_where_there_is_no_network(open_directory: Path) -> None:
+    cache = open_directory / "cache"
+    for program in (tailscaled.built("tailscale"), tailscaled.built("tailscaled"), tailnet_world.program()):
+        shutil.copytree(program.parent, cache / program.parent.name)
+    cache.chmod(0o777)
+    done = subprocess.run(
+        ["unshare", "--net", *ordinary([sys.executable, "-c", ALONE])],
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "HOMELAB_AGENT_TEST_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "cannot be made here" in done.stdout:
+        raise Missing(done.stdout)
+    assert done.stdout == "True True True\n"
+
+
 def test_a_machine_may_be_the_host(open_directory: Path) -> None:
     with (
-        machines.running(shared=[open_directory]) as machine,
+        machines.running(shared=[open_directory, tailscaled.built("tailscale").parent]) as machine,
         neighbour.running(of=machine.pid, directory=open_directory) as tailnet,
     ):
         listening = tailnet.network.make_socket()
@@ -515,9 +548,7 @@ def test_a_machine_may_be_the_host(open_directory: Path) -> None:
             listening.bind(("127.0.0.1", WEB))
             listening.listen()
             assert f":{WEB}" in machine("ss", "-ltn")
-            assert "Running" in machine(
-                "curl", "-s", "--unix-socket", tailnet.homelab.socket, "http://local-tailscaled.sock/localapi/v0/status"
-            )
+            assert "laptop" in machine(*tailnet.homelab.command("status"))
             assert tailnet.public.reaches()
 
 
@@ -534,6 +565,7 @@ def test_nothing_is_left_when_it_ends_amid_its_work() -> None:
 
 
 UNTIDY = """
+import shutil
 import signal
 from tests.neighbours import tailnet
 with tailnet.running() as one:
