@@ -53,7 +53,7 @@ class World(Server):
         super().__init__(
             "the tailnet's world",
             inside.inside(program(), "-directory", directory, *where),
-            ready=self._admin.exists,
+            ready=self._answers,
             log=directory / "world.log",
             env=tailscaled.environment(directory),
         )
@@ -75,6 +75,12 @@ class World(Server):
     def meet(self, host: str) -> None:
         """Return when its nodes can reach a host."""
         self._exchange("POST", f"/hosts/{host}/meeting")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.ask("/hosts"))
+        except OSError:
+            return False
 
     def _exchange(self, method: str, path: str, said: object = None) -> Any:
         connection = http.client.HTTPConnection("world", timeout=30)
