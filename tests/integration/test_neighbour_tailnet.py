@@ -26,13 +26,14 @@ import pytest
 from tests.agent import Agent
 from tests.neighbours import machine as machines
 from tests.neighbours import tailnet as neighbour
-from tests.neighbours import tailnet_world, tailscaled
+from tests.neighbours import tailnet_world, tailscale
 from tests.neighbours.neighbour import Missing
 from tests.neighbours.network import Network
 from tests.neighbours.ports import listens
 from tests.neighbours.tailnet import Tailnet
 from tests.neighbours.tailnet_world import FUNNEL, HTTPS, PORTS
-from tests.neighbours.tailscaled import PORT, VERSION, Entry
+from tests.neighbours.tailscale import VERSION
+from tests.neighbours.tailscaled import PORT, Entry
 from tests.neighbours.visitors import Connection, Refused, Visitor
 from tests.processes import children, family, is_alive
 from tests.user import ordinary
@@ -305,7 +306,7 @@ def test_entries_of_others_are_there_and_a_port_that_is_taken_is_refused(tailnet
         assert "listener already exists for port 8443" in taken.stderr
         with pytest.raises(AssertionError, match="foreground listener already exists for port 8443"):
             homelab.publish(WEB)
-    assert {entry.port for entry in homelab.entries} == {10000}
+    until(lambda: {entry.port for entry in homelab.entries} == {10000}, "the session's entry is gone")
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
@@ -538,7 +539,7 @@ except Missing as why:
 
 def test_an_ordinary_user_has_one_too_where_there_is_no_network(open_directory: Path) -> None:
     cache = open_directory / "cache"
-    for program in (tailscaled.built("tailscale"), tailscaled.built("tailscaled"), tailnet_world.program()):
+    for program in (tailscale.built("tailscale"), tailscale.built("tailscaled"), tailnet_world.program()):
         shutil.copytree(program.parent, cache / program.parent.name)
     cache.chmod(0o777)
     done = subprocess.run(
@@ -556,7 +557,7 @@ def test_an_ordinary_user_has_one_too_where_there_is_no_network(open_directory: 
 
 def test_a_machine_may_be_the_host(open_directory: Path) -> None:
     with (
-        machines.running(shared=[open_directory, tailscaled.built("tailscale").parent]) as machine,
+        machines.running(shared=[open_directory, tailscale.built("tailscale").parent]) as machine,
         neighbour.running(of=machine.pid, directory=open_directory) as tailnet,
     ):
         listening = tailnet.network.make_socket()

@@ -19,13 +19,14 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.neighbours import network, tailnet_world, tailscaled
+from tests.neighbours import network, tailnet_world, tailscale
 from tests.neighbours.guard import guarded
 from tests.neighbours.neighbour import Neighbour, version_of
 from tests.neighbours.network import Network
 from tests.neighbours.server import Server
 from tests.neighbours.tailnet_world import DOMAIN, HOST, RESOLVER, Control, Relay, World
-from tests.neighbours.tailscaled import MODULE, VERSION, Tailscaled
+from tests.neighbours.tailscale import MODULE, VERSION
+from tests.neighbours.tailscaled import Tailscaled
 from tests.neighbours.visitors import Public, Visitor, through
 
 
@@ -49,7 +50,7 @@ class Tailnet:
         self.world = World(self.directory, self.network)
         self._start(self.world)
         self.control, self.relay = Control(self.world), Relay(self.world)
-        self.homelab = Tailscaled(HOST, self.directory, self.network, self.control.url, self._meet)
+        self.homelab = Tailscaled(HOST, self.directory, self.network, self.control)
         self._start(self.homelab)
         self.homelab.log_in()
         self.place_certificate()
@@ -93,13 +94,6 @@ class Tailnet:
         self._servers.append(server)
         server.start()
 
-    def _meet(self) -> None:
-        """Return when all others reach the host and have its new keys: with old ones they would try for 15 seconds."""
-        self.control.meet()
-        for host in self.control.hosts().values():
-            if host.name != HOST:
-                self.homelab.ask("POST", f"ping?ip={host.address}&type=TSMP")
-
     def _from(self, node: str, port: int) -> socket.socket:
         address = self.control.hosts()[HOST].address
         return through(str(self.directory / f"{node}.sock"), address, port)
@@ -130,13 +124,13 @@ def obtain() -> None:
     """Build all of it where that was not done yet: two minutes on two cores. Raises `Missing`."""
     network.obtain()
     for name in ("tailscale", "tailscaled"):
-        tailscaled.built(name)
+        tailscale.built(name)
     tailnet_world.program()
 
 
 NEIGHBOUR = Neighbour(
     "Tailscale",
     f"Go module {MODULE} v{VERSION}",
-    version=lambda: version_of([tailscaled.built("tailscaled"), "--version"]),
+    version=lambda: version_of([tailscale.built("tailscaled"), "--version"]),
     obtain=obtain,
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from tests.neighbours import golang, tailscaled
+from tests.neighbours import golang, tailscale
 from tests.neighbours.network import Network
 from tests.neighbours.server import Server
 
@@ -55,7 +55,7 @@ class World(Server):
             inside.inside(program(), "-directory", directory, *where),
             ready=self._answers,
             log=directory / "world.log",
-            env=tailscaled.environment(directory),
+            env=tailscale.environment(directory),
         )
 
     def tell(self, path: str, said: object) -> None:
