@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from homelab_agent.core.door import PUBLIC_PATH
 from homelab_agent.core.http import Answer, Audience, BadRequest, Json, Request, Response, Route
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.receiver import Receiver
@@ -30,7 +31,7 @@ class Api:
         return [
             Route(
                 "POST",
-                "/api/webhook/gitops",
+                PUBLIC_PATH,
                 self.webhook,
                 audience=public,
                 login=False,  # the signature is the authority
