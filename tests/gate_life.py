@@ -14,19 +14,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from homelab_agent.core.clock import Clock
+from homelab_agent.core.door import Visits
 from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State, StateUnavailable, Work
 from homelab_agent.gate.intent import Intent
 from homelab_agent.gate.ledger import Ledger
 from tests.website import SCHEMAS
-
-
-@dataclass(frozen=True, slots=True)
-class Visits:
-    requests: int
-    sources: int
-    sent_bytes: int
-
 
 NOBODY, SOME = Visits(0, 0, 0), Visits(12, 3, 4096)
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from homelab_agent.core.door import Visits
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.gate.ledger import BEAT_SECONDS, KEPT, KILLED
 from tests.clock import MovableClock
 from tests.fixtures.disk import Closable
-from tests.gate_life import NOBODY, SOME, Disk, Life, Visits, living, ruin
+from tests.gate_life import NOBODY, SOME, Disk, Life, living, ruin
 
 
 @pytest.fixture
