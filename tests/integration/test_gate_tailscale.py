@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -153,18 +155,37 @@ async def test_a_session_goes_only_when_that_is_asked_for_and_its_holder_ends(ta
         await until(lambda: tailnet.public.reaches(443), "the other one is published as before")
 
 
-async def test_what_others_publish_meanwhile_is_not_lost(tailnet: Tailnet) -> None:
+@contextlib.asynccontextmanager
+async def before_each_change(
+    tailnet: Tailnet, path: Path, happens: Iterator[Callable[[], None]]
+) -> AsyncIterator[Tailscaled]:
+    """Give the daemon by a way on which the next of `happens` is done before a change arrives."""
+    copies: set[asyncio.Task[None]] = set()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while said := await reader.read(65536):
+            if said.startswith(b"POST"):
+                await asyncio.to_thread(next(happens, lambda: None))
+            writer.write(said)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(tailnet.homelab.socket)
+        copies.update({asyncio.create_task(copy(reader, back)), asyncio.create_task(copy(there, writer))})
+
+    async with await asyncio.start_unix_server(serve, path):
+        yield Tailscaled(path, patience=10)
+        await asyncio.gather(*copies)
+
+
+async def test_what_others_publish_meanwhile_is_not_lost(tailnet: Tailnet, open_directory: Path) -> None:
     homelab = tailnet.homelab
-
-    def publish(port: int) -> None:
-        while homelab.run("serve", "--bg", f"--https={port}", str(OTHERS)).returncode:
-            continue  # it gives up when it meets another change
-
-    for port in range(9100, 9110):
-        homelab.publish(OURS)
-        dropped, _ = await asyncio.gather(daemon(tailnet).drop(PORT, TARGET), asyncio.to_thread(publish, port))
-        assert [one.target for one in dropped] == [TARGET]
-    assert {one.port for one in homelab.entries} == set(range(9100, 9110))
+    homelab.publish(OURS)
+    others = (partial(homelab.publish, OTHERS, port=port, public=False) for port in (9101, 9102, 9103))
+    async with before_each_change(tailnet, open_directory / "way", others) as between:
+        (gone,) = await between.drop(PORT, TARGET)
+    assert gone.target == TARGET
+    assert {one.port for one in homelab.entries} == {9101, 9102, 9103}
 
 
 async def test_who_is_not_the_operator_may_read_and_is_told_what_lets_him_change(tailnet: Tailnet) -> None:
