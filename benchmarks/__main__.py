@@ -7,7 +7,7 @@ import importlib
 import platform
 import sys
 
-NAMES = ("start", "drain", "scrape", "rest", "gitops_sync", "webhooks")
+NAMES = ("start", "drain", "scrape", "rest", "gitops_sync", "webhooks", "gate")
 
 
 def main() -> None:

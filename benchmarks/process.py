@@ -37,6 +37,14 @@ def pss_megabytes(pid: int) -> float:
     raise ValueError(pid)
 
 
+def anonymous_megabytes(pid: int) -> float:
+    """Return the part of the resident set that belongs to no file, which the kernel cannot simply drop."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(pid)
+
+
 def tree(pid: int) -> list[int]:
     """Return `pid` and all its living descendants."""
     children: dict[int, list[int]] = {}

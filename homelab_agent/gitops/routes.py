@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
+from homelab_agent.core.door import PUBLIC_PATH
 from homelab_agent.core.http import Answer, Audience, BadRequest, Json, NotFound, Request, Response, Route, started
 from homelab_agent.core.jobs import Jobs, RunRecord
 from homelab_agent.gitops.delivery import OPEN, Word
@@ -53,7 +54,7 @@ class Deliveries:
         return [
             Route(
                 "POST",
-                "/api/webhook/gitops",
+                PUBLIC_PATH,
                 self.webhook,
                 audience=public,
                 login=False,  # the signature is the authority
