@@ -1,0 +1,74 @@
+"""How the doors stand, in words and as fields: for the page, the command line and health."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from homelab_agent.core.health import Finding
+from homelab_agent.gate.keeper import Keeper
+from homelab_agent.gate.ledger import Exposure
+
+
+def as_fields(keeper: Keeper) -> Mapping[str, object]:
+    """Return what a program is told of a door."""
+    gate, hold = keeper.gate, keeper.hold
+    return {
+        "name": keeper.name,
+        "phase": gate.phase,
+        "overlay": gate.overlay,
+        "since": keeper.since,
+        "why": gate.why,
+        "repair": gate.repair,
+        "doubt": gate.doubt,
+        "address": keeper.address,
+        "hold": None if hold is None else {"who": hold.who, "why": hold.why, "since": hold.since, "until": hold.until},
+        "warnings": [{"what": one.what, "repair": one.repair} for one in keeper.found.warnings],
+    }
+
+
+def exposure(one: Exposure) -> Mapping[str, object]:
+    """Return what a program is told of an opening."""
+    return {
+        "id": one.id,
+        "opened_at": one.opened_at,
+        "opened_why": one.opened_why,
+        "closed_at": one.closed_at,
+        "closed_why": one.closed_why,
+        "checks": one.checks,
+        "seconds": round(one.seconds, 3),
+        "requests": one.requests,
+        "sources": one.sources,
+        "sent_bytes": one.sent_bytes,
+    }
+
+
+def finding(keeper: Keeper) -> Finding:
+    """Return what health is told: a door that is held, or opens in a moment, is as somebody wants it."""
+    gate = keeper.gate
+    if gate.doubt:
+        return Finding.degraded(f"open, but {gate.doubt}", gate.repair)
+    match gate.phase:
+        case "open":
+            if warnings := keeper.found.warnings:
+                return Finding.degraded(f"open; {warnings[0].what}", warnings[0].repair)
+            return Finding.ok(f"open at {keeper.address}: {gate.why}")
+        case "degraded":
+            return Finding.degraded(gate.why, gate.repair)
+        case "opening":
+            return Finding.ok(f"opens: {gate.why}")
+        case "closed" | "closing":
+            said = f"{'shut' if gate.phase == 'closed' else 'shuts'}: {gate.why}"
+    match gate.overlay:
+        case "held":
+            return Finding.ok(said)
+        case "blocked" | "conflict" | "unknown":
+            return Finding.failed(said, gate.repair)
+        case "":
+            return Finding.ok(said) if gate.good else Finding.degraded(said, gate.repair)
+
+
+def summary(keepers: Sequence[Keeper]) -> str:
+    """Return all doors in one line."""
+    return "; ".join(f"{one.name} {one.gate.overlay or one.gate.phase}" for one in keepers) or "no door is configured"
+
+
