@@ -17,9 +17,10 @@ from typing import Any
 
 from blockbuster import blockbuster_ctx
 
-from homelab_agent import cli
+from homelab_agent import cli, config
 from homelab_agent.core.privilege import Answer
 from homelab_agent.core.process_output import Stream
+from homelab_agent.gitops import section
 from homelab_agent.privileged.client import Client
 from tests import user
 from tests.neighbours import git
@@ -97,10 +98,11 @@ class Site:
 
 
 class Half:
-    """The root half, as the agent calls it; `lines` are what it said."""
+    """The root half, as an agent calls it that was started with the configuration of now; `lines` are what it said."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, config: Path) -> None:
         self.client = client
+        self.section = section_of(config)
         self.lines: list[tuple[Stream, str]] = []
 
     async def __call__(self, verb: str, *, descriptors: Sequence[int] = (), **names: object) -> Answer:
@@ -110,20 +112,27 @@ class Half:
             deadline=SECONDS,
             descriptors=descriptors,
             on_line=lambda stream, line: self.lines.append((stream, line)),
-            **{"repository": "site", **names},
+            **{"repository": "site", "section": self.section, **names},
         )
+
+
+def section_of(path: Path) -> str:
+    """Return what goes with each call about the one repository of a configuration."""
+    settings = config.load(path).settings.gitops
+    assert settings is not None
+    return section.digest(settings.repository[0])
 
 
 @asynccontextmanager
 async def serving(directory: Path, settings: str) -> AsyncIterator[Half]:
     """Give a root half with that configuration; it is a child as that of an agent without a unit."""
-    config = directory / "config.toml"
-    await asyncio.to_thread(config.write_text, settings)
-    client = Client(directory, [*COMMAND, "--config", str(config)], service=directory / "none")
+    path = directory / "config.toml"
+    await asyncio.to_thread(path.write_text, settings)
+    client = Client(directory, [*COMMAND, "--config", str(path)], service=directory / "none")
     running = asyncio.create_task(client.run())
     await asyncio.sleep(0)
     try:
-        yield Half(client)
+        yield await asyncio.to_thread(Half, client, path)
     finally:
         running.cancel()
         await asyncio.wait([running])

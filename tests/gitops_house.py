@@ -94,6 +94,7 @@ class House:
             body=zlib.compress(body),
             digest=hashlib.sha256(body).digest(),
             key_name="main",
+            signers=frozenset({name}),
             source="198.51.100.7",
             received_at=self.clock.read().wall,
         )

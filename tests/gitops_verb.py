@@ -16,7 +16,7 @@ from homelab_agent import config
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.privilege import Answer
 from homelab_agent.core.process_output import Stream
-from homelab_agent.gitops import verbs
+from homelab_agent.gitops import section, verbs
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,8 +49,11 @@ def main() -> None:
     settings = config.load(Path(path)).settings.gitops
     assert settings is not None
     verb = next(verb for verb in verbs.build(settings) if verb.name == name)
+    given = json.loads(arguments)
+    if "repository" in given:
+        given["section"] = section.digest(settings.repository[0])
     try:
-        answer = asyncio.run(_run(verb.run, Alone(verb.check(json.loads(arguments)))))
+        answer = asyncio.run(_run(verb.run, Alone(verb.check(given))))
     except AgentError as error:
         answer = {"error": str(error), "repair": error.repair}
     print(json.dumps(answer))

@@ -83,9 +83,15 @@ class HalfModel:
     given: list[int] = field(default_factory=list)
     """How many descriptors came with each call."""
     restarts: int = 0
+    asked: int = 0
+    """How often it was asked whether it is there."""
     at_once: dict[str, int] = field(default_factory=dict)
     most_at_once: dict[str, int] = field(default_factory=dict)
     gate: Callable[[str, str, str], Awaitable[None]] | None = None
+
+    async def answers(self) -> bool:
+        self.asked += 1
+        return self.failure is None
 
     async def call(
         self,
@@ -134,7 +140,7 @@ class HalfModel:
             case "git_plan" | "git_sync":
                 return self._sync(tree, names.get("sha", ""), move=verb == "git_sync")
             case "git_rollback":
-                return self._rollback(tree, names["sha"])
+                return self._rollback(tree, names["sha"], plan=names.get("plan", False))
             case "git_changed":
                 old, new = names["old"], names["new"]
                 if old not in tree.files or new not in tree.files:
@@ -165,7 +171,7 @@ class HalfModel:
             tree.go(target)
         return {**said, "verdict": "ok", "detail": "main moved on", "head": tree.head, "commits": 1}
 
-    def _rollback(self, tree: Tree, sha: str) -> Answer:
+    def _rollback(self, tree: Tree, sha: str, *, plan: bool) -> Answer:
         before = tree.head
         said = {"head_before": before, "head": before, "kept_ref": ""}
         if tree.dirty:
@@ -174,6 +180,8 @@ class HalfModel:
             return {**said, "verdict": "up_to_date", "detail": "it is there"}
         if not tree.contains(before, sha):
             return {**said, "verdict": "diverged", "detail": "it is no commit of this branch"}
+        if plan:
+            return {**said, "verdict": "ok", "detail": f"main can move back to {sha[:7]}"}
         tree.go(sha)
         return {**said, "verdict": "ok", "detail": "gone back", "head": sha, "kept_ref": "refs/homelab/rolled-back/1"}
 

@@ -25,7 +25,7 @@ from homelab_agent.gitops.identity import Identities
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.keyring import Keyring
 from homelab_agent.gitops.receiver import Receiver
-from homelab_agent.gitops.routes import Api
+from homelab_agent.gitops.routes import Deliveries
 from homelab_agent.gitops.settings import GitopsSettings
 from homelab_agent.gitops.verifier import Verifier
 from tests import payloads
@@ -46,7 +46,7 @@ class Hooks:
 
     def capability(self) -> Capability:
         """Return it as the web room is given it."""
-        return Capability(name="gitops", routes=Api(self.receiver, self.inbox).routes())
+        return Capability(name="gitops", routes=Deliveries(self.receiver, self.inbox).routes())
 
 
 def settings(*repositories: dict[str, Any], **more: Any) -> GitopsSettings:

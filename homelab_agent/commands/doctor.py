@@ -16,7 +16,7 @@ from homelab_agent.commands import findings
 from homelab_agent.core import clock, lock
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError, Exit
-from homelab_agent.core.health import Check, Finding, Health, Standing, State
+from homelab_agent.core.health import Check, Finding, Health, State
 
 LITTLE_SPACE_BYTES = 512 * 1024 * 1024
 
@@ -27,9 +27,9 @@ LITTLE_SPACE_BYTES = 512 * 1024 * 1024
 @click.pass_obj
 @click.pass_context
 def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) -> None:
-    """Check everything now, or one AREA (agent, web, database, metrics); exit 1 when something failed.
+    """Check everything now, or one AREA (agent, web, database, a capability); exit 1 when something failed.
 
-    Without a running agent it checks what can be checked from outside.
+    Without a running agent it checks what can be checked from outside; with one, what that does not ask itself.
     """
     settings = console.load()
     sections = {"web": settings.web, "database": settings.database, **dict(settings.enabled())}
@@ -40,7 +40,9 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
         found = console.client().post("/api/health/probe")["findings"]
     except AgentError as error:
         click.echo(f"{error.message} Checking from outside.", err=True)
-        found = [standing.as_fields() for standing in _examine(sections, console.find_state())]
+        found = _examine(sections, console.find_state())
+    else:
+        found += _examine(sections, console.find_state(), beside=True)
     shown = [finding for finding in found if not area or finding["check"].split(".")[0] == area]
     if as_json:
         console.json(shown)
@@ -50,13 +52,19 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
         ctx.exit(Exit.FAILED)
 
 
-def _examine(sections: Mapping[str, Any], directory: Path) -> Sequence[Standing]:
+def _examine(sections: Mapping[str, Any], directory: Path, *, beside: bool = False) -> list[dict[str, object]]:
+    """Ask the checks that need no agent, or those of them that `beside` one there is something to say about."""
     health = Health(clock.SystemClock())
-    health.add(_own_checks(directory))
+    if not beside:
+        health.add(_own_checks(directory))
     for name, section in sections.items():
         if capabilities.has_room(name, "doctor"):
-            health.add(capabilities.import_room(name, "doctor").checks(section, directory))
-    return asyncio.run(health.probe_all())
+            room = capabilities.import_room(name, "doctor")
+            if not beside:
+                health.add(room.checks(section, directory))
+            elif hasattr(room, "beside"):
+                health.add(room.beside(section, directory))
+    return [standing.as_fields() for standing in asyncio.run(health.probe_all())]
 
 
 def _own_checks(directory: Path) -> Sequence[Check]:

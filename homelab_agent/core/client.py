@@ -68,9 +68,12 @@ class Client:
         """Send `body` as JSON and return the answer's; raises `AgentNotRunning` or `RemoteProblem`."""
         return self._ask("POST", path, None if body is None else json.dumps(body).encode())
 
-    def events(self, path: str) -> Iterator[Event]:
-        """Yield the server-sent events of `path` until the agent ends them."""
-        connection, response = self._open("GET", path, None, None)
+    def events(self, path: str, *, after: str = "") -> Iterator[Event]:
+        """Yield the server-sent events of `path` until the agent ends them; those after the one with the id `after`.
+
+        Raises `AgentNotRunning`, also when they are cut off, or `RemoteProblem`.
+        """
+        connection, response = self._open("GET", path, None, None, after)
         try:
             yield from _parse_events(line.decode().rstrip("\r\n") for line in response)
         except (OSError, http.client.HTTPException) as error:
@@ -89,10 +92,12 @@ class Client:
         return json.loads(text) if text else None
 
     def _open(
-        self, method: str, path: str, body: bytes | None, timeout: float | None
+        self, method: str, path: str, body: bytes | None, timeout: float | None, after: str = ""
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         connection = _UnixConnection(self._socket, timeout)
         headers = {"Accept": "application/json, text/event-stream"}
+        if after:
+            headers["Last-Event-ID"] = after
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:

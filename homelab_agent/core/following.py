@@ -56,20 +56,23 @@ def follow(console: Console, run_id: str) -> None:
 
 
 def stream(console: Console, run_id: str) -> None:
-    """Print what a run says, then how it ended; raises as `follow` does.
-
-    Of what it says in quick succession only some is told (`jobs.runner.PROGRESS_EVERY_SECONDS`).
-    """
-    said = ""
+    """Print each line of a run's output as it comes, then how it ended; raises as `follow` does."""
+    waits_for = ""
 
     def tell(run: RunFields) -> None:
-        nonlocal said
-        says = f"waits for {run['waits_for']}" if run["waits_for"] else (run["progress"] or {}).get("note", "")
-        if says and says != said:
-            click.echo(f"  {says}")
-            said = says
+        nonlocal waits_for
+        if run["waits_for"] and run["waits_for"] != waits_for:
+            waits_for = run["waits_for"]
+            click.echo(f"  waits for {waits_for}")
 
-    _conclude(run_id, _watch(console, run_id, tell))
+    _conclude(run_id, _watch(console, run_id, tell, lambda line: click.echo(f"  {_plain(line)}")))
+
+
+def result(console: Console, run_id: str) -> None:
+    """Print a run's record as JSON once it has ended; raises as `follow` does, after that if it did not end well."""
+    last = _ended(run_id, _watch(console, run_id, _ignore))
+    console.json(last)
+    _expect_good(last)
 
 
 def took(run: RunFields, before: str = "") -> str:
@@ -81,35 +84,76 @@ def took(run: RunFields, before: str = "") -> str:
     return f"{before}{(end - start).total_seconds():.1f} s"
 
 
-def _watch(console: Console, run_id: str, show: Callable[[RunFields], None]) -> RunFields:
-    """Show each record of a run until it has ended; return the last, nothing if there was none."""
+def _ignore(_: object) -> None:
+    """Show nothing."""
+
+
+def _watch(
+    console: Console, run_id: str, show: Callable[[RunFields], None], say: Callable[[str], None] = _ignore
+) -> RunFields:
+    """Show each record of a run, and say each line of its output, until it has ended.
+
+    Returns the last record, nothing if there was none.
+    """
     last: RunFields = {}
     for event in _events(console, run_id):
-        last = cast("RunFields", event.data)
-        show(last)
-        if last["ended_at"]:
-            break
+        match event.name, event.data:
+            case "output", {"lines": lines}:
+                for line in lines:
+                    say(line)
+            case "run", record:
+                last = cast("RunFields", record)
+                show(last)
+                if last["ended_at"]:
+                    break
+            case _:
+                continue
     return last
 
 
-def _conclude(run_id: str, last: RunFields) -> None:
+def _ended(run_id: str, last: RunFields) -> RunFields:
+    """Return the record with which a run was lost sight of if it has ended, else raise `RunLostSight`."""
     if not last or not last["ended_at"]:
         raise RunLostSight(run=run_id, job=last.get("job", "its job"))
-    click.echo(f"{last['job']}: {last['state']}, {last['detail'] or 'nothing to say'}{took(last, ' in ')}")
+    return last
+
+
+def _expect_good(last: RunFields) -> None:
     if last["state"] != "ok":
-        raise RunFailed(job=last["job"], state=last["state"], repair=last["repair"], cause=last["detail"])
+        raise RunFailed(job=last["job"], state=last["state"], repair=last["repair"], cause=_plain(last["detail"]))
+
+
+def _conclude(run_id: str, last: RunFields) -> None:
+    _ended(run_id, last)
+    said = _plain(last["detail"]) or "nothing to say"
+    click.echo(f"{last['job']}: {last['state']}, {said}{took(last, ' in ')}")
+    _expect_good(last)
 
 
 def _events(console: Console, run_id: str) -> Iterator[Event]:
-    """Yield a run's events; that the agent goes away meanwhile is the end of them."""
-    seen = False
-    try:
-        for event in console.client().events(f"/api/runs/{quote(run_id, safe='')}/events"):
-            seen = True
-            yield event
-    except AgentNotRunning:
-        if not seen:
-            raise
+    """Yield a run's events. Cut off, as who is slow to read them is, we ask for the rest.
+
+    That the agent goes away meanwhile is the end of them.
+    """
+    path, seen = f"/api/runs/{quote(run_id, safe='')}/events", ""
+    while True:
+        before = seen
+        try:
+            for event in console.client().events(path, after=seen):
+                seen = event.id
+                yield event
+        except AgentNotRunning:
+            if not seen:
+                raise
+            if seen == before:
+                return
+        else:
+            return
+
+
+def _plain(text: str) -> str:
+    """Return what somebody printed without what paints, and with a mark for what else would move a cursor."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in click.unstyle(text))
 
 
 def _note(run: RunFields) -> str:

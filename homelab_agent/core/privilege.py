@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from homelab_agent.core.errors import AgentError, Exit
@@ -24,6 +25,9 @@ Answer: TypeAlias = Mapping[str, Any]
 DESCRIPTORS_MAX = 8
 SHAS_MAX = 500
 """So many commits fit into one request."""
+
+UNIT_SOCKET = Path("/run/homelab-agent/privileged.sock")
+"""Made by homelab-agent-privileged.socket, for the agent's user alone."""
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -61,6 +65,17 @@ class VerbFailed(AgentError):
         super().__init__(message=message, cause=cause)
         self.repair = repair
         self.exit_code = Exit(code) if code in set(Exit) else Exit.FAILED
+
+
+class VerbCutShort(VerbFailed):
+    """{message}
+
+    It was begun, and the root half was ended while it did it, or died: how far it came is not known.
+    """  # noqa: D400, D415 - as above
+
+
+AWAY = (PrivilegedUnavailable, VerbCutShort)
+"""Raised where the root half is not there, or is no longer: who asks again when it is there may have better luck."""
 
 
 class NoSuchUser(AgentError):
@@ -200,8 +215,11 @@ class Privileged(Protocol):
     """The root half, as a capability asks it.
 
     Both raise `VerbRefused` or `PrivilegedUnavailable` when nothing was done, and `VerbFailed` with what the root half
-    said when it had begun.
+    said when it had begun, which is a `VerbCutShort` where it ended before the verb did.
     """
+
+    async def answers(self) -> bool:
+        """Return whether it is there to be asked; for who waits until it is. It is started for that where it can be."""
 
     async def call(
         self,
@@ -236,6 +254,10 @@ class Privileged(Protocol):
 
 class Unprivileged:
     """No root half at all."""
+
+    async def answers(self) -> bool:
+        """Return False."""
+        return False
 
     async def call(
         self,
@@ -288,11 +310,17 @@ def user(who: str | int) -> User:
 
     Raises `NoSuchUser`, and `NotThatUser` where we are neither root nor that user.
     """
+    found = look_up(who)
+    if os.geteuid() not in {0, found.uid}:
+        raise NotThatUser(name=found.name)
+    return found
+
+
+def look_up(who: str | int) -> User:
+    """Return the user of that name or number, whom we may be unable to act as; blocking. Raises `NoSuchUser`."""
     try:
         entry = pwd.getpwnam(who) if isinstance(who, str) else pwd.getpwuid(who)
     except KeyError:
         raise NoSuchUser(name=who) from None
-    if os.geteuid() not in {0, entry.pw_uid}:
-        raise NotThatUser(name=entry.pw_name)
     groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
     return User(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, groups)

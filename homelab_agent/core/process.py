@@ -260,6 +260,12 @@ async def start(argv: Sequence[str | Path], **given: Unpack[Given]) -> Child:
     return Child(Path(words[0]).name, mark, transport, output)
 
 
+def find(program: str, path: str = "") -> str | None:
+    """Return where the program is that a child would be, with that PATH or ours; None if there is none. Blocking."""
+    known = path or os.environ.get("PATH", _PATH)
+    return shutil.which(program, path=known) or shutil.which(program, path=_PATH)
+
+
 def readable(data: bytes) -> int:
     """Return a descriptor that `data` is read from, in memory; whoever calls closes it.
 
@@ -284,7 +290,7 @@ def _wrapped(programs: Mapping[str, str], given: Given) -> list[str]:
 
 
 def _find(names: Sequence[str], path: str) -> dict[str, str]:
-    found = {name: shutil.which(name, path=path) or shutil.which(name, path=_PATH) for name in names}
+    found = {name: find(name, path) for name in names}
     for name, where in found.items():
         if where is None:
             raise ProgramMissing(program=name, path=path)

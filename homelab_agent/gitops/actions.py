@@ -14,7 +14,7 @@ a name without any of the above is a file, not all that is in a folder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -23,15 +23,14 @@ from homelab_agent.gitops.settings import Action
 _ANY = "**"
 
 
-def chosen(actions: Sequence[Action], paths: Iterable[str] | None) -> list[int]:
+def chosen(actions: Sequence[Action], paths: Sequence[str] | None) -> list[int]:
     """Return the positions of the actions that follow a change of these files, in order; None is every file."""
     if paths is None:
         return list(range(len(actions)))
-    changed = [path.split("/") for path in paths]
     return [
         position
         for position, action in enumerate(actions)
-        if any(_fits(path, glob) for glob in map(_parts, action.paths) for path in changed)
+        if any(matches(path, glob) for glob in action.paths for path in paths)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 import click
@@ -76,30 +76,35 @@ def status(console: Console, *, as_json: bool) -> None:
 @click.pass_obj
 def plan(console: Console, repository: str, *, as_json: bool) -> None:
     """Say what a sync of REPOSITORY would do now, and change nothing."""
-    planned = read_plan(console, repository)
-    if as_json:
-        console.json(planned)
-    else:
-        show_plan(planned)
+    tell_plan(console, repository, as_json=as_json)
 
 
 @commands.command("sync")
 @click.argument("repository")
 @click.option("--again", is_flag=True, help="Also to a commit that was rolled back from before.")
 @click.option("--detach", is_flag=True, help="Print the run's id and do not wait.")
+@click.option("--json", "as_json", is_flag=True, help="For a program: how it ended, once it has.")
 @click.pass_obj
-def sync(console: Console, repository: str, *, again: bool, detach: bool) -> None:
+def sync(console: Console, repository: str, *, again: bool, detach: bool, as_json: bool) -> None:
     """Bring REPOSITORY to its branch's tip, and follow what that does; Ctrl-C stops following, not the sync."""
-    _start(console, f"{_path(repository)}/sync{'?again=true' if again else ''}", detach=detach)
+    path = f"{_path(repository)}/sync{'?again=true' if again else ''}"
+    _start(console, path, detach=detach, as_json=as_json)
 
 
 @commands.command("rollback")
 @click.argument("repository")
+@click.option(
+    "--plan", "only_plan", is_flag=True, help="Say where it would go now and what would follow, change nothing."
+)
 @click.option("--detach", is_flag=True, help="Print the run's id and do not wait.")
+@click.option("--json", "as_json", is_flag=True, help="For a program: how it ended, once it has.")
 @click.pass_obj
-def rollback(console: Console, repository: str, *, detach: bool) -> None:
+def rollback(console: Console, repository: str, *, only_plan: bool, detach: bool, as_json: bool) -> None:
     """Bring REPOSITORY back to the last good commit before the present one, and follow what that does."""
-    _start(console, f"{_path(repository)}/rollback", detach=detach)
+    if only_plan:
+        tell_plan(console, repository, as_json=as_json, of="rollback")
+        return
+    _start(console, f"{_path(repository)}/rollback", detach=detach, as_json=as_json)
 
 
 @commands.command("hook-test")
@@ -147,14 +152,12 @@ def add(
     setup.add(console, url, directory.absolute(), named, wait=wait, show_secret=show_secret, as_json=as_json)
 
 
-def read_plan(console: Console, repository: str) -> dict[str, Any]:
-    """Return what a sync of a repository would do now."""
-    planned: dict[str, Any] = console.client(patience=PLAN_SECONDS).get(f"{_path(repository)}/plan")
-    return planned
-
-
-def show_plan(planned: dict[str, Any]) -> None:
-    """Print what a sync would do."""
+def tell_plan(console: Console, repository: str, *, as_json: bool, of: Literal["plan", "rollback"] = "plan") -> None:
+    """Print what a sync of a repository would do now, or a rollback."""
+    planned = console.client(patience=PLAN_SECONDS).get(f"{_path(repository)}/{of}")
+    if as_json:
+        console.json(planned)
+        return
     click.echo(f"{planned['verdict']}: {planned['detail']}")
     if planned["repair"]:
         click.echo(f"  repair: {planned['repair']}")
@@ -166,12 +169,17 @@ def show_plan(planned: dict[str, Any]) -> None:
     click.echo(f"actions: {', '.join(planned['actions']) or 'none'}")
 
 
-def _start(console: Console, path: str, *, detach: bool) -> None:
-    run_id = console.client().post(path)["run"]
-    if detach:
-        click.echo(run_id)
-    else:
-        following.stream(console, run_id)
+def _start(console: Console, path: str, *, detach: bool, as_json: bool) -> None:
+    started = console.client().post(path)
+    match detach, as_json:
+        case True, True:
+            console.json(started)
+        case True, False:
+            click.echo(started["run"])
+        case False, True:
+            following.result(console, started["run"])
+        case False, False:
+            following.stream(console, started["run"])
 
 
 def _path(repository: str) -> str:

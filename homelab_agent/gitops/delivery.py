@@ -43,13 +43,16 @@ OPEN = "open"
 GOOD: frozenset[str] = frozenset({"ok", "up_to_date", "included", "pong", "ignored", "duplicate"})
 """What a redelivery does not run again."""
 
+DONE: frozenset[str] = GOOD - {"pong", "ignored", "duplicate"}
+"""After these the same body under another GUID is a duplicate."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One request of a webhook that was verified, about a commit `after` on `ref` if it is about one.
 
     `body` is compressed with zlib, `digest` is the SHA-256 of it as it came; `key_name` is the secret it was signed
-    with.
+    with, `signers` are the repositories that this authorises for.
     """
 
     guid: str
@@ -60,6 +63,7 @@ class Delivery:
     body: bytes
     digest: bytes
     key_name: str
+    signers: frozenset[str]
     source: str
     received_at: datetime
 
@@ -78,7 +82,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt that is open: `repository` is to be brought to `after` on `ref`."""
+    """An attempt that is open: `repository` is to be brought to `after` on `ref`.
+
+    `again` says that its body had come before, under its GUID or another one.
+    """
 
     guid: str
     number: int
@@ -88,6 +95,7 @@ class Attempt:
     after: str
     received_at: datetime
     opened_at: datetime
+    again: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,16 @@ class Receipt:
     status: str
     detail: str
     is_new: bool
+
+    def as_fields(self) -> dict[str, object]:
+        """Return what is told over HTTP."""
+        return {
+            "delivery": self.guid,
+            "repository": self.repository,
+            "attempt": self.attempt,
+            "status": self.status,
+            "detail": self.detail,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +137,10 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRecord:
-    """What is known of one delivery and its attempts, the first first; `size` is in bytes of disk."""
+    """What is known of one delivery and its attempts, the first first; `size` is in bytes of disk.
+
+    `signers` are the repositories with whose secrets it was signed.
+    """
 
     guid: str
     event: str
@@ -130,4 +151,5 @@ class DeliveryRecord:
     source: str
     size: int
     received_at: datetime
+    signers: tuple[str, ...]
     attempts: tuple[AttemptRecord, ...]

@@ -90,11 +90,7 @@ def show(console: Console, guid: str, *, payload: bool, as_json: bool) -> None:
 def replay(console: Console, guid: str, *, only_plan: bool, as_json: bool) -> None:
     """Open the next attempt of a delivery, however its last one ended."""
     if only_plan:
-        planned = gitops.read_plan(console, _repository(console, guid))
-        if as_json:
-            console.json(planned)
-        else:
-            gitops.show_plan(planned)
+        gitops.tell_plan(console, _repository(console, guid), as_json=as_json)
         return
     receipt = console.client().post(f"{_path(guid)}/replay")
     if as_json:

@@ -12,12 +12,14 @@ from dataclasses import replace
 
 from homelab_agent.core import journal
 from homelab_agent.core.jobs import Run
-from homelab_agent.core.privilege import PrivilegedUnavailable, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import AWAY, VerbFailed, VerbRefused
 from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.moves import KEPT, Move, Moves, MoveState
 from homelab_agent.gitops.rollout import Failure, Rollout
 from homelab_agent.gitops.settings import Repository
 from homelab_agent.gitops.working_copy import Changed, Synced, WorkingCopy
+
+_NOTHING_EARLIER = "no earlier deployment is known here"
 
 log = journal.logger("gitops")
 
@@ -25,6 +27,11 @@ log = journal.logger("gitops")
 def short(sha: str) -> str:
     """Return a commit as a person reads it."""
     return sha[:7] or "nothing"
+
+
+def way_forward(repository: str) -> str:
+    """Return what leads on from a commit that was rolled back from."""
+    return f"push a commit that mends it, or: homelab-agent gitops sync {repository} --again"
 
 
 def earlier(history: Iterable[Move], current: str, bad: Mapping[str, str]) -> str:
@@ -43,7 +50,7 @@ def is_news(planned: Synced, deployed: Move | None, newest: Move | None, bad: Ma
     `newest` is the newest move, however it ended; one that was cut short is to be taken up.
     """
     if newest is not None and newest.state == "running":
-        return True
+        return planned.word != "not_available"  # without a root half it could not be gone on with
     if not planned.is_good or planned.target in bad:
         return False
     if deployed is not None and planned.target == deployed.to_sha:
@@ -59,42 +66,45 @@ class Deployment:
         self._name = repository.name
         self._copy = copy
         self._moves = moves
-        self._rollout = rollout
+        self.rollout = rollout
 
     async def deploy(self, run: Run, asked: str = "", *, insist: bool = False) -> Verdict:
         """Bring the working copy to a commit, or to its branch's tip, and do what follows.
 
-        A commit whose deployment failed is not tried again unless we `insist`. Cancelled, it leaves the move to be
-        taken up by the next call. Raises `StateUnavailable`.
+        A commit whose deployment failed is not tried again unless we `insist`. Cancelled, or without a root half
+        (raises `AWAY`), it leaves the move to be taken up by the next call. Raises `StateUnavailable`.
         """
         try:
             taken_up = await self._take_up(run)
             if taken_up is not None and asked and asked == taken_up.sha_asked:
                 return taken_up
             run.progress(0, None, "actions", "git")
+            run.say("git is asked what is new")
             synced = await self._sync(asked)
             if taken_up is not None and synced.target and synced.target == taken_up.sha_asked:
                 return taken_up
             if not synced.is_good:
                 return _verdict(synced)
             return await self._follow(synced, run, insist=insist)
-        except (PrivilegedUnavailable, VerbRefused) as error:
+        except VerbRefused as error:
             return Verdict("not_available", str(error), error.repair)
 
     async def roll_back(self, run: Run) -> Verdict:
-        """Go back to the last good commit before the present one; the verdict is `rolled_back` if that went well."""
+        """Go back to the last good commit before the present one; the verdict is `rolled_back` if that went well.
+
+        Raises `StateUnavailable`, and `AWAY`, after which the next deployment goes back first.
+        """
         await self.abandon("a rollback was asked for")
         planned = await self._copy.plan()
         if not planned.head:
             return _verdict(planned)
-        history, bad = await self._moves.newest(self._name, KEPT), await self._moves.bad(self._name)
-        good = earlier(history, planned.head, bad)
+        good = await self._good_before(planned.head)
         if not good:
-            return Verdict("not_available", "no earlier deployment is known here", sha_reached=planned.head)
+            return Verdict("not_available", _NOTHING_EARLIER, sha_reached=planned.head)
         back = await self._moves.begin(self._name, planned.head, good, run.id)
         try:
             return await self._go_back(back, "a person asked for it", run)
-        except (PrivilegedUnavailable, VerbRefused) as error:
+        except VerbRefused as error:
             return Verdict("not_available", str(error), error.repair)
 
     async def abandon(self, why: str) -> None:
@@ -111,21 +121,21 @@ class Deployment:
         deployed = await self._moves.deployed(self._name)
         bad = await self._moves.bad(self._name)
         start = deployed.to_sha if deployed is not None else planned.head
-        changed = Changed((), contains=True)
-        if planned.target and planned.target != start:
-            changed = await self._copy.changed(start, planned.target) if start else Changed(None, contains=True)
-        judged = self._unless_bad(planned, bad)
-        return {
-            "verdict": judged.word,
-            "detail": judged.detail,
-            "repair": judged.repair,
-            "deployed": start,
-            "head": planned.head,
-            "target": planned.target,
-            "commits": planned.commits,
-            "files": changed.paths,
-            "actions": [action.name for _, action in self._rollout.chosen(changed.paths)],
-        }
+        return await self._told(self._unless_bad(planned, bad), start, planned.target)
+
+    async def preview_back(self) -> Mapping[str, object]:
+        """Return where a rollback would go now, and what would follow, in the words of `preview`; raises as that does.
+
+        What git does not keep, and where it is to put a file, it finds in its way only when it moves.
+        """
+        planned = await self._copy.plan()
+        if not planned.head:
+            return await self._told(planned, "", "")
+        good = await self._good_before(planned.head)
+        if not good:
+            nothing = replace(planned, word="not_available", detail=_NOTHING_EARLIER, repair="")
+            return await self._told(nothing, planned.head, "")
+        return await self._told(await self._copy.rollback(good, plan=True), planned.head, good)
 
     async def look(self) -> tuple[Synced, bool]:
         """Return how the working copy stands, and whether there is something to be done; raises `StateUnavailable`."""
@@ -142,6 +152,23 @@ class Deployment:
     async def contained(self, head: str, shas: Sequence[str]) -> frozenset[str]:
         """Return those commits that are part of `head`; raises what `Privileged.call` raises."""
         return await self._copy.contained(head, shas)
+
+    async def _told(self, judged: Synced, start: str, target: str) -> Mapping[str, object]:
+        """Return what a move from one commit to another would be; `judged` says whether it can be."""
+        changed = Changed((), contains=True)
+        if target and target != start:
+            changed = await self._copy.changed(start, target) if start else Changed(None, contains=True)
+        return {
+            "verdict": judged.word,
+            "detail": judged.detail,
+            "repair": judged.repair,
+            "deployed": start,
+            "head": judged.head,
+            "target": target,
+            "commits": judged.commits,
+            "files": changed.paths,
+            "actions": [action.name for _, action in self.rollout.chosen(changed.paths)],
+        }
 
     # Forward.
 
@@ -160,8 +187,7 @@ class Deployment:
         if not planned.is_good or planned.target not in bad or is_behind:  # one that is behind us comes no more
             return planned
         detail = f"{short(planned.target)} was rolled back from: {bad[planned.target]}"
-        repair = f"push a commit that mends it, or: homelab-agent gitops sync {self._name} --again"
-        return replace(planned, word="bad_sha", detail=detail, repair=repair)
+        return replace(planned, word="bad_sha", detail=detail, repair=way_forward(self._name))
 
     async def _follow(self, synced: Synced, run: Run, *, insist: bool) -> Verdict:
         """Do what follows from where the working copy is now."""
@@ -175,14 +201,15 @@ class Deployment:
             return _verdict(synced)
         for newest in await self._moves.newest(self._name, 1):
             if newest.to_sha == head and newest.state in {"failed", "interrupted"} and not insist:
-                return self._failed(newest, await self._rollout.failure(newest))
+                return (await self.rollout.failure(newest)).verdict(newest)
         move = await self._moves.begin(self._name, start, head, run.id)
         return await self._go_on(move, await self._changed(move), run)
 
     async def _go_on(self, move: Move, changed: Changed, run: Run) -> Verdict:
-        failure = await self._rollout.carry_out(move, changed.paths, run)
+        run.say(f"{short(move.from_sha)} to {short(move.to_sha)}")
+        failure = await self.rollout.carry_out(move, changed.paths, run)
         if failure is None:
-            names = [action.name for _, action in self._rollout.chosen(changed.paths)]
+            names = [action.name for _, action in self.rollout.chosen(changed.paths)]
             followed = f"actions: {', '.join(names)}" if names else "nothing had to follow"
             detail = f"{short(move.from_sha)} to {short(move.to_sha)}; {followed}"
             await self._moves.end(move, "ok", detail)
@@ -192,12 +219,7 @@ class Deployment:
             return await self._undo(move, back, failure, run)
         state: MoveState = "interrupted" if failure.word == "interrupted" else "failed"
         await self._moves.end(move, state, failure.detail)
-        return self._failed(move, failure)
-
-    def _failed(self, move: Move, failure: Failure) -> Verdict:
-        again = failure.word == "interrupted" or not move.from_sha
-        repair = f"homelab-agent gitops {'sync' if again else 'rollback'} {self._name}"
-        return Verdict(failure.word, failure.detail, repair, sha_asked=move.to_sha, sha_reached=move.to_sha)
+        return failure.verdict(move)
 
     # Back.
 
@@ -209,17 +231,24 @@ class Deployment:
             return replace(verdict, word="rolled_back", sha_asked=move.to_sha)
         detail = f"{failure.detail}; it could not be rolled back: {verdict.detail}"
         await self._moves.end(move, "failed", detail, bad_sha=move.to_sha)
-        return replace(self._failed(move, failure), detail=detail)
+        return replace(failure.verdict(move), detail=detail)
 
     async def _go_back(self, back: Move, why: str, run: Run) -> Verdict:
         run.progress(0, None, "actions", f"back to {short(back.to_sha)}")
+        run.say(f"back to {short(back.to_sha)}")
         synced = await self._copy.rollback(back.to_sha)
         if not synced.is_good:
-            await self._moves.end(back, "failed", synced.detail)
+            if synced.head in {"", back.from_sha}:
+                await self._moves.take_back(back)
+            else:
+                await self._moves.end(back, "failed", synced.detail)
             return _verdict(synced)
-        failure = await self._rollout.carry_out(back, (await self._changed(back)).paths, run)
+        if synced.kept_ref:
+            run.say(f"{short(back.from_sha)} stays as {synced.kept_ref}")
+        failure = await self.rollout.carry_out(back, (await self._changed(back)).paths, run)
         said = f"rolled back to {short(back.to_sha)}: {why}"
-        reached = Verdict("rolled_back", said, sha_asked=back.from_sha, sha_reached=back.to_sha)
+        repair = way_forward(self._name)
+        reached = Verdict("rolled_back", said, repair, sha_asked=back.from_sha, sha_reached=back.to_sha)
         if failure is not None:
             said = f"{said}; there, too: {failure.detail}"
             repair = f"homelab-agent gitops rollback {self._name}"
@@ -227,6 +256,11 @@ class Deployment:
         await self._moves.end(back, "ok" if failure is None else "failed", said, bad_sha=back.from_sha)
         log.warning("gitops.rolled_back", repository=self._name, sha=back.from_sha, to=back.to_sha, detail=said)
         return reached
+
+    async def _good_before(self, head: str) -> str:
+        """Return the last good commit before where it is; "" if none is known."""
+        history = await self._moves.newest(self._name, KEPT)
+        return earlier(history, head, await self._moves.bad(self._name))
 
     # After a start.
 
@@ -241,7 +275,7 @@ class Deployment:
         *undone, move = unfinished
         log.warning("gitops.taken_up", repository=self._name, sha=move.to_sha, since=move.started_at)
         if undone:  # it was being rolled back
-            failure = await self._rollout.failure(undone[-1])
+            failure = await self.rollout.failure(undone[-1])
             return await self._undo(undone[-1], move, replace(failure, detail=failure.detail or "unhealthy"), run)
         if (why := (await self._moves.bad(self._name)).get(move.to_sha)) is not None:  # it had been rolled back
             await self._moves.end(move, "rolled_back", why)
@@ -261,6 +295,8 @@ class Deployment:
             return Changed(None, contains=True)
         try:
             return await self._copy.changed(move.from_sha, move.to_sha)
+        except AWAY:
+            raise
         except VerbFailed as error:
             log.warning("gitops.difference_unknown", repository=self._name, error=error)
             return Changed(None, contains=True)

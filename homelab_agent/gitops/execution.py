@@ -23,7 +23,7 @@ from homelab_agent.gitops.settings import Action, Probe, Repository
 
 UNIT = "homelab-agent.service"
 LINES_MAX = 10_000
-"""So many lines of an action are told as they come; of more only the last are kept."""
+"""So many lines of an action are told as they come; of more only the last, `TAIL_LINES`, when it has ended."""
 TAIL_LINES = 200
 TAIL_CHARACTERS = 16 * 1024
 PROBE_SECONDS = 20.0
@@ -47,26 +47,36 @@ class Ended:
 
 
 class Narration:
-    """What a program prints: told as it comes, up to a bound, and the last of it kept; secrets are masked."""
+    """What a program prints: told as it comes, up to a bound, and the last of it at the end; secrets are masked."""
 
     def __init__(self, say: OnLine, redactor: Redactor) -> None:
         self._say = say
         self._redactor = redactor
-        self._last: deque[str] = deque(maxlen=TAIL_LINES)
-        self._left = LINES_MAX
+        self._last: deque[tuple[Stream, str]] = deque(maxlen=TAIL_LINES)
+        self._printed = 0
 
     def __call__(self, stream: Stream, line: str) -> None:
         """Take a line."""
-        self._last.append(line)
-        if self._left > 0:
-            self._left -= 1
+        self._last.append((stream, line))
+        self._printed += 1
+        if self._printed <= LINES_MAX:
             self._say(stream, self._redactor.mask(line))
-            if self._left == 0:
-                self._say("stderr", f"... no more than {LINES_MAX} lines are told as they come")
+        elif self._printed == LINES_MAX + 1:
+            self._say("stderr", f"... of more than {LINES_MAX} lines only the last are told, when it has ended")
+
+    def end(self) -> None:
+        """Tell the last of what was not told as it came."""
+        untold = self._printed - LINES_MAX
+        if untold > len(self._last):
+            self._say("stderr", f"... {untold - len(self._last)} lines were left out")
+        for stream, line in list(self._last)[-untold:] if untold > 0 else ():
+            self._say(stream, self._redactor.mask(line))
 
     def tail(self) -> str:
-        """Return the last of it."""
-        return self._redactor.mask("\n".join(self._last))[-TAIL_CHARACTERS:]
+        """Return the last of it, in whole lines where they are not too long: what is masked later is masked whole."""
+        said = self._redactor.mask("\n".join(line for _, line in self._last))
+        last = said[-TAIL_CHARACTERS:]
+        return last if last == said else last.partition("\n")[2] or last
 
 
 async def act(repository: Repository, action: Action, say: OnLine) -> Answer:
@@ -89,6 +99,7 @@ async def act(repository: Repository, action: Action, say: OnLine) -> Answer:
             ended = await _run(argv, begun + action.timeout - loop.time(), given)
             if ended.state != "ok":
                 break
+    narration.end()
     seconds = round(loop.time() - begun, 3)
     return {"state": ended.state, "code": ended.code, "tail": narration.tail(), "seconds": seconds}
 
@@ -163,9 +174,14 @@ async def _ask_command(repository: Repository, command: Sequence[str]) -> Answer
     return {"holds": done.code == 0, "detail": f"it ended with {done.code}" + (f": {said}" if said else "")}
 
 
+def runs_as(action: Action) -> str:
+    """Return the name of the user whom an action runs as; "" for the working copy's."""
+    return action.run_as or ("root" if action.kind == "systemctl" else "")
+
+
 async def _who(action: Action, copy: Owned) -> User:
     """Return whom an action runs as; raises `privilege.NoSuchUser`, `privilege.NotThatUser`."""
-    if name := action.run_as or ("root" if action.kind == "systemctl" else ""):
+    if name := runs_as(action):
         return await asyncio.to_thread(privilege.user, name)
     return copy.user
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Unpack
 
 from homelab_agent.core import process
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.privilege import Answer, Call, Sha
+from homelab_agent.core.privilege import Answer, Call
 from homelab_agent.core.process_output import Stream
 from homelab_agent.gitops import access, owned
 from homelab_agent.gitops.settings import Repository
@@ -50,13 +51,13 @@ _SETTINGS = {
 class NoVerdict(AgentError):
     """gitops_sync.sh ended with {code}, and said nothing that can be understood."""
 
-    repair = "sh {script} {directory} {branch}"
+    repair = "{repair}"
 
 
 class GitFailed(AgentError):
     """git could not do it in {directory}."""
 
-    repair = "cd {directory}; git status"
+    repair = "{repair}"
 
 
 class Git:
@@ -87,7 +88,8 @@ class Git:
 
     def failed(self, done: process.Completed) -> GitFailed:
         """Return the error with git's last words."""
-        return GitFailed(directory=self.repository.directory, cause=self.complaint(done))
+        directory, cause = self.repository.directory, self.complaint(done)
+        return GitFailed(directory=directory, repair=self._typed("git status"), cause=cause)
 
     def complaint(self, done: process.Completed) -> str:
         """Return what git complained of, in one line."""
@@ -119,27 +121,8 @@ class Git:
             return {**told, "detail": self.words(told["detail"]), "repair": repair}
         if late:
             return verdict("fetch_failed", f"git was not done after {self._deadline:g} s", ["git ls-remote --heads"])
-        where = {"directory": self.repository.directory, "branch": self._branch}
-        raise NoVerdict(code=done.code, script=SCRIPT, **where, cause=self.complaint(done))
-
-    async def remote(self) -> Answer:
-        """Ask the remote where the branch is; its SHA is "" where that is not to be had, and `detail` says why."""
-        found: list[str] = []
-
-        def keep(stream: Stream, line: str) -> None:
-            sha, _, ref = line.partition("\t")
-            if stream == "stdout" and ref == f"refs/heads/{self._branch}":
-                found.append(sha)
-
-        try:
-            done = await self.run("ls-remote", "--quiet", "--heads", on_line=keep, output_max=_CAUSE_MAX)
-        except process.DeadlinePassed as error:
-            return {"sha": "", "detail": str(error)}
-        if done.code != 0:
-            return {"sha": "", "detail": self.complaint(done)}
-        if not found:
-            return {"sha": "", "detail": f"the remote has no branch {self._branch}"}
-        return {"sha": Sha().check(found[0]), "detail": ""}
+        by_hand = self._typed(f"sh {SCRIPT} . {shlex.quote(self._branch)}")
+        raise NoVerdict(code=done.code, repair=by_hand, cause=self.complaint(done))
 
     async def changed(self, old: str, new: str) -> Answer:
         """Say which files differ between two commits, and whether the newer contains the older.
@@ -178,6 +161,14 @@ class Git:
             asked = _lines([f"^{head}", *here])
             await self.answer("rev-list", "--stdin", stdin=asked, on_line=drop, output_max=_CAUSE_MAX)
         return {"contained": sorted(here)}
+
+    @property
+    def as_user(self) -> str:
+        """Whom git runs as here, where that is another user than ours."""
+        return self._copy.user.name if self._copy.user.switch is not None else ""
+
+    def _typed(self, command: str) -> str:
+        return owned.typed([command], self.repository.directory, self.as_user)
 
     @property
     def _branch(self) -> str:

@@ -5,9 +5,7 @@ What a caller is told was committed before; a verdict and its row for PostgreSQL
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
@@ -71,9 +69,10 @@ class Inbox:
     async def accept(self, delivery: Delivery, decision: Decision) -> Receipt:
         """Record a delivery and what follows from it; both are on disk when this returns.
 
-        One whose GUID is known is tried again if it did not end well, or was ignored and is not today. A known body
-        under a new GUID that something would follow from is `duplicate`. Raises `GuidTaken` or `InboxFull`. Cancelled,
-        it may still be done.
+        One whose GUID is known is tried again if it did not end well, or was ignored and is not today. A body that came
+        for the repository under another GUID, and is open or ended well, is `duplicate` if something would follow from
+        it: Gitea and Forgejo redeliver under a new GUID. Raises `GuidTaken` or `InboxFull`. Cancelled, it may still be
+        done.
         """
         now = self._clock.read()
         is_due = now.monotonic >= self._tidy_at
@@ -87,13 +86,16 @@ class Inbox:
                 digest, last = known
                 if digest != delivery.digest:
                     raise GuidTaken
-                return _next(connection, last, decision, at) if _runs_again(last, decision) else last
+                table.sign(connection, delivery.guid, delivery.signers)
+                if not _runs_again(connection, delivery, last, decision):
+                    return last
+                return _next(connection, last, decision, at)
             if is_due:
                 table.forget(connection, at)
             size = footprint(len(delivery.body) + _RECORD_BYTES)
             self._make_room(connection, size)
             verdict = _verdict(decision)
-            if verdict is None and (twin := table.twin(connection, delivery.digest)):
+            if verdict is None and (twin := table.twin(connection, delivery.digest, decision.repository)):
                 verdict = Verdict("duplicate", f"its body came before, as delivery {twin}")
             table.store(connection, delivery, decision.repository, size)
             return _open(connection, Receipt(delivery.guid, decision.repository, 1, OPEN, "", is_new=True), verdict, at)
@@ -144,24 +146,19 @@ class Inbox:
 
     async def newest(self, limit: int, repository: str = "") -> list[DeliveryRecord]:
         """Return the newest deliveries, of one repository or of all (""), the newest first."""
-        where = "? IN ('', repository) ORDER BY id DESC LIMIT ?"
-        return await self._state.read(lambda connection: table.records(connection, where, (repository, limit)))
+        return await self._state.read(lambda connection: table.newest(connection, limit, repository))
 
     async def get(self, guid: str) -> DeliveryRecord:
         """Return one delivery; raises `NoSuchDelivery`."""
-        for found in await self._state.read(lambda connection: table.records(connection, "guid = ?", (guid,))):
-            return found
-        raise NoSuchDelivery(guid=guid)
+        record = await self._state.read(lambda connection: table.record(connection, guid))
+        if record is None:
+            raise NoSuchDelivery(guid=guid)
+        return record
 
     async def content(self, guid: str) -> tuple[Mapping[str, str], bytes]:
         """Return what was kept of a delivery's headers, and its body as it came; raises `NoSuchDelivery`."""
-        query = "SELECT headers, body FROM gitops_delivery WHERE guid = ?"
-
-        def work(connection: sqlite3.Connection) -> tuple[Mapping[str, str], bytes] | None:
-            found = connection.execute(query, (guid,)).fetchone()
-            return found and (json.loads(found[0]), zlib.decompress(found[1]))
-
-        if (content := await self._state.read(work)) is None:
+        content = await self._state.read(lambda connection: table.content(connection, guid))
+        if content is None:
             raise NoSuchDelivery(guid=guid)
         return content
 
@@ -189,11 +186,15 @@ class Inbox:
             raise InboxFull
 
 
-def _runs_again(last: Receipt, decision: Decision) -> bool:
+def _runs_again(connection: sqlite3.Connection, delivery: Delivery, last: Receipt, decision: Decision) -> bool:
     """Return whether a redelivery opens the next attempt."""
-    if last.status == "ignored":
-        return isinstance(decision, Sync)
-    return last.status != OPEN and last.status not in GOOD
+    match last.status:
+        case "ignored":
+            return isinstance(decision, Sync)
+        case "duplicate":
+            return isinstance(decision, Sync) and not table.twin(connection, delivery.digest, decision.repository)
+        case status:
+            return status != OPEN and status not in GOOD
 
 
 def _next(connection: sqlite3.Connection, last: Receipt, decision: Decision, at: int) -> Receipt:

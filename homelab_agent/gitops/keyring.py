@@ -105,24 +105,7 @@ class Keyring:
             detail = "; ".join(str(error) for error in self._troubles.values())
             usable = any(not key.has_expired(today) for key, _ in self._valued())
             return Finding.degraded(detail, trouble.repair) if usable else Finding.failed(detail, trouble.repair)
-        return self._expiry(today) or Finding.ok(f"webhook secrets: {len(self._keys)}")
-
-    def _expiry(self, today: date) -> Finding | None:
-        """Say which repository's last secret has expired or soon will."""
-        repair = "put a new one beside it, and into the hook's settings: [[gitops.repository.secret]]"
-        last: dict[str, Key] = {}
-        for key, _ in self._keys:
-            if key.repository not in last or (key.expires or date.max) > (last[key.repository].expires or date.max):
-                last[key.repository] = key
-        for name, key in last.items():
-            if key.expires is None or key.expires > today + _EXPIRY_NEAR:
-                continue
-            if key.has_expired(today):
-                said = f"the last webhook secret of {name} expired on {key.expires}: its deliveries are refused"
-            else:
-                said = f"the last webhook secret of {name} is accepted until {key.expires}"
-            return Finding.degraded(said, repair)
-        return None
+        return expiry([key for key, _ in self._keys], today) or Finding.ok(f"webhook secrets: {len(self._keys)}")
 
     def _valued(self) -> Iterator[tuple[Key, str]]:
         for key, reference in self._keys:
@@ -141,3 +124,21 @@ class Keyring:
             self._troubles[reference] = error
         finally:
             del self._reading[reference]
+
+
+def expiry(keys: Sequence[Key], today: date) -> Finding | None:
+    """Say which repository's last secret has expired or soon will; None if none."""
+    repair = "put a new one beside it, and into the hook's settings: [[gitops.repository.secret]]"
+    last: dict[str, Key] = {}
+    for key in keys:
+        if key.repository not in last or (key.expires or date.max) > (last[key.repository].expires or date.max):
+            last[key.repository] = key
+    for name, key in last.items():
+        if key.expires is None or key.expires > today + _EXPIRY_NEAR:
+            continue
+        if key.has_expired(today):
+            said = f"the last webhook secret of {name} expired on {key.expires}: its deliveries are refused"
+        else:
+            said = f"the last webhook secret of {name} is accepted until {key.expires}"
+        return Finding.degraded(said, repair)
+    return None

@@ -100,6 +100,11 @@ class Moves:
 
         await self._spool.promise(work)
 
+    async def take_back(self, move: Move) -> None:
+        """Record that a move did not take place after all."""
+        query = "DELETE FROM gitops_move WHERE id = ? AND ended_at IS NULL"
+        await self._state.write(lambda connection: connection.execute(query, (move.id,)).close())
+
     async def begin_action(self, move: Move, position: int, name: str) -> bool:
         """Record that an action begins, or begins again; return False, and change nothing, if it has ended already."""
         now = self._now()
@@ -114,6 +119,11 @@ class Moves:
             return done.rowcount == 1
 
         return await self._state.write(work)
+
+    async def take_back_action(self, move: Move, position: int) -> None:
+        """Record that an action did not begin after all."""
+        query = "DELETE FROM gitops_action WHERE move_id = ? AND position = ? AND ended_at IS NULL"
+        await self._state.write(lambda connection: connection.execute(query, (move.id, position)).close())
 
     async def end_action(self, move: Move, position: int, state: ActionState, detail: str = "") -> None:
         """Record how an action ended; one that has ended stays so."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+import shlex
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,19 @@ def child_of(user: User, directory: int, environment: Mapping[str, str]) -> proc
         "env": {**user.environment, **environment},
         "cwd": Path(f"/proc/self/fd/{directory}"),
     }
+
+
+def typed(commands: Sequence[str], directory: Path, user: str) -> str:
+    """Return what a person types to run shell commands in a directory, as a user; "" where they are that one already.
+
+    A command that begins with sudo says itself whom it runs as.
+    """
+    if not commands:
+        return ""
+    script = "; ".join([f"cd {shlex.quote(str(directory))}", *commands])
+    if not user or any(command.startswith("sudo ") for command in commands):
+        return script
+    return f"sudo -u {shlex.quote(user)} sh -c {shlex.quote(script)}"
 
 
 def _open(repository: Repository) -> Owned:

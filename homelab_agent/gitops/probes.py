@@ -13,7 +13,8 @@ from functools import partial
 import aiohttp
 
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.errors import describe
+from homelab_agent.core.errors import AgentError, describe
+from homelab_agent.core.privilege import AWAY, VerbRefused
 from homelab_agent.gitops.settings import Probe
 from homelab_agent.gitops.working_copy import Done
 
@@ -33,13 +34,21 @@ class Gate:
         self._clock = clock
 
     async def trouble(self) -> str:
-        """Return what does not hold within its time, in words; "" if everything does."""
+        """Return what does not hold within its time, in words; "" if everything does.
+
+        Raises `AWAY` or `VerbRefused` if there is nothing but what the root half was not there to tell, or did not.
+        """
         async with asyncio.TaskGroup() as group:
             asked = [
                 group.create_task(self._until_it_holds(probe, self._way(index, probe)))
                 for index, probe in enumerate(self._probes)
             ]
-        return "; ".join(filter(None, (task.result() for task in asked)))
+        found = [task.result() for task in asked]
+        trouble = "; ".join(filter(None, (one for one in found if isinstance(one, str))))
+        unknown = [one for one in found if isinstance(one, AgentError)]
+        if unknown and not trouble:
+            raise unknown[0]
+        return trouble
 
     def _way(self, index: int, probe: Probe) -> Ask:
         match probe.kind:
@@ -50,15 +59,26 @@ class Gate:
             case "unit" | "container" | "command":
                 return partial(self._elsewhere, index)
 
-    async def _until_it_holds(self, probe: Probe, ask: Ask) -> str:
+    async def _until_it_holds(self, probe: Probe, ask: Ask) -> str | AgentError:
+        """Return "", or what is wrong when its time is over; the error is that nobody knows."""
         end = self._clock.read().monotonic + probe.within
-        while not (answer := await ask()).ok:
+        while isinstance(answer := await _asked(ask), AgentError) or not answer.ok:
             left = end - self._clock.read().monotonic
             if left <= 0:
+                if isinstance(answer, AgentError):
+                    return answer
                 what = probe.target or " ".join(probe.command)
                 return f"{probe.kind} {what} does not hold after {probe.within:g} s: {answer.detail}"
             await self._clock.sleep(min(AGAIN_SECONDS, left))
         return ""
+
+
+async def _asked(ask: Ask) -> Done | AgentError:
+    """Return what a probe says; the error is that the root half was not there to ask it, or refused to."""
+    try:
+        return await ask()
+    except (*AWAY, VerbRefused) as error:
+        return error
 
 
 async def ask_page(url: str) -> Done:

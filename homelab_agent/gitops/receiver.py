@@ -103,7 +103,7 @@ class Receiver:
         return receipt
 
     async def replay(self, guid: str) -> Receipt:
-        """Open the next attempt of a known delivery, decided about by the configuration of today.
+        """Open the next attempt of a known delivery, decided about by the configuration of today, for who signed it.
 
         Raises `NoSuchDelivery`, `StillOpen` or `StateUnavailable`.
         """
@@ -113,14 +113,17 @@ class Receiver:
         decision = selection.select(
             content.event,
             self._repositories,
-            signers={one.name for one in self._repositories},  # it was verified when it came
+            signers=frozenset(record.signers),
             ids=await self._identities.known(),
         )
         return await self._finish(self._inbox.reopen(guid, decision))
 
-    def close(self) -> None:
-        """Let its thread end."""
-        self._worker.close()
+    async def rest(self) -> None:
+        """Return when its threads have ended and what is being accepted is on disk; it is ready for more."""
+        await self._verifier.rest()
+        await self._worker.rest()
+        if self._unfinished:
+            await asyncio.wait(self._unfinished)
 
     async def _take(self, request: Request, verified: Verified) -> Receipt:
         guid, name = _labels(request.headers)
@@ -128,8 +131,9 @@ class Receiver:
         event, keys = content.event, verified.keys
         try:
             ids = await self._identities.known()
-            decision = selection.select(event, self._repositories, signers={key.repository for key in keys}, ids=ids)
-            # Not from a ping: our own (`hook_test`) makes up a number that is not known yet.
+            signers = frozenset(key.repository for key in keys)
+            decision = selection.select(event, self._repositories, signers=signers, ids=ids)
+            # Not from a ping: our own (`ping.py`) makes up a number that is not known yet.
             if decision.repository and event.origin is not None and not isinstance(decision, selection.Pong):
                 await self._identities.learn(decision.repository, event.origin.id)
             key = next((one for one in keys if one.repository == decision.repository), keys[0])
@@ -143,6 +147,7 @@ class Receiver:
                 body=content.packed,
                 digest=content.digest,
                 key_name=key.name,
+                signers=signers,
                 source=request.caller.address,
                 received_at=self._clock.read().wall,
             )

@@ -62,11 +62,11 @@ class Standing:
         return cls("" if head == "(initial)" else head, "" if branch == "(detached)" else branch, len(edits))
 
 
-async def roll_back(git: Git, good: str) -> Answer:
+async def roll_back(git: Git, good: str, *, plan: bool = False) -> Answer:
     """Move back to `good`, or say why not: a verdict as the sync script's, `head` and, moved, `kept_ref`.
 
-    Once begun the move comes to its end, whoever goes away. Raises `git.GitFailed` for what git cannot do for a reason
-    of its own.
+    With `plan` it only says so; what git does not keep is found to be in the way by the move alone. Once begun the move
+    comes to its end, whoever goes away. Raises `git.GitFailed` for what git cannot do for a reason of its own.
     """
     done = await git.run(*_status(git.repository.ignore_dirty))
     if done.code != 0:
@@ -75,6 +75,9 @@ async def roll_back(git: Git, good: str) -> Answer:
     refusal = await _refusal(git, standing, good)
     if refusal is not None:
         return refusal
+    if plan:
+        here = {"head_before": standing.head, "head": standing.head, "kept_ref": ""}
+        return verdict("ok", f"{standing.branch} can move back to {good[:7]}", **here)
     moving = asyncio.ensure_future(_move(git, standing, good))
     try:
         return await asyncio.shield(moving)

@@ -12,13 +12,15 @@ from typing import Literal
 
 from homelab_agent.core import journal
 from homelab_agent.core.jobs import Run
-from homelab_agent.core.privilege import PrivilegedUnavailable
-from homelab_agent.core.process_output import OnLine, Stream
+from homelab_agent.core.privilege import PrivilegedUnavailable, VerbCutShort, VerbRefused
 from homelab_agent.gitops import actions
+from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.moves import ActionRecord, Move, Moves
 from homelab_agent.gitops.probes import Gate
 from homelab_agent.gitops.settings import Action, Repository
 from homelab_agent.gitops.working_copy import WorkingCopy
+
+_ASKING = "is everything well?"
 
 log = journal.logger("gitops")
 
@@ -29,6 +31,12 @@ class Failure:
 
     word: Literal["action_failed", "unhealthy", "interrupted"]
     detail: str
+
+    def verdict(self, move: Move) -> Verdict:
+        """Return the verdict on a move that failed so, and was not rolled back."""
+        again = self.word == "interrupted" or not move.from_sha
+        repair = f"homelab-agent gitops {'sync' if again else 'rollback'} {move.repository}"
+        return Verdict(self.word, self.detail, repair, sha_asked=move.to_sha, sha_reached=move.to_sha)
 
 
 class Rollout:
@@ -47,7 +55,7 @@ class Rollout:
     async def carry_out(self, move: Move, paths: Sequence[str] | None, run: Run) -> Failure | None:
         """Do what is left to be done of a move that changed these files; return why it is not good, None if it is.
 
-        Cancelled, it leaves the move to be taken up.
+        Cancelled, or where the root half is away or refuses (raises `AWAY`, `VerbRefused`), the move is taken up later.
         """
         chosen = self.chosen(paths)
         known = {record.position: record for record in await self._moves.actions(move)}
@@ -55,11 +63,12 @@ class Rollout:
             return Failure("interrupted", "the actions in the configuration are no longer those that had begun")
         for number, (position, action) in enumerate(chosen):
             run.progress(number, len(chosen), "actions", action.name)
-            note = _noting(run, number, len(chosen), action.name)
-            failure = await self._carry_on(move, position, action, known.get(position), note)
+            failure = await self._carry_on(move, position, action, known.get(position), run)
             if failure is not None:
                 return failure
-        run.progress(len(chosen), len(chosen), "actions", "is everything well?" if self._repository.probe else "")
+        run.progress(len(chosen), len(chosen), "actions", _ASKING if self._repository.probe else "")
+        if self._repository.probe:
+            run.say(_ASKING)
         trouble = await self._gate.trouble()
         return Failure("unhealthy", trouble) if trouble else None
 
@@ -71,24 +80,31 @@ class Rollout:
         return Failure("interrupted" if move.state == "interrupted" else "unhealthy", move.detail)
 
     async def _carry_on(
-        self, move: Move, position: int, action: Action, known: ActionRecord | None, note: OnLine
+        self, move: Move, position: int, action: Action, known: ActionRecord | None, run: Run
     ) -> Failure | None:
         if known is None or (known.state == "started" and action.repeat):
-            return await self._run(move, position, action, note)
+            return await self._run(move, position, action, run)
         if known.state == "ok":
             return None
         if known.state == "started":
             await self._moves.end_action(move, position, "interrupted", "the agent ended while it ran")
         return _failure(known)
 
-    async def _run(self, move: Move, position: int, action: Action, note: OnLine) -> Failure | None:
+    async def _run(self, move: Move, position: int, action: Action, run: Run) -> Failure | None:
         await self._moves.begin_action(move, position, action.name)
         log.info("gitops.action_started", repository=move.repository, action=action.name)
+        run.say(f"{action.name} begins")
         try:
-            done = await self._copy.act(action, note)
-        except PrivilegedUnavailable as error:
+            done = await self._copy.act(action, lambda _, line: run.say(f"{action.name}: {line}"))
+        except (PrivilegedUnavailable, VerbRefused):
+            await self._moves.take_back_action(move, position)
+            raise
+        except VerbCutShort as error:
+            if action.repeat:
+                raise
             await self._moves.end_action(move, position, "interrupted", str(error))
-            return Failure("interrupted", f"action {action.name} could not begin: {error}")
+            return _cut_short(action.name)
+        run.say(f"{action.name} {done.detail}")
         said = f"{done.detail}\n{done.tail}" if done.tail and not done.ok else done.detail
         await self._moves.end_action(move, position, "ok" if done.ok else "failed", said)
         tell = log.info if done.ok else log.warning
@@ -106,19 +122,14 @@ class Rollout:
 def _failure(record: ActionRecord) -> Failure:
     if record.state == "failed":
         return Failure("action_failed", _sentence(record.name, record.detail))
-    return Failure("interrupted", f"action {record.name} was cut short, and is not repeated by itself")
+    return _cut_short(record.name)
+
+
+def _cut_short(name: str) -> Failure:
+    return Failure("interrupted", f"action {name} was cut short, and is not repeated by itself")
 
 
 def _sentence(name: str, said: str) -> str:
     """Return how an action went, in one line: how it ended, and the last that it printed."""
     how, *printed = said.splitlines()
     return f"action {name} {how}" + (f": {printed[-1].strip()}" if printed else "")
-
-
-def _noting(run: Run, number: int, total: int, name: str) -> OnLine:
-    """Return what shows an action's lines as the run's progress."""
-
-    def note(_: Stream, line: str) -> None:
-        run.progress(number, total, "actions", f"{name}: {line}")
-
-    return note

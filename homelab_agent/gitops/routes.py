@@ -1,12 +1,19 @@
-"""GitOps over HTTP: the webhook, the one route that the public reaches, and what became of the deliveries."""
+"""GitOps over HTTP: the webhook, the one route that the public reaches; its deliveries; the repositories."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
-from homelab_agent.core.http import Answer, Audience, BadRequest, Json, Request, Response, Route
+from homelab_agent.core.http import Answer, Audience, BadRequest, Json, NotFound, Request, Response, Route, started
+from homelab_agent.core.jobs import Jobs
+from homelab_agent.gitops.deployment import Deployment
 from homelab_agent.gitops.inbox import Inbox
+from homelab_agent.gitops.ping import Pings
 from homelab_agent.gitops.receiver import Receiver
+from homelab_agent.gitops.status import Status
+from homelab_agent.gitops.sync import Sync
+from homelab_agent.gitops.worker import JOB, ROLLBACK_JOB
 
 BODY_MAX = 25 * 1024 * 1024
 """GitHub sends no larger payload (https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap)."""
@@ -14,11 +21,18 @@ BODY_MAX = 25 * 1024 * 1024
 _DEADLINE = 20.0
 """For a whole delivery; GitHub itself waits for ten seconds."""
 
+_PLAN_SLACK_SECONDS = 120.0
 _LIMIT_MAX = 1000
 
 
-class Api:
-    """The handlers and what they ask."""
+class NoSuchRepository(NotFound):
+    """There is no repository {name} in the configuration."""
+
+    repair = "homelab-agent gitops status"
+
+
+class Deliveries:
+    """The webhook, and what became of its deliveries."""
 
     def __init__(self, receiver: Receiver, inbox: Inbox) -> None:
         self._receiver = receiver
@@ -37,31 +51,23 @@ class Api:
                 body_max=BODY_MAX,
                 deadline=_DEADLINE,
             ),
-            Route("GET", "/api/gitops/deliveries", self.deliveries),
-            Route("GET", "/api/gitops/deliveries/{guid}", self.delivery),
+            Route("GET", "/api/gitops/deliveries", self.newest),
+            Route("GET", "/api/gitops/deliveries/{guid}", self.one),
             Route("GET", "/api/gitops/deliveries/{guid}/payload", self.payload),
+            Route("POST", "/api/gitops/deliveries/{guid}/replay", self.replay),
         ]
 
     async def webhook(self, request: Request) -> Answer:
         """Take a delivery, and say what becomes of it."""
         receipt = await self._receiver.receive(request)
-        told = {
-            "delivery": receipt.guid,
-            "repository": receipt.repository,
-            "attempt": receipt.attempt,
-            "status": receipt.status,
-            "detail": receipt.detail,
-        }
-        return Json(told, status=200 if receipt.status == "pong" else 202)
+        return Json(receipt.as_fields(), status=200 if receipt.status == "pong" else 202)
 
-    async def deliveries(self, request: Request) -> Answer:
+    async def newest(self, request: Request) -> Answer:
         """Give the newest deliveries with their attempts: at most `limit`, of all repositories or of `repository`."""
-        limit = request.query.get("limit", "50")
-        if not (limit.isascii() and limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= _LIMIT_MAX):
-            raise BadRequest(cause=f"limit is a number from 1 to {_LIMIT_MAX}")
-        return Json({"deliveries": await self._inbox.newest(int(limit), request.query.get("repository", ""))})
+        limit = _limit(request)
+        return Json({"deliveries": await self._inbox.newest(limit, request.query.get("repository", ""))})
 
-    async def delivery(self, request: Request) -> Answer:
+    async def one(self, request: Request) -> Answer:
         """Give one delivery with its attempts and its headers."""
         record = await self._inbox.get(request.match["guid"])
         headers, _ = await self._inbox.content(record.guid)
@@ -71,3 +77,87 @@ class Api:
         """Give the body of one delivery as it came."""
         _, body = await self._inbox.content(request.match["guid"])
         return Response(body)
+
+    async def replay(self, request: Request) -> Answer:
+        """Open the next attempt of a delivery, and say how it stands."""
+        return Json((await self._receiver.replay(request.match["guid"])).as_fields(), status=202)
+
+
+class Repositories:
+    """What a person asks of them: how they stand, what a sync would do, a sync, a rollback, a ping."""
+
+    def __init__(
+        self,
+        deployments: Mapping[str, Deployment],
+        syncs: Mapping[str, Sync],
+        status: Status,
+        jobs: Jobs,
+        pings: Pings,
+        *,
+        sync_timeout: float,
+    ) -> None:
+        self._deployments = deployments
+        self._syncs = syncs
+        self._status = status
+        self._jobs = jobs
+        self._pings = pings
+        self._sync_timeout = sync_timeout
+
+    def routes(self) -> list[Route]:
+        """Return the routes."""
+        late, local = self._sync_timeout + _PLAN_SLACK_SECONDS, Audience.LOCAL
+        return [
+            Route("GET", "/api/gitops", self.all),
+            Route("GET", "/api/gitops/{repository}/plan", self.plan, deadline=late),
+            Route("POST", "/api/gitops/{repository}/sync", self.sync),
+            Route("GET", "/api/gitops/{repository}/rollback", self.plan_back, deadline=late),
+            Route("POST", "/api/gitops/{repository}/rollback", self.roll_back),
+            Route("POST", "/api/gitops/{repository}/ping", self.ping, audience=local),  # over the agent's own socket
+        ]
+
+    async def all(self, _request: Request) -> Answer:
+        """Give every repository: what is deployed, and how it stands."""
+        told = [{**self._status.as_fields(name), "busy": sync.busy} for name, sync in self._syncs.items()]
+        return Json({"repositories": told})
+
+    async def plan(self, request: Request) -> Answer:
+        """Give what a sync would do now: verdict, commits, files and actions."""
+        return Json(await self._deployments[self._name(request)].preview())
+
+    async def sync(self, request: Request) -> Answer:
+        """Start a sync; with `?again=true` also to a commit that was rolled back from before."""
+        name = self._name(request)
+        match request.query.get("again", "false"):
+            case "true":
+                await self._deployments[name].forgive()
+            case "false":
+                pass
+            case _:
+                raise BadRequest(cause="again is true or false")
+        return started(await self._jobs.start(JOB + name))
+
+    async def plan_back(self, request: Request) -> Answer:
+        """Give where a rollback would go now: verdict, commit, files and actions."""
+        return Json(await self._deployments[self._name(request)].preview_back())
+
+    async def roll_back(self, request: Request) -> Answer:
+        """Start a rollback to the last good commit before the present one."""
+        return started(await self._jobs.start(ROLLBACK_JOB + self._name(request)))
+
+    async def ping(self, request: Request) -> Answer:
+        """Give a ping that is signed with one of the repository's secrets, to be sent to the webhook's route."""
+        return Json(await self._pings.make(self._deployments[self._name(request)].repository))
+
+    def _name(self, request: Request) -> str:
+        name = request.match["repository"]
+        if name not in self._deployments:
+            raise NoSuchRepository(name=name[:80])
+        return name
+
+
+def _limit(request: Request) -> int:
+    """Return how many are asked for; raises `BadRequest`."""
+    limit = request.query.get("limit", "50")
+    if not (limit.isascii() and limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= _LIMIT_MAX):
+        raise BadRequest(cause=f"limit is a number from 1 to {_LIMIT_MAX}")
+    return int(limit)

@@ -11,21 +11,19 @@ from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check
 from homelab_agent.core.jobs import CONTAINERS, Job
 from homelab_agent.core.state import StateUnavailable
-from homelab_agent.gitops import github
-from homelab_agent.gitops.control import ControlApi
+from homelab_agent.gitops import github, recall, routes
 from homelab_agent.gitops.counters import Counters
 from homelab_agent.gitops.deployment import Deployment
 from homelab_agent.gitops.github import CommitStatuses
-from homelab_agent.gitops.hook_test import HookTest
 from homelab_agent.gitops.identity import Identities
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.keyring import Keyring
 from homelab_agent.gitops.moves import Moves
+from homelab_agent.gitops.ping import Pings
 from homelab_agent.gitops.poll import Poll
 from homelab_agent.gitops.probes import Gate
 from homelab_agent.gitops.receiver import Receiver
 from homelab_agent.gitops.rollout import Rollout
-from homelab_agent.gitops.routes import Api
 from homelab_agent.gitops.settings import GitopsSettings, Repository
 from homelab_agent.gitops.status import Status
 from homelab_agent.gitops.sync import Ended, Sync
@@ -47,6 +45,7 @@ class Service:
 
     def __init__(self, settings: GitopsSettings, base: Foundation) -> None:
         self._settings = settings
+        self._clock = base.clock
         self._counters = Counters(base.registry)
         repositories, clock = settings.repository, base.clock
         places = asyncio.Semaphore(settings.syncs_at_once)
@@ -55,7 +54,9 @@ class Service:
         self.status = Status(repositories, clock, lambda name, found: base.health.report(f"gitops.{name}", found))
         self.commit_statuses = _commit_statuses(settings, base)
         copies = {
-            one.name: WorkingCopy(one, base.privileged, base.secret, sync_timeout=settings.sync_timeout)
+            one.name: WorkingCopy(
+                one, base.privileged, base.secret, base.redactor.mask, sync_timeout=settings.sync_timeout
+            )
             for one in repositories
         }
         self.deployments = {one.name: self._deployment(one, copies[one.name], base) for one in repositories}
@@ -63,7 +64,7 @@ class Service:
             name: Sync(deployment, self.inbox, self, clock, places=places)
             for name, deployment in self.deployments.items()
         }
-        self.worker = Worker(self.syncs, copies, self.inbox, self.moves, base.jobs, clock)
+        self.worker = Worker(self.syncs, copies, self.inbox, self.moves, base.privileged, base.jobs, clock)
         self.poll = Poll(
             self.deployments,
             self.status,
@@ -73,24 +74,21 @@ class Service:
             is_busy=self.worker.is_busy,
             wake=self.worker.wake,
         )
-        self.verifier = Verifier(
-            Keyring(repositories, base.secret, clock),
-            clock,
-            networks=settings.networks,
-            refusals_per_minute=settings.failures_per_minute,
-        )
+        self.verifier = _verifier(settings, base)
+        identities = Identities(repositories, base.state, clock)
         self.receiver = Receiver(
             repositories,
             self.verifier,
             self.inbox,
-            Identities(repositories, base.state, clock),
+            identities,
             clock,
             wake=self.worker.wake,
             registry=base.registry,
         )
-        self.hook_test = HookTest(repositories, base)
-        self.control = ControlApi(
-            self.deployments, self.syncs, self.status, self.receiver, base.jobs, sync_timeout=settings.sync_timeout
+        pings, longest = Pings(identities, base.secret, clock), settings.sync_timeout
+        self.apis = (
+            routes.Repositories(self.deployments, self.syncs, self.status, base.jobs, pings, sync_timeout=longest),
+            routes.Deliveries(self.receiver, self.inbox),
         )
 
     def capability(self) -> Capability:
@@ -112,16 +110,19 @@ class Service:
             name="gitops",
             tasks=tasks,
             jobs=self.jobs(),
-            routes=[*self.control.routes(), *self.hook_test.routes(), *Api(self.receiver, self.inbox).routes()],
+            routes=[route for api in self.apis for route in api.routes()],
             checks=checks,
             summary=self.status.summary,
         )
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        for name in self.deployments:
-            await self._learn(name)
-        await self.worker.run()
+        """Work until cancelled; the web server has stopped before that, so nothing more comes in."""
+        try:
+            for name in self.deployments:
+                await self._recall(name)
+            await self.worker.run()
+        finally:
+            await self.receiver.rest()
 
     def jobs(self) -> list[Job]:
         """Return a sync and a rollback for each repository; the two of one never overlap."""
@@ -129,10 +130,11 @@ class Service:
         jobs = []
         for name, sync in self.syncs.items():
             uses = frozenset({f"gitops {name}", *([CONTAINERS] if _may_touch_containers(sync.repository) else [])})
+            job = partial(Job, deadline=deadline, uses=uses, has_check=False)  # `status` says what is wrong
             said = f"Bring {name} to what was pushed, and do what follows."
-            jobs.append(Job(JOB + name, sync.run, deadline=deadline, uses=uses, description=said))
+            jobs.append(job(JOB + name, sync.run, description=said))
             said = f"Bring {name} back to the last good commit before the present one."
-            jobs.append(Job(ROLLBACK_JOB + name, sync.roll_back, deadline=deadline, uses=uses, description=said))
+            jobs.append(job(ROLLBACK_JOB + name, sync.roll_back, description=said))
         return jobs
 
     # A `sync.Listener`.
@@ -146,7 +148,7 @@ class Service:
         """Count, and tell the forge and who asks how it stands now."""
         name, verdict = ended.repository.name, ended.verdict
         self._counters.ended(name, verdict.word, ended.seconds)
-        self.status.ended(name, verdict)
+        self.status.ended(name, verdict, self._clock.read().wall)
         await self._learn(name)
         if self.commit_statuses is not None:
             fates = dict(ended.fates)
@@ -155,9 +157,15 @@ class Service:
             for sha, fate in fates.items():
                 self.commit_statuses.tell(ended.repository.full_name, name, sha, *github.said(fate))
 
+    async def _recall(self, name: str) -> None:
+        with suppress(StateUnavailable):
+            if (past := await recall.recalled(name, self.moves, self.deployments[name].rollout)) is not None:
+                self.status.ended(name, *past)
+        await self._learn(name)
+
     async def _learn(self, name: str) -> None:
         with suppress(StateUnavailable):
-            await self.status.learn(name, self.moves)
+            self.status.learn(name, await self.moves.deployed(name), await self.moves.bad(name))
         if (at := self.status.deployed_at(name)) is not None:
             self._counters.deployed(name, at)
 
@@ -170,6 +178,15 @@ class Service:
         follows = sum(action.timeout for action in repository.action)
         follows += max((probe.within for probe in repository.probe), default=0.0)
         return 3 * self._settings.sync_timeout + 2 * follows + _RUN_SLACK_SECONDS
+
+
+def _verifier(settings: GitopsSettings, base: Foundation) -> Verifier:
+    return Verifier(
+        Keyring(settings.repository, base.secret, base.clock),
+        base.clock,
+        networks=settings.networks,
+        refusals_per_minute=settings.failures_per_minute,
+    )
 
 
 def _commit_statuses(settings: GitopsSettings, base: Foundation) -> CommitStatuses | None:

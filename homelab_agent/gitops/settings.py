@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import date
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, Self
 
@@ -16,6 +17,8 @@ NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 FULL_NAME = r"^[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}$"
 _BRANCH_FORBIDS = re.compile(r"^[-/.]|\.\.|//|@\{|\.lock(/|$)|/\.|[/.]$|[\x00-\x20\x7f~^:?*\[\\]|^@$")
 """What `git check-ref-format --branch` refuses (git-check-ref-format(1)), and a leading dash or dot."""
+_OWN_UNITS = [f"homelab-agent{half}.{kind}" for half in ("", "-privileged") for kind in ("service", "socket")]
+"""The agent and its root half, which runs the actions."""
 
 
 class HookSecret(Section):
@@ -47,7 +50,11 @@ class Action(Section):
     )
     command: list[str] = setting([], "The program and its arguments; no shell.", example=["./deploy.sh", "--quick"])
     directory: str = setting("", "Where it runs, relative to the working copy; empty: at its top.")
-    units: list[str] = setting([], "systemd units to restart, in order.", example=["caddy.service"])
+    units: list[str] = setting(
+        [],
+        "systemd units to restart, in order; for the agent itself there is `restart_agent`.",
+        example=["caddy.service"],
+    )
     target: str = setting("", "The target of make; empty: the Makefile's first.", pattern=r"^[A-Za-z0-9_.-]*$")
     environment: dict[str, str] = setting({}, "Variables beside PATH, HOME and LANG.")
     run_as: str = setting(
@@ -68,6 +75,17 @@ class Action(Section):
     def _directory_is_inside(cls, value: str) -> str:
         if value.startswith("/") or ".." in Path(value).parts:
             message = f"{value!r} does not lie in the working copy"
+            raise ValueError(message)
+        return value
+
+    @field_validator("units")
+    @classmethod
+    def _units_are_not_ours(cls, value: list[str]) -> list[str]:
+        if ours := [unit for unit in value if _is_ours(unit)]:
+            message = (
+                f"{', '.join(ours)}: that is the agent itself, and would end this action too; "
+                "`restart_agent = true` of the repository restarts it when all is done"
+            )
             raise ValueError(message)
         return value
 
@@ -230,3 +248,8 @@ class GitopsSettings(Section):
                     )
                     raise ValueError(message)
         return self
+
+
+def _is_ours(unit: str) -> bool:
+    """Return whether systemctl(1) would take a name, or a pattern, for a unit of ours."""
+    return any(fnmatchcase(own, name) for name in (unit, f"{unit}.service") for own in _OWN_UNITS)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.health import Finding, State
 from homelab_agent.gitops.delivery import GOOD, Verdict, Word
 from homelab_agent.gitops.deployment import short
-from homelab_agent.gitops.moves import Move, Moves
+from homelab_agent.gitops.moves import Move
 from homelab_agent.gitops.settings import Repository
 from homelab_agent.gitops.working_copy import Synced
 
 _LASTING: frozenset[Word] = frozenset({"action_failed", "unhealthy", "interrupted", "rolled_back"})
-"""Verdicts of what followed git: a working copy that is well says nothing against them."""
+"""Verdicts of what followed git: a working copy that is well, or a run that git stopped, says nothing against them."""
 
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
@@ -24,9 +24,12 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 class _Known:
     repository: Repository
     deployed: Move | None = None
+    bad: Mapping[str, str] = field(default_factory=dict)
     verdict: Verdict | None = None
+    lasting: Verdict | None = None
     ended_at: datetime | None = None
     planned: Synced | None = None
+    looked_at: datetime | None = None
 
 
 class Status:
@@ -39,26 +42,22 @@ class Status:
         self._on_change = on_change
         self._known = {repository.name: _Known(repository) for repository in repositories}
 
-    async def learn(self, name: str, moves: Moves) -> None:
-        """Learn from state.db what is deployed, and how that went; raises `StateUnavailable`."""
-        known = self._known[name]
-        known.deployed = await moves.deployed(name)
-        for newest in await moves.newest(name, 1):
-            if newest.state in {"failed", "interrupted"} and known.verdict is None:
-                word: Word = "interrupted" if newest.state == "interrupted" else "action_failed"
-                known.verdict = Verdict(word, newest.detail, f"homelab-agent gitops sync {name}")
-                known.ended_at = newest.ended_at
+    def learn(self, name: str, deployed: Move | None, bad: Mapping[str, str]) -> None:
+        """Take what is deployed now, and which commits are not to be deployed by themselves."""
+        self._known[name].deployed, self._known[name].bad = deployed, bad
         self._changed(name)
 
-    def ended(self, name: str, verdict: Verdict) -> None:
-        """Take how a run ended; `learn` tells what is deployed since."""
+    def ended(self, name: str, verdict: Verdict, at: datetime) -> None:
+        """Take how a run ended, and when; `learn` tells what is deployed since."""
         known = self._known[name]
-        known.verdict, known.planned = verdict, None
-        known.ended_at = self._clock.read().wall
+        known.verdict, known.ended_at, known.planned = verdict, at, None
+        if verdict.word in _LASTING or verdict.word in GOOD:
+            known.lasting = verdict if verdict.word in _LASTING else None
 
     def looked(self, name: str, planned: Synced) -> None:
-        """Take what a look at the remote and the working copy found."""
-        self._known[name].planned = planned
+        """Take what a look at the remote and the working copy found just now."""
+        known = self._known[name]
+        known.planned, known.looked_at = planned, self._clock.read().wall
         self._changed(name)
 
     async def probe(self, name: str) -> Finding:
@@ -78,8 +77,11 @@ class Status:
         move = self._known[name].deployed
         return move.ended_at if move is not None else None
 
-    def as_fields(self, name: str, *, busy: bool) -> dict[str, object]:
-        """Return what a program is told of one repository."""
+    def as_fields(self, name: str) -> dict[str, object]:
+        """Return what a program is told of one repository.
+
+        `behind` is how many commits of the branch are not checked out, as far as the last look or run knows.
+        """
         known = self._known[name]
         finding = self._finding(known)
         return {
@@ -94,18 +96,20 @@ class Status:
             "repair": finding.repair,
             "verdict": known.verdict.word if known.verdict is not None else "",
             "ended_at": known.ended_at,
-            "busy": busy,
+            "behind": _behind(known),
+            "looked_at": known.looked_at,
+            "bad": [{"sha": sha, "why": why} for sha, why in known.bad.items()],
         }
 
     def _finding(self, known: _Known) -> Finding:
-        verdict, planned = known.verdict, known.planned
+        verdict, planned, lasting = known.verdict, known.planned, known.lasting
         deployed = self._deployed(known.deployed)
-        if verdict is not None and verdict.word in _LASTING and not _is_settled(known):
-            return _trouble(verdict.word, f"{verdict.detail}; {deployed}", verdict.repair)
-        if planned is not None and not planned.is_good:
-            return _trouble(planned.word, f"{planned.detail}; {deployed}", planned.repair)
         if planned is None and verdict is not None and verdict.word not in GOOD:
-            return _trouble(verdict.word, f"{verdict.detail}; {deployed}", verdict.repair)
+            return trouble(verdict.word, f"{verdict.detail}; {deployed}", verdict.repair)
+        if lasting is not None and not _is_settled(known):
+            return trouble(lasting.word, f"{lasting.detail}; {deployed}", lasting.repair)
+        if planned is not None and not planned.is_good:
+            return trouble(planned.word, f"{planned.detail}; {deployed}", planned.repair)
         return Finding.ok(deployed)
 
     def _deployed(self, move: Move | None) -> str:
@@ -129,7 +133,15 @@ def _is_settled(known: _Known) -> bool:
     )
 
 
-def _trouble(word: Word, detail: str, repair: str) -> Finding:
+def _behind(known: _Known) -> int | None:
+    """Return how many commits are not here yet; None where nobody knows."""
+    if known.planned is not None:
+        return known.planned.commits if known.planned.target else None
+    return 0 if known.verdict is not None and known.verdict.word in {"ok", "up_to_date"} else None
+
+
+def trouble(word: Word, detail: str, repair: str) -> Finding:
+    """Return what a verdict that is not good amounts to."""
     state = State.NOT_AVAILABLE if word == "not_available" else State.DEGRADED
     return Finding(state, f"{word}: {detail}", repair)
 

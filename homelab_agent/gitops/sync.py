@@ -15,11 +15,15 @@ from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.jobs import Outcome, Run
+from homelab_agent.core.privilege import AWAY
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.gitops.delivery import GOOD, Attempt, Verdict
 from homelab_agent.gitops.deployment import Deployment, short
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.settings import Repository
+
+AWAY_MAX = 20
+"""So many runs in a row go on by themselves that the root half was not there for, or went away from."""
 
 _CUT_SHORT = "it was asked to stop, or took too long"
 
@@ -62,6 +66,8 @@ class Sync:
         self.restart_due = False
         self.held_up = False
         """Whether state.db did not take what a run had to record: there is something left to be done."""
+        self.away = 0
+        """How many runs in a row ended so that the root half has to be there again before it can go on."""
         self._deployment = deployment
         self._inbox = inbox
         self._listener = listener
@@ -88,6 +94,8 @@ class Sync:
                 return outcome
             if not self.stopping:
                 await self._abandon()
+                repair = f"homelab-agent gitops rollback {self.repository.name}"
+                await self._conclude(run.id, [], Verdict("interrupted", _CUT_SHORT, repair), {}, 0.0)
             return Outcome(ok=False, detail=_CUT_SHORT)
 
     async def give_up(self, run_id: str, taken: Sequence[Attempt] = ()) -> None:
@@ -128,6 +136,7 @@ class Sync:
     async def _work(self, run: Run, taken: list[Attempt]) -> Outcome:
         async with self._places:
             began = self._clock.read()
+            away, self.away = self.away, 0
             taken += await self._inbox.open_attempts(self.repository.name)
             pushed = list(dict.fromkeys(attempt.after for attempt in taken))
             if pushed:
@@ -139,6 +148,9 @@ class Sync:
                 verdict = await self._deployment.deploy(run, asked, insist=_insists(run, taken))
             except StateUnavailable:
                 raise
+            except AWAY as error:
+                self.away = away + 1
+                verdict = self._unfinished(error)
             except Exception as error:  # noqa: BLE001 - an attempt must end; the run raises it after that
                 verdict, crash = Verdict("not_available", describe(error), "journalctl -u homelab-agent"), error
             fates = await self._fates(pushed, verdict)
@@ -152,10 +164,23 @@ class Sync:
     async def _back(self, run: Run) -> Outcome:
         async with self._places:
             began = self._clock.read().monotonic
-            verdict = await self._deployment.roll_back(run)
+            away, self.away = self.away, 0
+            try:
+                verdict = await self._deployment.roll_back(run)
+            except AWAY as error:
+                self.away = away + 1
+                verdict = self._unfinished(error)
             fates = {verdict.sha_asked: verdict} if verdict.word == "rolled_back" else {}
             await self._conclude(run.id, [], verdict, fates, self._clock.read().monotonic - began)
         return Outcome(verdict.word == "rolled_back", verdict.detail, verdict.repair)
+
+    def _unfinished(self, error: AgentError) -> Verdict:
+        """Return the verdict of a run that the root half was not there for; how it goes on is said with it."""
+        if self.away <= AWAY_MAX:
+            goes_on = "it goes on by itself when that is there again"
+        else:
+            goes_on = f"so it was {self.away} times in a row, and is tried again with the next push, or when asked"
+        return Verdict("not_available", f"{error}; {goes_on}", error.repair)
 
     async def _fates(self, pushed: Sequence[str], verdict: Verdict) -> dict[str, Verdict]:
         """Return what becomes of the commits that were pushed when the repository's verdict is this."""
@@ -209,7 +234,7 @@ def _insists(run: Run, attempts: Sequence[Attempt]) -> bool:
         case "command":
             return True
         case "webhook" | "schedule":
-            return any(attempt.number > 1 for attempt in attempts)
+            return any(attempt.again for attempt in attempts)
         case "catch-up":
             return False
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
 from homelab_agent.core.clock import MICROSECOND, microseconds, moment
 from homelab_agent.core.jobs.run import recordable
 from homelab_agent.gitops.delivery import (
+    DONE,
     OPEN,
     Attempt,
     AttemptRecord,
@@ -58,18 +60,19 @@ def last(connection: sqlite3.Connection, guid: str) -> tuple[bytes, Receipt] | N
     return digest, Receipt(guid, repository, number, verdict or OPEN, detail, is_new=False)
 
 
-def twin(connection: sqlite3.Connection, digest: bytes) -> str:
-    """Return the GUID under which a body came before and was not ignored; "" if it did not."""
+def twin(connection: sqlite3.Connection, digest: bytes, repository: str) -> str:
+    """Return the GUID under which a body came for a repository and is open, or is done with; "" if there is none."""
     found = connection.execute(
-        "SELECT guid FROM gitops_delivery JOIN gitops_attempt ON id = delivery"
-        " WHERE digest = ? AND verdict != 'ignored' LIMIT 1",
-        (digest,),
-    ).fetchone()
-    return str(found[0]) if found else ""
+        "SELECT guid, verdict FROM gitops_delivery JOIN gitops_attempt ON id = delivery"
+        " WHERE digest = ? AND repository = ?"
+        " AND number = (SELECT max(number) FROM gitops_attempt WHERE delivery = id)",
+        (digest, repository),
+    )
+    return next((guid for guid, verdict in found if not verdict or verdict in DONE), "")
 
 
 def store(connection: sqlite3.Connection, delivery: Delivery, repository: str, size: int) -> None:
-    """Write a delivery down."""
+    """Write a delivery down, and who has signed it."""
     connection.execute(
         "INSERT INTO gitops_delivery (guid, event, repository, ref, after_sha, key_name, source, received_at, size,"
         " digest, headers, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -87,6 +90,15 @@ def store(connection: sqlite3.Connection, delivery: Delivery, repository: str, s
             json.dumps(dict(delivery.headers)),
             delivery.body,
         ),
+    )
+    sign(connection, delivery.guid, delivery.signers)
+
+
+def sign(connection: sqlite3.Connection, guid: str, signers: Iterable[str]) -> None:
+    """Note the repositories with whose secrets a delivery was signed, beside those that are known."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO gitops_signer (delivery, repository) SELECT id, ? FROM gitops_delivery WHERE guid = ?",
+        [(name, guid) for name in signers],
     )
 
 
@@ -135,24 +147,34 @@ def waiting(connection: sqlite3.Connection) -> list[str]:
 def open_attempts(connection: sqlite3.Connection, repository: str) -> list[Attempt]:
     """Return a repository's open attempts, in the order in which their deliveries first came."""
     found = connection.execute(
-        "SELECT guid, number, repository, event, ref, after_sha, received_at, opened_at FROM gitops_attempt"
-        " JOIN gitops_delivery ON id = delivery WHERE verdict = '' AND repository = ? ORDER BY id",
+        "SELECT guid, number, repository, event, ref, after_sha, received_at, opened_at, number > 1 OR EXISTS ("
+        "  SELECT 1 FROM gitops_delivery AS former"
+        "  WHERE former.digest = present.digest AND former.repository = present.repository AND former.id < present.id)"
+        " FROM gitops_attempt JOIN gitops_delivery AS present ON present.id = delivery"
+        " WHERE verdict = '' AND repository = ? ORDER BY present.id",
         (repository,),
     )
-    return [Attempt(*(*words, moment(received_at), moment(opened_at))) for *words, received_at, opened_at in found]
-
-
-def records(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[DeliveryRecord]:
-    """Return deliveries with their attempts; `where` is written by the caller, never made of input."""
-    found = connection.execute(
-        "SELECT id, guid, event, repository, ref, after_sha, key_name, source, size, received_at"  # noqa: S608
-        f" FROM gitops_delivery WHERE {where}",
-        values,
-    ).fetchall()
     return [
-        DeliveryRecord(*(*words, moment(received_at), tuple(_attempts(connection, number))))
-        for number, *words, received_at in found
+        Attempt(*(*words, moment(received_at), moment(opened_at), bool(again)))
+        for *words, received_at, opened_at, again in found
     ]
+
+
+def newest(connection: sqlite3.Connection, limit: int, repository: str) -> list[DeliveryRecord]:
+    """Return the newest deliveries, of one repository or of all (""), the newest first."""
+    return _records(connection, "? IN ('', repository) ORDER BY id DESC LIMIT ?", (repository, limit))
+
+
+def record(connection: sqlite3.Connection, guid: str) -> DeliveryRecord | None:
+    """Return one delivery; None where there is none."""
+    found = _records(connection, "guid = ?", (guid,))
+    return found[0] if found else None
+
+
+def content(connection: sqlite3.Connection, guid: str) -> tuple[Mapping[str, str], bytes] | None:
+    """Return what was kept of a delivery's headers, and its body as it came; None where there is none."""
+    found = connection.execute("SELECT headers, body FROM gitops_delivery WHERE guid = ?", (guid,)).fetchone()
+    return found and (json.loads(found[0]), zlib.decompress(found[1]))
 
 
 def make_room(connection: sqlite3.Connection, bytes_over: int) -> int:
@@ -182,11 +204,31 @@ def held(connection: sqlite3.Connection) -> int:
     return int(found[0]) if found else 0
 
 
-def _attempts(connection: sqlite3.Connection, delivery: int) -> Iterator[AttemptRecord]:
+def _records(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[DeliveryRecord]:
+    """Return deliveries with their attempts; `where` is written in this module."""
+    found = connection.execute(
+        "SELECT id, guid, event, repository, ref, after_sha, key_name, source, size, received_at"  # noqa: S608
+        f" FROM gitops_delivery WHERE {where}",
+        values,
+    ).fetchall()
+    return [
+        DeliveryRecord(*(*words, moment(received_at), _signers(connection, number), _attempts(connection, number)))
+        for number, *words, received_at in found
+    ]
+
+
+def _signers(connection: sqlite3.Connection, delivery: int) -> tuple[str, ...]:
+    query = "SELECT repository FROM gitops_signer WHERE delivery = ? ORDER BY repository"
+    return tuple(name for (name,) in connection.execute(query, (delivery,)))
+
+
+def _attempts(connection: sqlite3.Connection, delivery: int) -> tuple[AttemptRecord, ...]:
     found = connection.execute(
         "SELECT number, verdict, detail, repair, sha_asked, sha_reached, run_id, opened_at, closed_at"
         " FROM gitops_attempt WHERE delivery = ? ORDER BY number",
         (delivery,),
     )
-    for *words, opened_at, closed_at in found:
-        yield AttemptRecord(*(*words, moment(opened_at), None if closed_at is None else moment(closed_at)))
+    return tuple(
+        AttemptRecord(*(*words, moment(opened_at), None if closed_at is None else moment(closed_at)))
+        for *words, opened_at, closed_at in found
+    )

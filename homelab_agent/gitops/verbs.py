@@ -9,6 +9,7 @@ from homelab_agent.core.privilege import (
     Answer,
     Argument,
     Call,
+    Flag,
     Name,
     NoSuchUser,
     NotThatUser,
@@ -18,7 +19,7 @@ from homelab_agent.core.privilege import (
     Verb,
     VerbRefused,
 )
-from homelab_agent.gitops import execution, git, rollback
+from homelab_agent.gitops import execution, git, rollback, section, turns
 from homelab_agent.gitops.owned import NoWorkingCopy
 from homelab_agent.gitops.settings import GitopsSettings, Repository
 
@@ -29,41 +30,39 @@ def build(settings: GitopsSettings) -> Sequence[Verb]:
     repository = Name({one.name for one in settings.repository})
     action = Name({action.name for one in settings.repository for action in one.action})
     probe = Number(0, max((len(one.probe) for one in settings.repository), default=0))
-    target: dict[str, Argument] = {"repository": repository, "sha": Sha()}
+    of: dict[str, Argument] = {"repository": repository, "section": section.Digest()}
+    target: dict[str, Argument] = {**of, "sha": Sha()}
     tip_unless_given = frozenset({"sha"})
     return (
         Verb("git_sync", verbs.sync, target, tip_unless_given),
         Verb("git_plan", verbs.plan, target, tip_unless_given),
-        Verb("git_remote", verbs.remote, {"repository": repository}),
-        Verb("git_changed", verbs.changed, {"repository": repository, "old": Sha(), "new": Sha()}),
-        Verb("git_contained", verbs.contained, {"repository": repository, "head": Sha(), "shas": Shas()}),
-        Verb("git_rollback", verbs.rollback, target),
-        Verb("run_action", verbs.act, {"repository": repository, "action": action}),
-        Verb("run_probe", verbs.ask, {"repository": repository, "probe": probe}),
+        Verb("git_changed", verbs.changed, {**of, "old": Sha(), "new": Sha()}),
+        Verb("git_contained", verbs.contained, {**of, "head": Sha(), "shas": Shas()}),
+        Verb("git_rollback", verbs.rollback, {**target, "plan": Flag()}, frozenset({"plan"})),
+        Verb("run_action", verbs.act, {**of, "action": action}),
+        Verb("run_probe", verbs.ask, {**of, "probe": probe}),
         Verb("restart_agent", verbs.restart_agent),
     )
 
 
 class _Verbs:
     def __init__(self, settings: GitopsSettings) -> None:
-        self._repositories = {one.name: one for one in settings.repository}
+        self._repositories = {one.name: (one, section.digest(one)) for one in settings.repository}
         self._deadline = settings.sync_timeout
 
     async def sync(self, call: Call) -> Answer:
-        return await self._judged(call, lambda here: here.sync(call.arguments.get("sha", ""), plan=False))
+        async with turns.taken(self._repository(call).directory, "files"):
+            return await self._judged(call, lambda here: here.sync(call.arguments.get("sha", ""), plan=False))
 
     async def plan(self, call: Call) -> Answer:
         return await self._judged(call, lambda here: here.sync(call.arguments.get("sha", ""), plan=True))
 
     async def rollback(self, call: Call) -> Answer:
-        return await self._judged(call, lambda here: rollback.roll_back(here, call.arguments["sha"]))
-
-    async def remote(self, call: Call) -> Answer:
-        try:
-            async with self._at_work(call) as here:
-                return await here.remote()
-        except (NoWorkingCopy, NoSuchUser, NotThatUser) as error:
-            return {"sha": "", "detail": str(error)}
+        good = call.arguments["sha"]
+        if call.arguments.get("plan", False):
+            return await self._judged(call, lambda here: rollback.roll_back(here, good, plan=True))
+        async with turns.taken(self._repository(call).directory, "files"):
+            return await self._judged(call, lambda here: rollback.roll_back(here, good))
 
     async def changed(self, call: Call) -> Answer:
         async with self._at_work(call) as here:
@@ -77,7 +76,8 @@ class _Verbs:
         repository, wanted = self._repository(call), call.arguments["action"]
         for action in repository.action:
             if action.name == wanted:
-                return await execution.act(repository, action, call.say)
+                async with turns.taken(repository.directory, "files"):
+                    return await execution.act(repository, action, call.say)
         raise VerbRefused(reason=f"{repository.name} has no action {wanted}")
 
     async def ask(self, call: Call) -> Answer:
@@ -90,10 +90,10 @@ class _Verbs:
         return await execution.restart_agent()
 
     async def _judged(self, call: Call, work: Callable[[git.Git], Awaitable[Answer]]) -> Answer:
-        """Return the verdict of what is done there, or that there is no way to do it."""
+        """Return the verdict of what is done there, and as whom; or that there is no way to do it."""
         try:
             async with self._at_work(call) as here:
-                return await work(here)
+                return {**await work(here), "as_user": here.as_user}
         except NoWorkingCopy as error:
             return git.verdict("not_a_repository", str(error), error.repair)
         except (NoSuchUser, NotThatUser) as error:
@@ -101,8 +101,17 @@ class _Verbs:
 
     @asynccontextmanager
     async def _at_work(self, call: Call) -> AsyncIterator[git.Git]:
-        async with git.at_work(self._repository(call), call, deadline=self._deadline) as here:
+        repository = self._repository(call)
+        async with (
+            turns.taken(repository.directory, "git"),
+            git.at_work(repository, call, deadline=self._deadline) as here,
+        ):
             yield here
 
     def _repository(self, call: Call) -> Repository:
-        return self._repositories[call.arguments["repository"]]
+        """Return what a call is about; raises `VerbRefused` where the agent means something else by its name."""
+        repository, digest = self._repositories[call.arguments["repository"]]
+        if call.arguments["section"] != digest:
+            reason = f"the configuration of {repository.name} was changed since the agent was started"
+            raise VerbRefused(reason=reason)
+        return repository

@@ -118,9 +118,9 @@ class Verifier:
         last = f"the last at {at:%Y-%m-%d %H:%M} UTC from {source}, {why}"
         return Finding.ok(f"{found.detail}; deliveries refused: {self._refused}, {last}")
 
-    def close(self) -> None:
-        """Let its thread end."""
-        self._worker.close()
+    async def rest(self) -> None:
+        """Let its thread end, and return then; it is ready for more."""
+        await self._worker.rest()
 
     def _admit(self, request: Request) -> int:
         """Return the length that is declared; raises for what is refused whatever its signature."""

@@ -10,22 +10,25 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from homelab_agent.core import journal
-from homelab_agent.core.clock import Clock
+from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.jobs import AgentStopping, AlreadyRunning, Jobs, RunRecord
 from homelab_agent.core.jobs.run import Trigger
+from homelab_agent.core.privilege import Privileged
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.core.waiting import all_done
 from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.moves import Moves
-from homelab_agent.gitops.sync import Sync
+from homelab_agent.gitops.sync import AWAY_MAX, Sync
 from homelab_agent.gitops.working_copy import WorkingCopy
 
 JOB = "gitops.sync."
 ROLLBACK_JOB = "gitops.rollback."
 AGAIN_SECONDS = 30.0
-"""How long after a run could not be started that is tried again."""
+"""How long after a run could not be started, or could not go on, that is tried again."""
+AGAIN_MOST_SECONDS = 300.0
+"""The longest pause between two looks whether the root half is there again; each is twice the one before."""
 
 _GONE = "the repository is no longer in the configuration"
 
@@ -41,6 +44,7 @@ class Worker:
         copies: Mapping[str, WorkingCopy],
         inbox: Inbox,
         moves: Moves,
+        privileged: Privileged,
         jobs: Jobs,
         clock: Clock,
     ) -> None:
@@ -48,10 +52,12 @@ class Worker:
         self._copies = copies
         self._inbox = inbox
         self._moves = moves
+        self._privileged = privileged
         self._jobs = jobs
         self._clock = clock
         self._asked: dict[str, Trigger] = {}
         self._starting: dict[str, Trigger] = {}
+        self._later: dict[str, asyncio.Task[None]] = {}
         self._more = asyncio.Event()
         self._looked = False
 
@@ -64,10 +70,15 @@ class Worker:
         """Return whether a run of the repository is under way, or asked for."""
         return self._syncs[name].busy or name in self._asked or name in self._starting
 
+    def goes_on_later(self, name: str) -> bool:
+        """Return whether what a run of the repository could not do is to be done by another, after a while."""
+        return name in self._later
+
     async def run(self) -> None:
         """Start what is asked for, until cancelled; first what an earlier agent left."""
         self._are_stopping(stopping=False)
         self._looked = False
+        self._later.clear()
         try:
             with self._jobs.changes.subscribe() as changes:
                 async with asyncio.TaskGroup() as group:
@@ -141,20 +152,17 @@ class Worker:
                 continue
             for prefix in (JOB, ROLLBACK_JOB):
                 if record.job.startswith(prefix):
-                    name = record.job.removeprefix(prefix)
-                    if self._syncs[name].held_up:
-                        self._syncs[name].held_up = False
-                        group.create_task(self._wake_later(name), name=f"gitops.later {name}")
-                    else:
-                        await self._ended(name, record)
+                    await self._ended(record.job.removeprefix(prefix), record, group)
 
-    async def _wake_later(self, name: str) -> None:
-        """Have what a run could not record done by another one, when that may be possible again."""
-        await self._clock.sleep(AGAIN_SECONDS)
-        self.wake(name, "catch-up")
-
-    async def _ended(self, name: str, record: RunRecord) -> None:
+    async def _ended(self, name: str, record: RunRecord, group: asyncio.TaskGroup) -> None:
         sync = self._syncs[name]
+        if (later := self._later.pop(name, None)) is not None:
+            later.cancel()
+        if sync.held_up or 0 < sync.away <= AWAY_MAX:
+            self._later[name] = group.create_task(self._go_on_later(name), name=f"gitops.later {name}")
+        if sync.held_up:
+            sync.held_up = False
+            return
         never_began = record.state == "cancelled" and record.started_at is None
         if never_began and record.job == JOB + name and not sync.stopping:
             try:
@@ -166,6 +174,17 @@ class Worker:
         if sync.restart_due:
             sync.restart_due = False
             await self._restart(name)
+
+    async def _go_on_later(self, name: str) -> None:
+        """Have what a run could not record, or could not do without a root half, done by another one when it may be."""
+        away = self._syncs[name].away
+        pause = min(AGAIN_SECONDS * 2 ** max(0, away - 1), AGAIN_MOST_SECONDS)
+        await self._clock.sleep(about(self._clock.read(), pause))
+        while away and not await self._privileged.answers():
+            pause = min(2 * pause, AGAIN_MOST_SECONDS)
+            await self._clock.sleep(about(self._clock.read(), pause))
+        del self._later[name]
+        self.wake(name, "catch-up")
 
     async def _restart(self, name: str) -> None:
         log.info("gitops.restarting_agent", repository=name)

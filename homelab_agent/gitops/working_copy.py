@@ -1,24 +1,26 @@
 """A repository's working copy, as the root half's verbs reach it: git and actions run there as its owner.
 
-What the root half refuses, cannot do, or is not there for is an answer like the others: the verdict `not_available`
-with the error's own words and repair.
+What the root half refuses or cannot do is an answer like the others: the verdict `not_available` with the error's own
+words and repair. That it is not there, or is no longer (`AWAY`), is raised: what was asked of it is to be asked again.
+It knows few of the agent's secrets: all words that come from it, and what was printed there, are masked here, before
+anybody records, tells or cuts them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 from homelab_agent.core import process
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.privilege import SHAS_MAX, Answer, Privileged, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import AWAY, SHAS_MAX, Answer, Privileged, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.core.secret import Secret
+from homelab_agent.gitops import owned, section
 from homelab_agent.gitops.delivery import Word
 from homelab_agent.gitops.settings import Action, Repository
 
@@ -36,7 +38,8 @@ _WORDS = frozenset(get_args(Word))
 class Synced:
     """What git did, or with `plan` would do; SHAs are "" where there is none.
 
-    `head_before` and `head` are where the working copy was and is, `target` where it was to be.
+    `head_before` and `head` are where the working copy was and is, `target` where it was to be; `kept_ref` is the name
+    under which a rollback has kept the branch's old tip.
     """
 
     word: Word
@@ -46,6 +49,7 @@ class Synced:
     head: str = ""
     target: str = ""
     commits: int = 0
+    kept_ref: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -74,26 +78,43 @@ class WorkingCopy:
     """One thing at a time is asked of git there; actions and probes are not kept waiting by that."""
 
     def __init__(
-        self, repository: Repository, privileged: Privileged, secret: Callable[[str], Secret], *, sync_timeout: float
+        self,
+        repository: Repository,
+        privileged: Privileged,
+        secret: Callable[[str], Secret],
+        mask: Callable[[str], str],
+        *,
+        sync_timeout: float,
     ) -> None:
-        """`sync_timeout` is how long git may take, in seconds; `secret` makes a secret of a reference."""
+        """`sync_timeout` is how long git may take, in seconds; `secret` makes one of a reference, `mask` hides all."""
         self._repository = repository
+        self._section = section.digest(repository)
         self._privileged = privileged
         self._secret = secret
+        self._mask = mask
         self._sync_timeout = sync_timeout
         self._git = asyncio.Lock()
 
     async def sync(self, sha: str = "") -> Synced:
-        """Move forward to a commit of the branch, to its tip if none is given or the branch has it not."""
+        """Move forward to a commit of the branch, to its tip if none is given or the branch has it not.
+
+        Raises `AWAY`, as do `rollback`, `act` and `probe`.
+        """
         return await self._synced("git_sync", sha)
 
     async def plan(self, sha: str = "") -> Synced:
-        """Say what `sync` would do."""
-        return await self._synced("git_plan", sha)
+        """Say what `sync` would do; without a root half that is `not_available`."""
+        try:
+            return await self._synced("git_plan", sha)
+        except AWAY as error:
+            return Synced("not_available", str(error), error.repair)
 
-    async def rollback(self, sha: str) -> Synced:
-        """Move back to an older commit of the branch; where it is there already it is `up_to_date`."""
-        return await self._synced("git_rollback", sha)
+    async def rollback(self, sha: str, *, plan: bool = False) -> Synced:
+        """Move back to an older commit of the branch, or with `plan` say whether that can be.
+
+        Where it is there already it is `up_to_date`.
+        """
+        return await self._synced("git_rollback", sha, **({"plan": True} if plan else {}))
 
     async def changed(self, old: str, new: str) -> Changed:
         """Return the difference of two commits; raises what `Privileged.call` raises."""
@@ -113,12 +134,17 @@ class WorkingCopy:
         return frozenset(found)
 
     async def act(self, action: Action, on_line: OnLine) -> Done:
-        """Run an action; each line that it prints is given on. Raises `PrivilegedUnavailable`: it did not begin."""
+        """Run an action; each line that it prints is given on. Raises `VerbRefused`, too: it did not begin."""
         try:
             answer = await self._call(
-                "run_action", deadline=action.timeout + _SLACK_SECONDS, on_line=on_line, action=action.name
+                "run_action",
+                deadline=action.timeout + _SLACK_SECONDS,
+                on_line=lambda stream, line: on_line(stream, self._mask(line)),
+                action=action.name,
             )
-        except (VerbFailed, VerbRefused) as error:
+        except AWAY:
+            raise
+        except VerbFailed as error:
             return Done(ok=False, detail=f"failed: {error}")
         seconds = float(answer.get("seconds", 0.0))
         match answer.get("state"):
@@ -128,30 +154,35 @@ class WorkingCopy:
                 ok, detail = False, f"was ended after {seconds:.0f} s"
             case _:
                 ok, detail = False, f"ended with {answer.get('code')} after {seconds:.1f} s"
-        return Done(ok, detail, str(answer.get("tail", "")).strip()[-_TAIL_CHARACTERS:])
+        return Done(ok, detail, self._mask(str(answer.get("tail", ""))).strip()[-_TAIL_CHARACTERS:])
 
     async def probe(self, index: int) -> Done:
-        """Ask one of the repository's probes that take more than the agent may, once."""
+        """Ask one of the repository's probes that take more than the agent may, once; raises `VerbRefused`, too."""
         try:
             answer = await self._call("run_probe", deadline=_PROBE_SECONDS, probe=index)
+        except (*AWAY, VerbRefused):
+            raise
         except AgentError as error:
             return Done(ok=False, detail=str(error))
-        return Done(ok=bool(answer.get("holds")), detail=str(answer.get("detail", "")))
+        return Done(ok=bool(answer.get("holds")), detail=self._mask(str(answer.get("detail", ""))))
 
     async def restart_agent(self) -> None:
         """Have the agent itself restarted, soon; raises what `Privileged.call` raises."""
         await self._privileged.call("restart_agent", deadline=_RESTART_SECONDS)
 
-    async def _synced(self, verb: str, sha: str) -> Synced:
-        asked: dict[str, Any] = {"sha": sha} if sha else {}
+    async def _synced(self, verb: str, sha: str, **more: bool) -> Synced:
+        asked: dict[str, Any] = {"sha": sha, **more} if sha else more
         deadline = self._sync_timeout + _SLACK_SECONDS
         try:
             async with self._git:
-                with _handed(await self._credential()) as descriptors:
+                with handed(await self._credential()) as descriptors:
                     answer = await self._call(verb, deadline=deadline, descriptors=descriptors, **asked)
+        except AWAY:
+            raise
         except AgentError as error:
             return Synced("not_available", str(error), error.repair)
-        return _read(answer, self._repository)
+        synced = read(answer, self._repository)
+        return replace(synced, detail=self._mask(synced.detail))
 
     async def _credential(self) -> str:
         """Return the token for a private remote, "" where there is none; raises what `Secret.get` raises."""
@@ -170,18 +201,23 @@ class WorkingCopy:
         on_line: OnLine | None = None,
         **names: object,
     ) -> Answer:
-        return await self._privileged.call(
-            verb,
-            deadline=deadline,
-            descriptors=descriptors,
-            on_line=on_line,
-            repository=self._repository.name,
-            **names,
-        )
+        try:
+            return await self._privileged.call(
+                verb,
+                deadline=deadline,
+                descriptors=descriptors,
+                on_line=on_line,
+                repository=self._repository.name,
+                section=self._section,
+                **names,
+            )
+        except VerbFailed as error:
+            why, cause = self._mask(error.message), self._mask(error.cause)
+            raise type(error)(message=why, cause=cause, repair=error.repair, code=error.exit_code) from None
 
 
 @contextmanager
-def _handed(value: str) -> Iterator[tuple[int, ...]]:
+def handed(value: str) -> Iterator[tuple[int, ...]]:
     """Give descriptors that a secret is read from, none for ""; closed after."""
     if not value:
         yield ()
@@ -193,13 +229,14 @@ def _handed(value: str) -> Iterator[tuple[int, ...]]:
         os.close(descriptor)
 
 
-def _read(answer: Answer, repository: Repository) -> Synced:
+def read(answer: Answer, repository: Repository) -> Synced:
+    """Return what the half's answer about a repository means; its repair is then one line."""
     word = answer.get("verdict")
     if word not in _WORDS:
         return Synced("not_available", f"the root half answered with the verdict {word!r}, which is none")
     repair = answer.get("repair", "")
     if isinstance(repair, list):
-        repair = "; ".join([f"cd {shlex.quote(str(repository.directory))}", *map(str, repair)]) if repair else ""
+        repair = owned.typed([str(one) for one in repair], repository.directory, str(answer.get("as_user", "")))
     return Synced(
         word=cast("Word", word),
         detail=str(answer.get("detail", "")),
@@ -208,4 +245,5 @@ def _read(answer: Answer, repository: Repository) -> Synced:
         head=str(answer.get("head", "")),
         target=str(answer.get("target", "")),
         commits=int(answer.get("commits", 0)),
+        kept_ref=str(answer.get("kept_ref", "")),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Finding, State
-from homelab_agent.core.privilege import Answer, PrivilegedUnavailable, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import UNIT_SOCKET, Answer, PrivilegedUnavailable, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.privileged import unit
 from homelab_agent.privileged.child import Child
@@ -31,7 +31,7 @@ PROBE_SECONDS = 8.0
 class Client:
     """Implements `core.privilege.Privileged`; its child can be asked while `run` runs."""
 
-    def __init__(self, directory: Path, command: Sequence[str | Path], *, service: Path = unit.SOCKET) -> None:
+    def __init__(self, directory: Path, command: Sequence[str | Path], *, service: Path = UNIT_SOCKET) -> None:
         """`command` is the agent's program with its configuration; `directory` is the agent's state."""
         self._unit = unit.Unit(service)
         self._child = Child(directory / SOCKET_NAME, [*command, "privileged", "serve"])
@@ -46,10 +46,7 @@ class Client:
 
         To ask it for the sake of an answer would start it.
         """
-        if self._trouble is not None:
-            with suppress(AgentError):
-                await self.call("anything", deadline=PROBE_SECONDS)
-        if self._trouble is not None:
+        if self._trouble is not None and not await self.answers():
             return Finding.of(self._trouble)
         if os.geteuid() == 0:
             return Finding.ok("the agent is root: its root half is started when it is needed")
@@ -57,6 +54,12 @@ class Client:
             return Finding.ok(f"the root half is asked at {self._unit.path}")
         detail = f"there is no root half: nothing is done as another user than number {os.geteuid()}"
         return Finding(State.NOT_AVAILABLE, detail, INSTALL)
+
+    async def answers(self) -> bool:
+        """Return whether it is there to be asked."""
+        with suppress(AgentError):
+            await self.call("anything", deadline=PROBE_SECONDS)
+        return self._trouble is None
 
     async def call(
         self,

@@ -9,7 +9,14 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal, Protocol
 
 from homelab_agent.core.errors import describe
-from homelab_agent.core.privilege import DESCRIPTORS_MAX, Answer, PrivilegedUnavailable, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import (
+    DESCRIPTORS_MAX,
+    Answer,
+    PrivilegedUnavailable,
+    VerbCutShort,
+    VerbFailed,
+    VerbRefused,
+)
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.privileged import frames
 
@@ -58,8 +65,8 @@ class Conversation:
     async def until(self, kind: Literal["held", "answer"]) -> Answer:
         """Return the first message of that kind; lines before it are given on.
 
-        Raises what the half says was wrong; when it says nothing more, `VerbFailed`, or `PrivilegedUnavailable` where
-        nothing was begun.
+        Raises what the half says was wrong; when it says nothing more, `VerbCutShort`, or `PrivilegedUnavailable`
+        where nothing was begun.
         """
         while True:
             match message := await self._next():
@@ -90,7 +97,7 @@ class Conversation:
             if not self.has_begun:
                 raise self._way.lost() from error
             message = f"The root half ended while it did {self.verb}."
-            raise VerbFailed(message=message, cause="how far it came is not known") from error
+            raise VerbCutShort(message=message, cause="how far it came is not known") from error
 
     def let_go(self) -> None:
         """Say that no more is wanted: what is held is released, what holds nothing is cancelled."""
@@ -133,7 +140,8 @@ def _meant(verb: str, message: Mapping[str, Any]) -> VerbRefused | VerbFailed | 
         case {"unavailable": {"message": str(why), "cause": str(cause), "repair": str(repair)}}:
             return PrivilegedUnavailable(cause=f"{why} ({cause})" if cause else why, repair=repair)
         case {"failed": {"message": str(why), "cause": str(cause), "repair": str(repair), "code": int(code)}}:
-            return VerbFailed(message=why, cause=cause, repair=repair, code=code)
+            kind = VerbCutShort if message["failed"].get("cut_short") else VerbFailed
+            return kind(message=why, cause=cause, repair=repair, code=code)
     said = ", ".join(message)
     return VerbFailed(message=f"The root half does not do {verb} as it is asked.", cause=said, repair=SAME_VERSION)
 

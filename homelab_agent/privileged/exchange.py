@@ -168,7 +168,7 @@ def _end(verb: Verb, work: asyncio.Future[Answer]) -> _End:
     """Return how a verb that has ended did."""
     if work.cancelled():
         message = f"{verb.name} was ended before it was done."
-        words = {"message": message, "cause": "", "repair": "", "code": Exit.FAILED}
+        words = {"message": message, "cause": "", "repair": "", "code": Exit.FAILED, "cut_short": True}
         return _End("let go", frames.encode({"failed": words}))
     error = work.exception()
     if error is None:

@@ -10,9 +10,6 @@ from pathlib import Path
 from homelab_agent.core.privilege import PrivilegedUnavailable
 from homelab_agent.privileged import frames
 
-SOCKET = Path("/run/homelab-agent/privileged.sock")
-"""Made by homelab-agent-privileged.socket, for the agent's user alone."""
-
 
 class Unit:
     """A way to the root half, where there is such a unit and it is there for us."""

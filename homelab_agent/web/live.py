@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.http import Event
-from homelab_agent.core.jobs import RunRecord
+from homelab_agent.core.jobs import RunRecord, Watched
 from homelab_agent.web import wire
 
 SOONEST_SECONDS = 1.0
 LATEST_SECONDS = 10.0
+
+TOGETHER_SECONDS = 0.02
+"""Lines that are printed within so long come as one event."""
+
+_DIGITS_MAX = 18
 
 
 class Shared:
@@ -49,41 +54,62 @@ async def overview(base: Foundation, shared: Shared) -> AsyncGenerator[Event, No
                     queue.get_nowait()
 
 
-async def run(base: Foundation, run_id: str, last_event_id: str) -> AsyncGenerator[Event, None]:
-    """Yield the run's record, whole, now and for every change, until it has ended.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How far somebody has followed a run: the digest of the last record, and how many lines of output.
 
-    The event's id is a digest of the record: who comes back with the present one in `Last-Event-ID` is told
-    of changes only, and since each event says everything, nothing that was missed matters.
+    It is the id of every event, so that `Last-Event-ID` says both.
     """
-    with base.jobs.changes.subscribe() as changes:
-        record = await base.jobs.get(run_id)
-        while record is not None:
-            event = of(record)
-            if event.id != last_event_id:
-                yield event
+
+    record: str = ""
+    lines: int = 0
+
+    @classmethod
+    def of(cls, event_id: str) -> Seen:
+        """Return what an event's id says; what is none says that nothing was seen."""
+        digest, _, lines = event_id.partition(".")
+        is_number = lines.isascii() and lines.isdecimal() and len(lines) <= _DIGITS_MAX
+        return cls(digest, int(lines) if is_number else 0)
+
+    def __str__(self) -> str:
+        return f"{self.record}.{self.lines}"
+
+    def is_all_of(self, watched: Watched) -> bool:
+        """Say whether the run has ended, and was seen to its end."""
+        record = watched.record
+        return record.ended and digest(record) == self.record and self.lines >= watched.output.printed
+
+
+async def run(watched: Watched, seen: Seen) -> AsyncGenerator[Event, None]:
+    """Yield what was not seen of a run until it has ended: what it prints, and its record, whole, for every change.
+
+    All that it had printed comes before the record. Who comes back is told of changes only; since each record says
+    everything, none that was missed matters.
+    """
+    with watched.news.subscribe() as news:
+        while True:
+            record, printed = watched.record, watched.output.printed
+            while seen.lines < printed:
+                part = watched.output.after(seen.lines)
+                seen = replace(seen, lines=part.upto)
+                yield Event("output", {"lines": part.lines}, str(seen))
+            if digest(record) != seen.record:
+                seen = replace(seen, record=digest(record))
+                yield Event("run", record, str(seen))
             if record.ended:
                 return
-            record = await _next(base, run_id, changes)
+            await news.get()
+            if not watched.record.ended:
+                await asyncio.sleep(TOGETHER_SECONDS)
 
 
-async def _next(base: Foundation, run_id: str, changes: asyncio.Queue[RunRecord]) -> RunRecord | None:
-    """Return the run's next record; asked for when none came for a while, as a feed drops what is not read in time."""
-    try:
-        async with asyncio.timeout(LATEST_SECONDS):
-            while (record := await changes.get()).id != run_id:
-                continue
-            return record
-    except TimeoutError:
-        return await base.jobs.get(run_id)
+def digest(record: RunRecord) -> str:
+    """Return what tells a record from the next; of one that has ended its progress is no part.
 
-
-def of(record: RunRecord) -> Event:
-    """Return the event that tells of a run; its progress is not part of the digest once it has ended.
-
-    By then it is forgotten, and a record that is read again must be the same.
+    That is forgotten some time, and a record that is read again must be the same.
     """
-    lasting = dataclasses.replace(record, progress=None) if record.ended else record
-    return Event("run", record, hashlib.sha256(wire.dump(lasting)).hexdigest()[:16])
+    lasting = replace(record, progress=None) if record.ended else record
+    return hashlib.sha256(wire.dump(lasting)).hexdigest()[:16]
 
 
 async def _first(health: asyncio.Queue[Any], runs: asyncio.Queue[Any], seconds: float) -> None:

@@ -154,14 +154,12 @@ class Api:
         return Json(record)
 
     async def run_events(self, request: Request) -> Answer:
-        """Follow one run; 204 to who has seen its end (a browser then stops asking)."""
-        run_id, seen = request.match["id"], request.headers.get("Last-Event-ID", "")
-        record = await self.base.jobs.get(run_id)
-        if record is None:
+        """Follow one run, what it prints and how it stands; 204 to who has seen its end (a browser stops asking)."""
+        watched = await self.base.jobs.watch(request.match["id"])
+        if watched is None:
             raise NotFound(what="such run")
-        if record.ended and live.of(record).id == seen:
-            return Response(status=204)
-        return Events(live.run(self.base, run_id, seen))
+        seen = live.Seen.of(request.headers.get("Last-Event-ID", ""))
+        return Response(status=204) if seen.is_all_of(watched) else Events(live.run(watched, seen))
 
     async def cancel_run(self, request: Request) -> Answer:
         """Ask a run to stop."""

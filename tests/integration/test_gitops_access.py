@@ -76,8 +76,7 @@ async def test_a_key_that_the_owner_cannot_read_lets_git_in(by_ssh: Site, closed
     key = kept(closed / "deploy-key", by_ssh.remote.deploy_key().read_text())
     hosts = kept(closed / "known_hosts", by_ssh.remote.known_hosts.read_text())
     async with serving(by_ssh.directory, by_ssh.settings(deploy_key=key, known_hosts=hosts)) as half:
-        assert (await half("git_remote"))["sha"] == by_ssh.remote.sha()
-        assert (await half("git_plan"))["verdict"] == "ok"
+        assert (await half("git_plan"))["target"] == by_ssh.remote.sha()
         assert (await half("git_sync"))["head"] == by_ssh.remote.sha()
     assert by_ssh.strangers() == []
     assert "deploy-key" not in (by_ssh.path / ".git/config").read_text()
@@ -122,7 +121,7 @@ async def test_the_settings_of_ssh_and_git_name_no_other_program(by_ssh: Site, c
     by_ssh.git("config", "ssh.variant", "simple")
     async with serving(by_ssh.directory, by_ssh.settings(deploy_key=key, known_hosts=hosts)) as half:
         assert (await half("git_sync"))["verdict"] == "ok"
-        assert (await half("git_remote"))["sha"] == by_ssh.head
+        assert (await half("git_plan"))["verdict"] == "up_to_date"
     assert not (by_ssh.path / "ran").exists()
 
 
@@ -142,8 +141,7 @@ async def test_a_token_lets_git_in_and_is_kept_nowhere(by_http: Site) -> None:
     by_http.git("config", "credential.helper", f"store --file={store}")
     async with serving(by_http.directory, by_http.settings()) as half:
         with handed(f"{by_http.remote.token}\n") as token:
-            assert (await half("git_remote", descriptors=token))["sha"] == by_http.remote.sha()
-            assert (await half("git_plan", descriptors=token))["verdict"] == "ok"
+            assert (await half("git_plan", descriptors=token))["target"] == by_http.remote.sha()
             assert (await half("git_sync", descriptors=token))["head"] == by_http.remote.sha()
         assert by_http.remote.requests()[-1].user == "x-access-token"
         assert (await half("git_sync"))["verdict"] == "fetch_failed", "it is not remembered"
@@ -194,7 +192,6 @@ async def test_a_wrong_token_and_none_let_nobody_in_and_nobody_is_asked(by_http:
         assert said["verdict"] == "fetch_failed"
         assert said["detail"].startswith("the remote does not let this user in")
         assert (await half("git_sync"))["detail"].startswith("the remote does not let this user in")
-        assert "could not read Username" in (await half("git_remote"))["detail"]
     assert asked.read_text() == ""
 
 
@@ -204,11 +201,9 @@ async def test_what_git_says_comes_without_the_token(by_http: Site) -> None:
     async with serving(by_http.directory, by_http.settings()) as half:
         with handed(token) as descriptors:
             said = await half("git_sync", descriptors=descriptors)
-            asked = await half("git_remote", descriptors=descriptors)
     assert said["verdict"] == "fetch_failed"
-    assert "/***/x.git" in asked["detail"]
-    assert half.lines
-    assert token not in f"{said}{asked}{half.lines}"
+    assert any("/***/x.git" in line for _, line in half.lines)
+    assert token not in f"{said}{half.lines}"
 
 
 @pytest.mark.parametrize("token", ["", " ", "two words", "tök", "a\0b", "x" * 5000, "two\nlines"])

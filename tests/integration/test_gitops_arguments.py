@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from homelab_agent.privileged import frames
 from tests import root_half
-from tests.gitops_half import COMMAND, OWNER
+from tests.gitops_half import COMMAND, OWNER, section_of
 from tests.neighbours import git
 from tests.neighbours.git import Git
 
@@ -52,6 +52,7 @@ class Asked:
     socket: Path
     log: Path
     head: str
+    section: str
 
     def __call__(self, verb: object, arguments: object) -> dict[str, Any]:
         """Return the last frame that is said on a call."""
@@ -96,7 +97,7 @@ def serving(directory: Path) -> Iterator[Asked]:
     argv = [*COMMAND, "--config", str(config), "privileged", "serve"]
     half = root_half.Unit(directory, command=argv, env={"PATH": f"{programs}:{os.environ['PATH']}"}).start()
     try:
-        yield Asked(half.path, log, head)
+        yield Asked(half.path, log, head, section_of(config))
     finally:
         half.close()
 
@@ -104,8 +105,8 @@ def serving(directory: Path) -> Iterator[Asked]:
 @pytest.fixture(scope="module")
 def meant(asked: Asked) -> set[str]:
     """The words that git is called with when each verb is done as it is meant."""
-    site = {"repository": "site"}
-    for verb in ("git_sync", "git_plan", "git_remote"):
+    site = {"repository": "site", "section": asked.section}
+    for verb in ("git_sync", "git_plan"):
         assert "answer" in asked(verb, site)
     for sha in (asked.head, NOWHERE):
         assert all("answer" in asked(verb, {**site, "sha": sha}) for verb in TARGETS)
@@ -116,7 +117,7 @@ def meant(asked: Asked) -> set[str]:
     assert "answer" in asked("run_action", {**site, "action": "version"})
     assert asked("run_probe", {**site, "probe": 0})["answer"]["holds"]
     words = asked.words()
-    assert {"--version", "rev-parse", "fetch", "ls-remote", "merge-base", "diff-tree", "status"} <= words
+    assert {"--version", "rev-parse", "fetch", "merge-base", "diff-tree", "status"} <= words
     assert {"cat-file", "rev-list"} <= words
     return words
 
@@ -141,10 +142,11 @@ PROPER = {
     "new": SHA,
     "action": st.just("version"),
     "probe": st.just(0),
+    "plan": st.booleans(),
 }
 VERBS = {
     **dict.fromkeys(TARGETS, ("repository", "sha")),
-    "git_remote": ("repository",),
+    "git_rollback": ("repository", "sha", "plan"),
     "git_changed": ("repository", "old", "new"),
     "git_contained": ("repository", "head", "shas"),
     "run_action": ("repository", "action"),
@@ -157,20 +159,20 @@ CALLS = st.sampled_from(sorted(VERBS)).flatmap(
         st.fixed_dictionaries({name: st.one_of(PROPER[name], PROPER[name], HOSTILE, JSON) for name in VERBS[verb]}),
     )
 )
-MORE = st.dictionaries(st.sampled_from(["branch", "directory", *PROPER]), HOSTILE, max_size=1)
+MORE = st.dictionaries(st.sampled_from(["branch", "directory", "section", *PROPER]), HOSTILE, max_size=1)
 
 
 def is_proper(name: str, value: object) -> bool:
     """Whether that argument may have that value."""
     match name:
-        case "repository":
-            return value == "site"
+        case "repository" | "action":
+            return value == {"repository": "site", "action": "version"}[name]
         case "shas":
             return isinstance(value, list) and all(is_proper("sha", one) for one in value)
         case "sha" | "head" | "old" | "new":
             return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", value, re.ASCII) is not None
-        case "action":
-            return value == "version"
+        case "plan":
+            return isinstance(value, bool)
         case "probe":
             return type(value) is int and value == 0
     return False
@@ -182,7 +184,7 @@ def test_no_word_of_a_call_reaches_a_program_but_a_sha(
     asked: Asked, meant: set[str], call: tuple[str, dict[str, Any]], more: dict[str, Any]
 ) -> None:
     verb, arguments = call
-    said = asked(verb, arguments | more)
+    said = asked(verb, {"section": asked.section} | arguments | more)
     if "answer" in said:
         assert all(is_proper(name, value) for name, value in (arguments | more).items()), said
     assert asked.words() <= meant, asked.words() - meant

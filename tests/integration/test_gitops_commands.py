@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 import stat
 import subprocess
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from homelab_agent.config import keys
+from homelab_agent.core.client import Client
 from homelab_agent.core.errors import Exit
 from tests import user
 from tests.agent import Agent
@@ -144,6 +146,117 @@ def test_a_sync_shows_what_its_actions_print_and_status_what_is_deployed(house: 
 
 
 @pytest.mark.timeout(180)
+def test_every_line_that_an_action_prints_is_shown_in_order(house: House) -> None:
+    house.start(action=["seq", "5000"])
+    house.say("gitops", "sync", "site")
+    house.remote.commit({"index.html": "two\n"})
+    shown = house.say("gitops", "sync", "site").splitlines()
+    begin = shown.index("  say begins")
+    assert shown[begin + 1 : begin + 5001] == [f"  say: {number}" for number in range(1, 5001)]
+    assert shown[begin + 5001].startswith("  say took ")
+    assert shown[-1].startswith("gitops.sync.site: ok, ok: ")
+
+
+@pytest.mark.timeout(180)
+def test_a_terminal_that_stands_still_holds_nobody_up_and_loses_nothing(house: House) -> None:
+    """What is shown waits for who reads it; the agent waits for nobody, and gives the rest when it is asked again."""
+    flood = 'echo one; until [ -e ../go ]; do sleep 0.05; done; seq -f "%0300g" 3000'
+    house.configure(action=["sh", "-c", flood])
+    house.agent.config.write_text(house.agent.config.read_text().replace("[web]", "[web]\nreceive_deadline = 3.0"))
+    house.agent.start()
+    house.say("gitops", "sync", "site")
+    house.remote.commit({"index.html": "two\n"})
+    local = Client(house.agent.state / "agent.sock")
+
+    def connections() -> int:
+        """Count those over the unix socket and TCP, but for the one that asks."""
+        web = next(one for one in local.post("/api/health/probe")["findings"] if one["check"] == "web")
+        return int(web["detail"].rpartition(" ")[2]) - 1
+
+    with subprocess.Popen(house.agent.command("gitops", "sync", "site"), stdout=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout is not None
+        assert "  say: one\n" in iter(shown.stdout.readline, "")
+        until(lambda: connections() == 1, "nobody else is connected")
+        shown.send_signal(signal.SIGSTOP)
+        try:
+            (house.path.parent / "go").touch()
+            until(lambda: house.told("jobs", "history", "gitops.sync.site")[0]["state"] == "ok", "the run has ended")
+            until(lambda: connections() == 0, "the agent has cut who does not read")
+        finally:
+            shown.send_signal(signal.SIGCONT)
+        lines = shown.stdout.read().splitlines()
+    assert lines[:3000] == [f"  say: {number:0300}" for number in range(1, 3001)]
+    assert lines[-1].startswith("gitops.sync.site: ok, ok: ")
+    assert shown.returncode == 0
+
+
+@pytest.mark.timeout(180)
+def test_what_would_move_a_terminals_cursor_is_not_shown_as_it_is(house: House) -> None:
+    house.start(action=["printf", "\\033[31mred\\033[0m\\tand \\033]0;title\\007 ☃\\n"])
+    house.say("gitops", "sync", "site")
+    house.remote.commit({"index.html": "two\n"})
+    assert "  say: red\tand ?]0;title? ☃\n" in house.say("gitops", "sync", "site")
+
+
+@pytest.mark.timeout(180)
+def test_a_secret_that_the_agent_knows_is_nowhere_though_an_action_prints_it(house: House) -> None:
+    token = house.path.parent / "token"
+    token.write_text("ghp_0123456789abcdef")
+    token.chmod(0o600)
+    # The last that is kept of it would begin within the token: it is masked before it is cut.
+    printing = 'cat ../hook-secret; echo; cat ../token; printf "%02940d\\n" 0; cat ../hook-secret ../token >&2; exit 3'
+    house.start(token=f"file:{token}", rollback="automatic")
+    house.say("gitops", "sync", "site")
+    house.agent.stop()
+    house.configure(token=f"file:{token}", rollback="automatic", action=["sh", "-c", printing])
+    house.agent.start_with_database()
+    house.agent.until("webhook", "ok")
+    house.pushed()
+    house.remote.commit({"index.html": "three\n"})
+    followed = ended(house.agent, "gitops", "sync", "site")
+    assert followed.returncode == Exit.FAILED
+    assert "  say: ***\n" in followed.stdout
+    assert "rolled_back" in followed.stdout
+    history = house.say("jobs", "history") + house.say("deliveries", "list") + house.say("gitops", "status")
+    tables = ("gitops_action", "gitops_move", "gitops_verdict", "job_run")
+    rows = {table: until(lambda: house.agent.sql(f"SELECT * FROM {table}"), table) for table in tables}  # noqa: B023
+    failed = [row for row in rows["gitops_action"] if row["state"] == "failed"]
+    assert failed
+    assert all(row["detail"].endswith("******") for row in failed), "what was printed last"
+    house.agent.stop()
+    said = [followed.stdout, followed.stderr, history, json.dumps(rows), house.agent.log.read_text()]
+    kept = b"".join(path.read_bytes() for path in sorted(house.agent.state.glob("state.db*")))
+    assert b"action say ended with 3" in kept
+    for part in (SECRET, "Everybody", token.read_text(), "9abcdef"):
+        assert part.encode() not in kept
+        assert not [text for text in said if part in text]
+
+
+@pytest.mark.timeout(180)
+def test_a_program_is_told_how_it_ended_and_nothing_else(house: House) -> None:
+    house.start(action=["sh", "-c", "echo fine; grep -q good index.html"])
+    run = house.told("gitops", "sync", "site")
+    assert (run["job"], run["state"], run["trigger"]) == ("gitops.sync.site", "ok", "command")
+    assert run["detail"].startswith("up_to_date: ")
+    house.remote.commit({"index.html": "bad\n"})
+    failed = ended(house.agent, "gitops", "sync", "site", "--json")
+    assert failed.returncode == Exit.FAILED
+    run = json.loads(failed.stdout)
+    assert (run["state"], run["repair"]) == ("failed", "homelab-agent gitops rollback site")
+    assert "gitops.sync.site ended as failed" in failed.stderr
+    assert run["id"] == house.told("jobs", "history", "gitops.sync.site", "--limit", "1")[0]["id"]
+    back = ended(house.agent, "gitops", "rollback", "site", "--json")
+    assert (back.returncode, json.loads(back.stdout)["state"]) == (Exit.FAILED, "failed"), (
+        "what follows fails there, too"
+    )
+    detached = house.told("gitops", "sync", "site", "--again", "--detach")
+    assert list(detached) == ["run"]
+    ended(house.agent, "jobs", "follow", detached["run"])
+    ids = [one["id"] for one in house.told("jobs", "history", "gitops.sync.site")]
+    assert ids[0] == detached["run"]
+
+
+@pytest.mark.timeout(180)
 def test_what_went_wrong_is_told_with_its_repair_and_a_rollback_mends_it(house: House) -> None:
     house.start()
     house.say("gitops", "sync", "site")
@@ -156,6 +269,9 @@ def test_what_went_wrong_is_told_with_its_repair_and_a_rollback_mends_it(house: 
     assert "action_failed" in said
     assert "homelab-agent gitops rollback site" in said
     assert "site: repair: homelab-agent gitops rollback site" in house.say("gitops", "status")
+    assert f"would be {good[:7]}" in house.say("gitops", "rollback", "site", "--plan")
+    assert house.told("gitops", "rollback", "site", "--plan")["target"] == good
+    assert (house.path / "index.html").read_text() == "bad\n"
     assert good[:7] in house.say("gitops", "rollback", "site")
     assert (house.path / "index.html").read_text() == "good\n"
     refused = house.say("gitops", "sync", "site", code=Exit.FAILED)

@@ -168,8 +168,11 @@ async def test_a_gigabyte_of_output_costs_neither_memory_nor_the_end_of_it(site:
         high = highest_memory(site)
     assert (done["state"], done["code"]) == ("failed", 5)
     assert {"the end", "error"} <= set(done["tail"].splitlines())
-    assert len(half.lines) <= LINES_MAX + 1
+    assert len(half.lines) <= LINES_MAX + TAIL_LINES + 2
+    assert {"the end", "error"} <= set(printed(half)[-TAIL_LINES:]), "the last is told after all"
+    assert [line for line in printed(half) if "lines were left out" in line]
     assert len(done["tail"].splitlines()) <= TAIL_LINES
+    assert len(done["tail"].splitlines()[0]) == 1000, "it begins with a whole line"
     assert high < 150 * 1024
 
 

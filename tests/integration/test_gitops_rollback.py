@@ -150,6 +150,19 @@ async def test_what_a_program_rewrites_stays_as_it_is(site: Site) -> None:
     assert (site.path / "config.json").read_text() == "rewritten\n"
 
 
+async def test_a_plan_says_whether_it_would_and_changes_nothing(site: Site) -> None:
+    tip, good = site.head, site.git("rev-parse", "HEAD~1")
+    async with serving(site.directory, site.settings()) as half:
+        said = await half("git_rollback", sha=good, plan=True)
+        assert (said["verdict"], said["head"], said["kept_ref"]) == ("ok", tip, "")
+        assert said["detail"] == f"main can move back to {good[:7]}"
+        assert (await half("git_rollback", sha=tip, plan=True))["verdict"] == "up_to_date"
+        edited(site)
+        assert (await half("git_rollback", sha=good, plan=True))["verdict"] == "dirty"
+    assert site.head == tip
+    assert site.git("for-each-ref", KEPT) == ""
+
+
 async def test_on_a_full_disk_it_stays_where_it_is(disk: Disks, open_directory: Path, git_remote: GitRemote) -> None:
     full = disk(megabytes=6)
     good = git_remote.commit({"a.txt": "a\n", "large": random.Random(1).randbytes(1_000_000), "z.txt": "z\n"})

@@ -15,7 +15,7 @@ import pytest
 from homelab_agent.core import process
 from homelab_agent.core.errors import Exit
 from homelab_agent.core.health import State
-from homelab_agent.core.privilege import PrivilegedUnavailable, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import PrivilegedUnavailable, VerbCutShort, VerbFailed, VerbRefused
 from homelab_agent.privileged.client import Client
 from tests import root_half, user
 from tests.clock import until as until_async
@@ -195,7 +195,7 @@ async def test_an_agent_that_stops_ends_its_half_in_order(open_directory: Path) 
         await until_async(lambda: {*notes(open_directory)} == {"hangs", "taken"}, "it hangs and holds")
     assert not is_alive(pid)
     assert {"given back", "hangs no more"} <= {*notes(open_directory)}
-    with pytest.raises(VerbFailed, match="hang was ended before it was done"):
+    with pytest.raises(VerbCutShort, match="hang was ended before it was done"):
         await hanging
     with pytest.raises(VerbFailed, match=r"take (let go|was ended) before"):
         await holding
@@ -253,10 +253,11 @@ def test_a_half_that_cannot_give_back_ends_all_the_same(open_directory: Path, mo
 async def test_a_half_that_is_killed_fails_its_calls_and_the_next_has_a_new_one(open_directory: Path) -> None:
     async with asking(open_directory) as half:
         before = await half.call("echo", deadline=20, word="one")
-        with pytest.raises(VerbFailed, match="ended while it did crash"):
+        with pytest.raises(VerbCutShort, match="ended while it did crash"):
             await half.call("crash", deadline=20)
         after = await half.call("echo", deadline=20, word="one")
         assert before["pid"] != after["pid"]
+        assert await half.answers()
 
 
 async def test_at_rest_there_is_no_half_and_no_call_is_lost_to_its_going(open_directory: Path) -> None:
@@ -280,6 +281,7 @@ async def test_one_that_cannot_start_is_told_and_tried_again(
         for _ in range(2):
             with pytest.raises(PrivilegedUnavailable, match=cause):
                 await half.call("echo", deadline=30, word="one")
+        assert not await half.answers()
         finding = await half.probe()
         assert finding.state is State.FAILED
         assert cause in finding.detail

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from homelab_agent.core.errors import AgentError
+from homelab_agent.core.jobs import RunRecord
 from homelab_agent.core.privilege import PrivilegedUnavailable, VerbFailed
 from homelab_agent.gitops.deployment import earlier, is_news
 from homelab_agent.gitops.moves import Move, MoveState
@@ -100,6 +100,55 @@ async def test_a_refusal_of_git_is_the_verdict_with_its_words_and_its_commands(w
         assert attempt["repair"] == ("cd '/srv/home lab'; git stash push" if word == "dirty" else "")
         finding = await here.finding()
         assert (finding.state, finding.detail.split(":")[0]) == ("degraded", word)
+
+
+async def test_who_follows_a_run_is_told_what_begins_what_it_prints_and_how_it_went(tmp_path: Path) -> None:
+    probe = {"kind": "unit", "target": "caddy.service"}
+    async with house(tmp_path, half(), repository("homelab", STACKS, LAST, probe=[probe])) as here:
+        await here.ask()
+        before, tip = here.tree.head, here.tree.push({"compose/a": "1"})
+        assert await said(here, await here.ask()) == [
+            "git is asked what is new",
+            f"{before[:7]} to {tip[:7]}",
+            "stacks begins",
+            f"stacks: stacks at {tip}",
+            "stacks took 0.5 s",
+            "last begins",
+            f"last: last at {tip}",
+            "last took 0.5 s",
+            "is everything well?",
+        ]
+        here.tree.broken = frozenset({"last"})
+        await here.run("gitops.rollback.homelab")
+        back = await said(here, (await here.base.jobs.history(limit=1))[0])
+        assert back[0] == f"back to {before[:7]}"
+        assert back[-1] == "last ended with 3 after 0.5 s"
+
+
+async def said(here: House, run: RunRecord) -> list[str]:
+    """Return what a run has printed."""
+    watched = await here.base.jobs.watch(run.id)
+    assert watched is not None
+    return list(watched.output.after(0).lines)
+
+
+async def test_what_the_root_half_says_is_told_without_the_secrets_that_the_agent_knows(tmp_path: Path) -> None:
+    async with house(tmp_path, half(), repository("homelab", LAST)) as here:
+        await here.ask()
+        here.base.redactor.add("out of cheese")
+        here.base.redactor.add("last at")
+        here.tree.broken = frozenset({"last"})
+        verdict = await here.closed(await here.push())
+        assert verdict == ("action_failed", "action last ended with 3 after 0.5 s: ***")
+        [run] = [run for run in await here.runs() if run.trigger == "webhook"]
+        assert f"last: *** {here.tree.tip}" in await said(here, run)
+        here.half.failing = lambda verb: VerbFailed(message=f"{verb}: out of cheese") if verb == "run_action" else None
+        assert "failed: run_action: ***" in (await here.ask()).detail
+        here.half.failing = lambda _: None
+        here.base.redactor.add("main has all")
+        here.tree.broken = frozenset()
+        assert (await here.ask()).state == "ok"
+        assert "*** that the remote has" in (await here.ask()).detail
 
 
 async def test_an_action_that_fails_ends_it_and_names_what_was_printed_last(tmp_path: Path) -> None:
@@ -275,7 +324,9 @@ async def test_without_a_root_half_nothing_happens_and_it_is_said(tmp_path: Path
         await here.ask()
         here.half.failure = PrivilegedUnavailable(cause="there is none", repair="sudo make install")
         guid = await here.push()
-        assert (await here.closed(guid)) == ("not_available", "The root half is not available. (there is none)")
+        verdict, detail = await here.closed(guid)
+        goes_on = "it goes on by itself when that is there again"
+        assert (verdict, detail) == ("not_available", f"The root half is not available. (there is none); {goes_on}")
         finding = await here.finding()
         assert (finding.state, finding.repair) == ("not_available", "sudo make install")
         here.half.failure = None
@@ -293,20 +344,6 @@ async def test_what_the_root_half_says_goes_wrong_is_said_in_its_words(tmp_path:
         assert attempt["repair"] == "install git, in one of /usr/bin"
 
 
-async def test_a_root_half_that_goes_between_two_actions_cuts_it_short_and_blames_no_commit(tmp_path: Path) -> None:
-    async with house(tmp_path, half(), repository("homelab", STACKS, LAST, rollback="automatic")) as here:
-        await here.ask()
-
-        def gone(verb: str) -> AgentError | None:
-            is_second = verb == "run_action" and len(here.tree.ran) == 1
-            return PrivilegedUnavailable(cause="it was stopped") if is_second else None
-
-        here.half.failing = gone
-        guid = await here.push({"compose/a": "1"})
-        assert (await here.closed(guid))[0] == "interrupted"
-        assert await here.service.moves.bad("homelab") == {}
-
-
 async def test_a_preview_names_files_and_actions_and_changes_nothing(tmp_path: Path) -> None:
     async with house(tmp_path, half(), repository("homelab", STACKS, LAST)) as here:
         await here.ask()
@@ -319,6 +356,30 @@ async def test_a_preview_names_files_and_actions_and_changes_nothing(tmp_path: P
         assert (preview["deployed"], preview["target"]) == (before, here.tree.tip)
         assert here.tree.head == before
         assert here.tree.ran == []
+
+
+async def test_a_preview_of_a_rollback_says_where_it_would_go_and_changes_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path, half(), repository("homelab", STACKS, LAST)) as here:
+        deployment = here.service.deployments["homelab"]
+        await here.ask()
+        nowhere = await deployment.preview_back()
+        assert (nowhere["verdict"], nowhere["target"], nowhere["actions"]) == ("not_available", "", [])
+        before = here.tree.head
+        await here.closed(await here.push({"compose/a": "1", "b": "2"}))
+        preview = await deployment.preview_back()
+        assert (preview["verdict"], preview["target"], preview["head"]) == ("ok", before, here.tree.tip)
+        assert (preview["files"], preview["actions"]) == (("b", "compose/a"), ["stacks", "last"])
+        here.tree.dirty = True
+        dirty = await deployment.preview_back()
+        assert (dirty["verdict"], dirty["target"]) == ("dirty", before)
+        assert dirty["repair"] == "cd /srv/homelab; git stash push"
+        here.tree.dirty = False
+        ran = list(here.tree.ran)
+        assert here.tree.head == here.tree.tip
+        back = await here.run("gitops.rollback.homelab")
+        assert here.tree.head == preview["target"]
+        assert [name for _, name in here.tree.ran[len(ran) :]] == preview["actions"]
+        assert any("refs/homelab/rolled-back/" in line for line in await said(here, back)), "where the old tip is"
 
 
 def move(from_sha: str, to_sha: str, state: MoveState = "ok") -> Move:

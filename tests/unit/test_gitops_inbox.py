@@ -22,7 +22,7 @@ from homelab_agent.core.clock import EPOCH, Clock, SystemClock
 from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State, StateUnavailable
 from homelab_agent.gitops import table
-from homelab_agent.gitops.delivery import GOOD, Attempt, Delivery, Receipt, Verdict, Word
+from homelab_agent.gitops.delivery import DONE, GOOD, Attempt, Delivery, Receipt, Verdict, Word
 from homelab_agent.gitops.inbox import GuidTaken, Inbox, InboxFull, NoSuchDelivery, StillOpen
 from homelab_agent.gitops.selection import Decision, Ignored, Pong, Sync
 from tests import payloads
@@ -94,6 +94,7 @@ def delivery(clock: MovableClock) -> Callable[..., Delivery]:
             body=zlib.compress(body, 1),
             digest=hashlib.sha256(body).digest(),
             key_name="main",
+            signers=frozenset({"homelab"}),
             source="192.0.2.1",
             received_at=clock.read().wall,
         )
@@ -238,8 +239,40 @@ async def test_a_known_body_under_a_new_guid_is_a_duplicate(inbox: Inbox, spool:
         assert twin.status == "duplicate"
         assert one.guid in twin.detail
     assert len(await inbox.open_attempts("homelab")) == 1
-    await finish(inbox, "dirty")
-    assert (await inbox.accept(replace(one, guid="replayed-2"), SYNC)).status == "duplicate"
+    for number, word in enumerate(("ok", "up_to_date", "included"), 2):
+        await finish(inbox, word)
+        assert (await inbox.accept(replace(one, guid=f"replayed-{number}"), SYNC)).status == "duplicate"
+        await inbox.reopen(one.guid, SYNC)
+
+
+@pytest.mark.parametrize("word", ["dirty", "action_failed", "interrupted", "rolled_back"])
+async def test_a_body_that_ended_badly_is_tried_again_under_whatever_guid(
+    inbox: Inbox, delivery: Make, word: str
+) -> None:
+    one = delivery()
+    await inbox.accept(one, SYNC)
+    meanwhile = replace(one, guid="came-meanwhile")
+    assert (await inbox.accept(meanwhile, SYNC)).status == "duplicate"
+    assert [attempt.again for attempt in await finish(inbox, word)] == [False]
+    for number in range(2):
+        redelivered = await inbox.accept(replace(one, guid=f"redelivered-{number}"), SYNC)
+        assert (redelivered.status, redelivered.attempt) == ("open", 1)
+        assert (await inbox.accept(meanwhile, SYNC)).is_new is False, "somebody is at it"
+        assert [attempt.again for attempt in await finish(inbox, word)] == [True]
+    assert (await inbox.accept(meanwhile, Ignored("", "not configured any more"))).status == "duplicate"
+    assert (await inbox.accept(meanwhile, SYNC)).attempt == 2
+    await finish(inbox, "ok")
+    assert (await inbox.accept(replace(one, guid="redelivered-2"), SYNC)).status == "duplicate"
+    assert (await inbox.accept(meanwhile, SYNC)).is_new is False
+
+
+async def test_two_hooks_of_one_repository_at_the_forge_send_one_body_for_two_of_ours(
+    inbox: Inbox, delivery: Make
+) -> None:
+    one = delivery()
+    assert (await inbox.accept(one, Sync("homelab"))).status == "open"
+    assert (await inbox.accept(replace(one, guid="of-the-other-hook"), Sync("mirror"))).status == "open"
+    assert [attempt.again for attempt in await inbox.open_attempts("mirror")] == [False]
 
 
 async def test_a_ping_may_come_again_and_what_was_ignored_is_no_first_of_two(inbox: Inbox, delivery: Make) -> None:
@@ -438,14 +471,27 @@ async def live(directory: Path, operations: list[tuple[str, int, str]]) -> None:
 
 async def step(inbox: Inbox, operation: str, number: int, word: str, ran_well: set[str]) -> None:
     one = Delivery(
-        f"guid-{number:04}", "push", "", "", {}, zlib.compress(b"%d" % number), b"%032d" % number, "main", "", EPOCH
+        f"guid-{number:04}",
+        "push",
+        "",
+        "",
+        {},
+        zlib.compress(b"%d" % number),
+        b"%032d" % number,
+        "main",
+        frozenset(),
+        "",
+        EPOCH,
     )
     match operation:
         case "deliver":
             receipt = await inbox.accept(one, DECISIONS[word])
             assert not (receipt.is_new and one.guid in ran_well), "it ran well and ran again"
         case "twin":
-            await inbox.accept(replace(one, guid=f"twin-{number:04}"), SYNC)
+            known = await inbox.newest(1000)
+            ends = [record.attempts[-1].verdict for record in known if record.guid[5:9] == one.guid[5:9]]
+            twin = await inbox.accept(replace(one, guid=f"twin-{number:04}-{len(known)}"), SYNC)
+            assert (twin.status == "duplicate") == any(end in {"", *DONE} for end in ends), ends
         case "replay":
             with suppress(NoSuchDelivery, StillOpen):
                 await inbox.reopen(one.guid, SYNC)

@@ -16,6 +16,7 @@ from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.http import Audience, Caller, HttpError
 from homelab_agent.gitops.allowance import SMALL_BODY, Crowded
+from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.inbox import GuidTaken, NoSuchDelivery
 from homelab_agent.gitops.receiver import NotKept, Unlabelled
 from homelab_agent.gitops.verifier import (
@@ -316,8 +317,6 @@ async def test_gitea_and_forgejo_may_name_a_delivery_in_their_own_headers(hook: 
 
 
 async def test_a_redelivery_runs_again_only_if_it_failed(hook: Hooks, base: Foundation) -> None:
-    from homelab_agent.gitops.delivery import Verdict
-
     push = payloads.push()
     for verdict, attempt, status, wakes in (
         (None, 1, "open", 1),
@@ -364,6 +363,34 @@ async def test_a_replay_is_judged_by_the_configuration_of_today(base: Foundation
     assert (replayed.status, replayed.attempt, after.woken) == ("open", 3, ["homelab"])
     with pytest.raises(NoSuchDelivery):
         await after.receiver.replay("never-seen")
+
+
+async def test_a_replay_is_for_whom_it_was_signed_and_for_nobody_else(base: Foundation, tmp_path: Path) -> None:
+    mirror = hooks.repository("mirror", secrets=[hooks.secret_in(tmp_path, "two", name="two")])
+    second = {**mirror, "name": "second", "full_name": "octo/second", "id": 7}
+    site = hooks.repository(secrets=[hooks.secret_in(tmp_path, "one", name="one")])
+    hook = hooks.assemble(base, hooks.settings(site, mirror, second))
+    for value, name in (("one", "homelab"), ("two", "mirror")):
+        receipt = await hook.receiver.receive(sent("push", payloads.push(), secret=value))
+        assert (await hook.inbox.get(receipt.guid)).signers[0] == name
+        await hook.inbox.close([(one, Verdict("ok")) for one in await hook.inbox.open_attempts(name)])
+        assert (await hook.receiver.replay(receipt.guid)).repository == name
+    stranger = await hook.receiver.receive(sent("push", payloads.push(full_name="octo/second", number=7), secret="one"))
+    replayed = await hook.receiver.replay(stranger.guid)
+    assert (replayed.status, replayed.attempt, replayed.detail) == ("ignored", 2, stranger.detail)
+    assert hook.woken == ["homelab", "homelab", "mirror", "mirror"]
+
+
+async def test_who_signed_a_redelivery_has_signed_the_delivery_too(base: Foundation, tmp_path: Path) -> None:
+    site = hooks.repository(secrets=[hooks.secret_in(tmp_path, "one", name="one")])
+    other = hooks.repository("other", secrets=[hooks.secret_in(tmp_path, "two", name="two")], full_name="octo/other")
+    hook = hooks.assemble(base, hooks.settings(site, other))
+    push = payloads.push()
+    assert (await hook.receiver.receive(sent("push", push, secret="two", guid="the-same-guid"))).status == "ignored"
+    assert (await hook.receiver.receive(sent("push", push, secret="one", guid="the-same-guid"))).status == "open"
+    assert (await hook.inbox.get("the-same-guid")).signers == ("homelab", "other")
+    await hook.inbox.close([(one, Verdict("ok")) for one in await hook.inbox.open_attempts("homelab")])
+    assert (await hook.receiver.replay("the-same-guid")).repository == "homelab"
 
 
 async def test_a_disk_that_takes_nothing_accepts_nothing_and_says_when_to_come_again(

@@ -36,7 +36,9 @@ async def test_rows_and_tables_have_the_same_columns_and_keys(tmp_path: Path) ->
     spool = Spool(state, clock, host="attic", max_bytes=1 << 20, max_age=60.0)
     inbox = Inbox(state, spool, clock, host="attic", max_bytes=1 << 20)
     moves = Moves(state, spool, clock, host="attic")
-    delivery = Delivery("guid-0001", "push", "refs/heads/main", "", {}, b"", b"", "main", "", EPOCH)
+    delivery = Delivery(
+        "guid-0001", "push", "refs/heads/main", "", {}, b"", b"", "main", frozenset({"homelab"}), "", EPOCH
+    )
     await inbox.accept(delivery, Sync("homelab"))
     await inbox.close([(one, Verdict("ok")) for one in await inbox.open_attempts("homelab")])
     move = await moves.begin("homelab", "", "a")

@@ -78,6 +78,20 @@ async def test_one_push_is_deployed_as_it_was_pushed_though_the_branch_has_more(
         assert here.tree.head == sha
 
 
+async def test_what_failed_is_tried_again_when_the_forge_sends_it_again_under_a_new_guid(tmp_path: Path) -> None:
+    async with house(tmp_path, half(), repository("homelab", LAST)) as here:
+        await here.ask()
+        sha = here.tree.push({"a": "1"})
+        here.tree.broken = frozenset({"last"})
+        first = await here.deliver(sha, body=b"the same")
+        assert (await here.closed(first.guid))[0] == "action_failed"
+        here.tree.broken = frozenset()
+        again = await here.deliver(sha, body=b"the same")
+        assert (again.status, again.guid == first.guid) == ("open", False)
+        assert (await here.closed(again.guid))[0] == "ok"
+        assert here.tree.ran == [(sha, "last"), (sha, "last")]
+
+
 async def test_a_commit_that_was_forced_away_ends_with_the_branch_s_verdict_and_says_so(tmp_path: Path) -> None:
     async with house(tmp_path, half()) as here:
         await here.ask()

@@ -1,11 +1,13 @@
 """Jobs: what runs on a schedule or when asked, and the history of its runs.
 
 `scheduler` holds `Jobs`, which knows every job and starts it when it is due; `timetable` decides what a schedule asks
-for now, `schedule` says when; `runner` runs one at a time of those that exclude each other; `history` is the table.
+for now, `schedule` says when; `runner` runs one at a time of those that exclude each other; `history` is the table,
+`output` what runs print.
 """
 
 from __future__ import annotations
 
+from homelab_agent.core.jobs.output import Watched
 from homelab_agent.core.jobs.run import (
     CONTAINERS,
     AgentStopping,
@@ -30,4 +32,5 @@ __all__ = [
     "Run",
     "RunRecord",
     "UnknownJob",
+    "Watched",
 ]

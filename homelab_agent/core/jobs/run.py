@@ -74,11 +74,19 @@ class Run:
     job: str
     trigger: Trigger
     on_progress: Callable[[Progress], None]
+    on_line: Callable[[str], None]
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def progress(self, done: float, total: float | None, unit: str, note: str = "") -> None:
         """Say how far the run is; call it as often as you like, from the event loop's thread."""
         self.on_progress(Progress(done, total, unit, note))
+
+    def say(self, line: str) -> None:
+        """Print a line, from the event loop's thread: who follows the run reads it, and nothing records it.
+
+        A secret that the agent knows must be masked by then, as in all that comes from elsewhere.
+        """
+        self.on_line(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,8 @@ class Job:
     """Something that runs on a schedule ("every 6 hours", "15 3 * * *", "" for on demand only) or when asked.
 
     Runs whose `uses` meet never overlap. With `catch_up` a slot missed while the host was off or asleep is
-    made up for once. `deadline` in seconds, from when it runs, not from when it waits.
+    made up for once. `deadline` in seconds, from when it runs, not from when it waits. One without `has_check` says
+    itself, by a check of its room, what its last run left wrong.
     """
 
     name: str
@@ -96,6 +105,7 @@ class Job:
     catch_up: bool = False
     uses: frozenset[str] = frozenset()
     description: str = ""
+    has_check: bool = True
 
 
 @dataclass(frozen=True, slots=True)

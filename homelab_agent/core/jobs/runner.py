@@ -12,6 +12,7 @@ from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import describe
 from homelab_agent.core.jobs.history import RunHistory
+from homelab_agent.core.jobs.output import Watched
 from homelab_agent.core.jobs.run import (
     AgentStopping,
     AlreadyRunning,
@@ -36,6 +37,9 @@ GRACE_SECONDS = 10.0
 RETRY_SECONDS = 30.0
 PROGRESS_EVERY_SECONDS = 0.2
 
+WATCHED_RUNS = 4
+"""Of the last so many runs that printed something that is kept after the end, for who comes late or comes back."""
+
 log = journal.logger("jobs")
 
 
@@ -45,7 +49,7 @@ class _Live:
 
     job: Job
     run: Run
-    record: RunRecord
+    watched: Watched
     told: asyncio.Event = field(default_factory=asyncio.Event)
     free: asyncio.Event = field(default_factory=asyncio.Event)
     refused: Exception | None = None
@@ -53,6 +57,10 @@ class _Live:
     task: asyncio.Task[None] | None = None
     work: asyncio.Task[Outcome] | None = None
     shown_at: float = float("-inf")
+
+    @property
+    def record(self) -> RunRecord:
+        return self.watched.record
 
     def ask(self, what: Asked) -> None:
         self.asked = self.asked or what
@@ -67,6 +75,7 @@ class Runner:
         self._clock = clock
         self._on_change = on_change
         self._live: dict[str, _Live] = {}
+        self._ended: dict[str, Watched] = {}
         self._stopping = False
 
     def open(self) -> None:
@@ -104,6 +113,11 @@ class Runner:
         live = self._live.get(run_id)
         return None if live is None else live.record
 
+    def watched(self, run_id: str) -> Watched | None:
+        """Return a run that is under way, or one of the last that have ended, as who follows it sees it."""
+        live = self._live.get(run_id)
+        return self._ended.get(run_id) if live is None else live.watched
+
     async def stop(self, deadline: float) -> None:
         """Start nothing more, ask all runs to stop; cancel hard what has not by half of `deadline` seconds.
 
@@ -128,10 +142,11 @@ class Runner:
         now = self._clock.read().wall
         run_id = uuid7()
         record = RunRecord(run_id, job.name, trigger, "waiting", now)
-        live = _Live(job, Run(run_id, job.name, trigger, lambda progress: self._progress(live, progress)), record)
-        self._live[run_id] = live
+        watched = Watched(record)
+        run = Run(run_id, job.name, trigger, lambda progress: self._progress(live, progress), watched.say)
+        self._live[run_id] = live = _Live(job, run, watched)
         if self._in_the_way(live) is None:
-            live.record = replace(record, state="running", started_at=now)
+            watched.record = replace(record, state="running", started_at=now)
         return live
 
     def _in_the_way(self, live: _Live) -> _Live | None:
@@ -151,7 +166,7 @@ class Runner:
                 return
             finally:
                 live.told.set()
-            self._on_change(live.record)
+            self._tell(live)
             verdict = await self._wait_for_turn(live) or await self._perform(live)
             live.free.set()
             await self._conclude(live, verdict)
@@ -214,6 +229,7 @@ class Runner:
             ended = replace(ended, state="failed", detail=recordable(describe(error)), repair="")
             await self._record_end(ended)
         self._live.pop(live.run.id)
+        self._keep(live.watched)
         self._change(live, ended)
         log.info("jobs.run_ended", job=ended.job, run_id=ended.id, state=ended.state, detail=ended.detail)
 
@@ -228,15 +244,25 @@ class Runner:
                 return
 
     def _progress(self, live: _Live, progress: Progress) -> None:
-        live.record = replace(live.record, progress=progress)
+        live.watched.record = replace(live.record, progress=progress)
         now = self._clock.read().monotonic
         if now - live.shown_at >= PROGRESS_EVERY_SECONDS:
             live.shown_at = now
-            self._on_change(live.record)
+            self._tell(live)
 
     def _change(self, live: _Live, record: RunRecord) -> None:
-        live.record = record
-        self._on_change(record)
+        live.watched.record = record
+        self._tell(live)
+
+    def _tell(self, live: _Live) -> None:
+        self._on_change(live.record)
+        live.watched.news.publish(None)
+
+    def _keep(self, watched: Watched) -> None:
+        if watched.output.printed:
+            self._ended[watched.record.id] = watched
+        while len(self._ended) > WATCHED_RUNS:
+            del self._ended[next(iter(self._ended))]
 
 
 async def _call(live: _Live) -> Outcome:

@@ -17,6 +17,7 @@ from homelab_agent.core.clock import LONGEST_SLEEP_SECONDS, Clock, about
 from homelab_agent.core.feed import Feed
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.jobs.history import RunHistory
+from homelab_agent.core.jobs.output import Watched
 from homelab_agent.core.jobs.run import (
     AgentStopping,
     AlreadyRunning,
@@ -77,8 +78,9 @@ class Jobs:
         return tuple(self._jobs.values())
 
     def checks(self) -> Sequence[Check]:
-        """Return a check for each job: how its last run ended."""
-        return [Check(f"job.{name}", partial(self._probe, job)) for name, job in self._jobs.items()]
+        """Return a check for each job that has one: how its last run ended."""
+        jobs = [job for job in self._jobs.values() if job.has_check]
+        return [Check(f"job.{job.name}", partial(self._probe, job)) for job in jobs]
 
     async def start(self, name: str, trigger: Trigger = "command") -> str:
         """Start a run now and return its id; it is on disk then.
@@ -124,6 +126,17 @@ class Jobs:
         """Return one run, or None where there is no such run (any more)."""
         await self._recover()
         return self._runner.record(run_id) or await self._history.get(run_id)
+
+    async def watch(self, run_id: str) -> Watched | None:
+        """Return one run as who follows it sees it, or None where there is no such run (any more).
+
+        What it printed is known while it runs, and for a while after (`runner.WATCHED_RUNS`).
+        """
+        await self._recover()
+        if (watched := self._runner.watched(run_id)) is not None:
+            return watched
+        record = await self._history.get(run_id)
+        return None if record is None else Watched(record)
 
     async def run(self) -> None:
         """Start each job when it is due, until cancelled; then stop the runs that are under way. Begun again, go on.

@@ -18,6 +18,14 @@ CREATE TABLE IF NOT EXISTS gitops_delivery (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS gitops_delivery_digest ON gitops_delivery (digest);
 
+-- The repositories with whose secrets a delivery was signed: what follows from it, now or when it is replayed, follows
+-- for these only.
+CREATE TABLE IF NOT EXISTS gitops_signer (
+    delivery   INTEGER NOT NULL REFERENCES gitops_delivery ON DELETE CASCADE,
+    repository TEXT    NOT NULL,
+    PRIMARY KEY (delivery, repository)
+) STRICT, WITHOUT ROWID;
+
 -- How much all deliveries take up.
 CREATE TABLE IF NOT EXISTS gitops_inbox (
     one   INTEGER PRIMARY KEY CHECK (one = 1),

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from homelab_agent.core.foundation import Foundation
-from homelab_agent.core.http import Answer, Audience, HttpError, Json, Request, Route
+from homelab_agent.core.clock import Clock
+from homelab_agent.core.http import HttpError
+from homelab_agent.core.secret import Secret
 from homelab_agent.gitops import signature
-from homelab_agent.gitops.control import NoSuchRepository
 from homelab_agent.gitops.identity import Identities
 from homelab_agent.gitops.settings import Repository
 
@@ -27,47 +28,49 @@ class NoValidSecret(HttpError):
     repair = "give it one: [[gitops.repository.secret]], or a later `expires`"
 
 
-class HookTest:
-    """The handler, and what it signs with."""
+@dataclass(frozen=True, slots=True)
+class SignedPing:
+    """A request to the webhook's route; `key_name` is the secret that it is signed with."""
 
-    def __init__(self, repositories: Sequence[Repository], base: Foundation) -> None:
-        self._repositories = repositories
-        self._base = base
+    headers: Mapping[str, str]
+    body: str
+    key_name: str
 
-    def routes(self) -> list[Route]:
-        """Return the route; over the agent's own socket only."""
-        return [Route("POST", "/api/gitops/{repository}/ping", self.ping, audience=Audience.LOCAL)]
 
-    async def ping(self, request: Request) -> Answer:
-        """Give the headers and the body of a signed ping; raises what is wrong with the secret."""
-        name = request.match["repository"]
-        repository = next((one for one in self._repositories if one.name == name), None)
-        if repository is None:
-            raise NoSuchRepository(name=name[:80])
+class Pings:
+    """Makes them; `secret` makes a secret of a reference."""
+
+    def __init__(self, identities: Identities, secret: Callable[[str], Secret], clock: Clock) -> None:
+        self._identities = identities
+        self._parse = secret
+        self._clock = clock
+
+    async def make(self, repository: Repository) -> SignedPing:
+        """Return a signed ping; raises `NoValidSecret`, and what is wrong with the secret."""
         key_name, value = await self._secret(repository)
-        body = json.dumps(await self._payload(repository)).encode()
+        body = json.dumps(await self._payload(repository))
         headers = {
             "User-Agent": "homelab-agent",
             "Content-Type": "application/json",
             "X-GitHub-Delivery": str(uuid.uuid4()),
             "X-GitHub-Event": "ping",
-            signature.HEADER: signature.sign(value, body),
+            signature.HEADER: signature.sign(value, body.encode()),
         }
-        return Json({"headers": headers, "body": body.decode(), "key_name": key_name})
+        return SignedPing(headers, body, key_name)
 
     async def _secret(self, repository: Repository) -> tuple[str, str]:
         """Return name and value of the first secret that has not expired, as it can be read now."""
-        today = self._base.clock.read().wall.date()
+        today = self._clock.read().wall.date()
         for one in repository.secret:
             if one.expires is None or one.expires >= today:
-                secret = self._base.secret(one.secret)
+                secret = self._parse(one.secret)
                 await secret.refresh()  # beside the loop
                 return one.name, secret.get()
         raise NoValidSecret(name=repository.name)
 
     async def _payload(self, repository: Repository) -> dict[str, object]:
         """Return what tells of a hook that is set up as it should be (`event.Ping`)."""
-        known = await Identities(self._repositories, self._base.state, self._base.clock).known()
+        known = await self._identities.known()
         return {
             "zen": "A hook that was tried is a hook that works.",
             "hook": {"active": True, "events": ["push"], "config": {"content_type": "json", "insecure_ssl": "0"}},
