@@ -9,6 +9,7 @@ from pydantic import Field
 from homelab_agent import capabilities
 from homelab_agent.core.settings import AgentSettings, LogSettings, Section
 from homelab_agent.database.settings import DatabaseSettings
+from homelab_agent.gate.settings import GateSettings
 from homelab_agent.gitops.settings import GitopsSettings
 from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.web.settings import WebSettings
@@ -23,6 +24,7 @@ class Settings(Section):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     gitops: GitopsSettings | None = None
+    gate: GateSettings | None = None
 
     def enabled(self) -> Iterator[tuple[str, Section]]:
         """Yield the capabilities that are on and their sections, in the order of `capabilities.NAMES`.

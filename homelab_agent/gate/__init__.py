@@ -1,0 +1,1 @@
+"""The capability `gate`: a door to the internet, and one inside the tailnet, that shut themselves."""
