@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from homelab_agent.core.client import Client
+from tests.neighbours.network import Network
 from tests.neighbours.ports import free_port
 from tests.neighbours.server import Server
 from tests.processes import is_alive
@@ -38,6 +39,7 @@ class Agent(Server):
         self.state = directory / "state"
         self.config = directory / "config.toml"
         self.port = free_port()
+        self._network: Network | None = None
         kept = {key: value for key, value in os.environ.items() if not key.startswith("HOMELAB_AGENT")}
         super().__init__(
             "homelab-agent",
@@ -54,6 +56,11 @@ class Agent(Server):
             f'[agent]\nhost = "testhost"\nstate = "{self.state}"\n\n[web]\nlisten = "127.0.0.1:{self.port}"\n\n'
             f'[database]\nurl = "{database}"\nship_every = 1.0\n\n[metrics]\ninterval = {interval}\n\n{more}\n'
         )
+
+    def enter(self, network: Network) -> None:
+        """Be in this network from the next start on; commands stay outside, as they reach the agent over its socket."""
+        self.argv = network.inside(*self.argv)
+        self._network = network
 
     def command(self, *words: str) -> list[str]:
         """Return the command line of `homelab-agent` with this configuration."""
@@ -95,6 +102,8 @@ class Agent(Server):
         """Ask the agent over TCP; return status and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
+            if self._network is not None:
+                connection.sock = self._network.connect("127.0.0.1", self.port)
             connection.request(method, path, headers=dict(headers or {}))
             answer = connection.getresponse()
             return answer.status, answer.read()

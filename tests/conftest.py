@@ -26,6 +26,7 @@ pytest_plugins = [
     "tests.fixtures.page",
     "tests.fixtures.postgres",
     "tests.fixtures.soak",
+    "tests.fixtures.tailnet",
     "tests.fixtures.wire",
 ]
 

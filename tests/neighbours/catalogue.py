@@ -15,6 +15,7 @@ from tests.neighbours import (
     payloads,
     postgres_kinds,
     sshd,
+    tailnet,
     wire,
 )
 from tests.neighbours.neighbour import Neighbour
@@ -29,6 +30,7 @@ ALL: tuple[Neighbour, ...] = (
     payloads.NEIGHBOUR,
     sshd.NEIGHBOUR,
     wire.NEIGHBOUR,
+    tailnet.NEIGHBOUR,
     browser.NEIGHBOUR,
     faketime.NEIGHBOUR,
     disk.NEIGHBOUR,

@@ -36,5 +36,6 @@ def built(
             message = f"{name} cannot be built: {done.stderr.strip()[-500:]}"
             raise Missing(message)
 
-    sources = [*sorted(directory.glob("*.go")), directory / "go.mod", directory / "go.sum"]
+    own = sorted((directory / package).glob("*.go"))  # a program of somebody else's has none here
+    sources = [*own, directory / "go.mod", directory / "go.sum"]
     return cache.kept(name, [*sources, package, *flags], build) / name
