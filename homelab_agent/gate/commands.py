@@ -36,7 +36,7 @@ class Commands(click.Group):
             raise
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """A length of time as a person writes it: "90s", "45m", "2h", "1d"; seconds in code."""
 
     name = "duration"
@@ -51,7 +51,7 @@ class Duration(click.ParamType):
 
 @click.group("gate", cls=Commands)
 def commands() -> None:
-    """The doors to the internet and to the tailnet: how they stand, why, and a hold."""
+    """Keep the doors to the internet and to the tailnet: how they stand, why, and a hold."""
 
 
 @commands.command("status")
@@ -120,9 +120,7 @@ def history(console: Console, limit: int, *, as_json: bool) -> None:
 def close(console: Console, seconds: float | None, reason: str, *, now: bool) -> None:
     """Hold the door to the internet shut, for a time or until `gate auto`."""
     if now:
-        from homelab_agent.gate import closing  # with aiohttp: not for the other commands
-
-        click.echo(asyncio.run(closing.close(console.section("gate"), console.load().web)))
+        _close_now(console)
         return
     if not reason:
         raise click.UsageError("--reason says why, in words")
@@ -135,6 +133,18 @@ def close(console: Console, seconds: float | None, reason: str, *, now: bool) ->
 def auto(console: Console) -> None:
     """Release the door to the internet: it opens again when all is well."""
     _said(console.client().post("/api/gate/release"))
+
+
+def _close_now(console: Console) -> None:
+    """Take back the door to the internet, whether an agent runs or not."""
+    from homelab_agent.gate import closing  # with aiohttp: not for the other commands
+    from homelab_agent.gate.child import Command
+    from homelab_agent.gate.settings import GateSettings
+
+    settings, port = console.section("gate") or GateSettings(), console.section("web").listen.rpartition(":")[2]
+    command = Command(settings.program, settings.socket, "funnel", settings.port, f"http://127.0.0.1:{port}")
+    for line in asyncio.run(closing.close_now(command)).words:
+        click.echo(line)
 
 
 def _said(door: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Sends a visitor from outside while the door is open: that it is published does not say that the internet reaches it."""
+"""Sends a visitor from outside while the door is open: what is published need not be reached from the internet."""
 
 from __future__ import annotations
 

@@ -41,9 +41,9 @@ class Api:
     async def doors(self, _request: Request) -> Answer:
         """Give every door as it stands; the one to the internet with its present opening."""
         present = self._ledger.present
+        opening = telling.exposure(present) if present else None
         told = [
-            {**telling.as_fields(one), "exposure": telling.exposure(present) if one is self._public and present else None}
-            for one in self._keepers
+            {**telling.as_fields(one), "exposure": opening if one is self._public else None} for one in self._keepers
         ]
         return Json({"doors": told})
 

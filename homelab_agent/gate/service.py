@@ -9,10 +9,11 @@ from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check
-from homelab_agent.gate import child, telling
+from homelab_agent.gate import telling
+from homelab_agent.gate.child import Command, Session, Verb
 from homelab_agent.gate.front import Front, NoFront, PublicFront
 from homelab_agent.gate.intent import Hold, Intent
-from homelab_agent.gate.keeper import Keeper, Lookout
+from homelab_agent.gate.keeper import Keeper
 from homelab_agent.gate.ledger import Ledger
 from homelab_agent.gate.outside import Outside
 from homelab_agent.gate.policy import Timing
@@ -22,6 +23,7 @@ from homelab_agent.gate.routes import Api
 from homelab_agent.gate.settings import GateSettings
 from homelab_agent.gate.tailscale import Tailscaled
 from homelab_agent.gate.visitor import Visitor
+from homelab_agent.gate.watch import Lookout, Watch
 
 FUNNEL = "funnel"
 
@@ -82,28 +84,23 @@ class Service:
 
     def _keeper(self, name: str, port: int, target: str, front: Front, lookout: Lookout) -> Keeper:
         settings, is_funnel = self._settings, name == FUNNEL
-        leads = child.Door("funnel" if is_funnel else "serve", port, target, settings.program, settings.socket)
-        keeper = Keeper(
-            name,
-            Door(port, is_funnel=is_funnel, user=self._user, safe_versions=settings.safe_versions),
-            child.Session(leads, on_end=lambda: keeper.wake()),  # noqa: PLW0108 - it is made after this
-            self._daemon,
-            front,
-            lookout,
-            self._base.clock,
-            target=target,
-            timing=Timing.of(settings),
-            held=self.intent.current if is_funnel else _nobody,
-            looked=self._looked,
-        )
+        verb: Verb = "funnel" if is_funnel else "serve"
+        command = Command(settings.program, settings.socket, verb, port, target)
+        door = Door(port, is_funnel=is_funnel, user=self._user, safe_versions=settings.safe_versions)
+        session = Session(command, on_end=lambda: keeper.wake())  # noqa: PLW0108 - it is made after this
+        held = self.intent.current if is_funnel else _nobody
+        clock = self._base.clock
+        watch = Watch(door, session, self._daemon, lookout, held, clock)
+        timing = Timing.of(settings)
+        keeper = Keeper(name, watch, session, front, timing, clock, self._looked)
         self.keepers.append(keeper)
         return keeper
 
     def _looked(self, keeper: Keeper) -> None:
         """Report how a door stands, and under which name the web server is asked through it."""
         self._base.health.report(f"gate.{keeper.name}", telling.finding(keeper))
-        if keeper.found.told is not None:
-            self._base.door.names = frozenset({keeper.found.told.name})
+        if keeper.watch.found.told is not None:
+            self._base.door.names = frozenset({keeper.watch.found.told.name})
 
     async def _watch(self) -> None:
         """Wake the keeper when something is reported that shuts the door at once; also when the agent is to stop."""

@@ -8,10 +8,12 @@ from homelab_agent.core.health import Finding
 from homelab_agent.gate.keeper import Keeper
 from homelab_agent.gate.ledger import Exposure
 
+_SAID = {"closed": "shut", "opening": "opens", "closing": "shuts"}
+
 
 def as_fields(keeper: Keeper) -> Mapping[str, object]:
     """Return what a program is told of a door."""
-    gate, hold = keeper.gate, keeper.hold
+    gate, hold = keeper.gate, keeper.watch.hold
     return {
         "name": keeper.name,
         "phase": gate.phase,
@@ -22,7 +24,7 @@ def as_fields(keeper: Keeper) -> Mapping[str, object]:
         "doubt": gate.doubt,
         "address": keeper.address,
         "hold": None if hold is None else {"who": hold.who, "why": hold.why, "since": hold.since, "until": hold.until},
-        "warnings": [{"what": one.what, "repair": one.repair} for one in keeper.found.warnings],
+        "warnings": [{"what": one.what, "repair": one.repair} for one in keeper.watch.found.warnings],
     }
 
 
@@ -45,30 +47,30 @@ def exposure(one: Exposure) -> Mapping[str, object]:
 def finding(keeper: Keeper) -> Finding:
     """Return what health is told: a door that is held, or opens in a moment, is as somebody wants it."""
     gate = keeper.gate
-    if gate.doubt:
-        return Finding.degraded(f"open, but {gate.doubt}", gate.repair)
-    match gate.phase:
-        case "open":
-            if warnings := keeper.found.warnings:
-                return Finding.degraded(f"open; {warnings[0].what}", warnings[0].repair)
-            return Finding.ok(f"open at {keeper.address}: {gate.why}")
-        case "degraded":
-            return Finding.degraded(gate.why, gate.repair)
-        case "opening":
-            return Finding.ok(f"opens: {gate.why}")
-        case "closed" | "closing":
-            said = f"{'shut' if gate.phase == 'closed' else 'shuts'}: {gate.why}"
+    if gate.phase in {"open", "degraded"}:
+        return _of_an_open(keeper)
+    said = f"{_SAID[gate.phase]}: {gate.why}"
     match gate.overlay:
         case "held":
             return Finding.ok(said)
         case "blocked" | "conflict" | "unknown":
             return Finding.failed(said, gate.repair)
         case "":
-            return Finding.ok(said) if gate.good else Finding.degraded(said, gate.repair)
+            on_its_way = gate.phase == "opening" or gate.good > 0
+            return Finding.ok(said) if on_its_way else Finding.degraded(said, gate.repair)
+
+
+def _of_an_open(keeper: Keeper) -> Finding:
+    gate, warnings = keeper.gate, keeper.watch.found.warnings
+    if gate.doubt:
+        return Finding.degraded(f"open, but {gate.doubt}", gate.repair)
+    if gate.phase == "degraded":
+        return Finding.degraded(gate.why, gate.repair)
+    if warnings:
+        return Finding.degraded(f"open; {warnings[0].what}", warnings[0].repair)
+    return Finding.ok(f"open at {keeper.address}: {gate.why}")
 
 
 def summary(keepers: Sequence[Keeper]) -> str:
     """Return all doors in one line."""
     return "; ".join(f"{one.name} {one.gate.overlay or one.gate.phase}" for one in keepers) or "no door is configured"
-
-
