@@ -72,7 +72,7 @@ async def _live(
 ) -> Exit:
     settings = loaded.settings
     half = RootHalf(directory, _command(loaded.path))
-    async with _foundation(settings, directory, redactor, half) as base:
+    async with _foundation(settings, directory, redactor, half, listeners.loopback_port()) as base:
         ground = [database_service.build(settings.database, base)]
         if any(capabilities.has_room(name, "verbs") for name, _ in settings.enabled()):
             ground.append(privileged_service.build(base))
@@ -94,7 +94,7 @@ async def _live(
 
 @asynccontextmanager
 async def _foundation(
-    settings: config.Settings, directory: Path, redactor: Redactor, privileged: Privileged
+    settings: config.Settings, directory: Path, redactor: Redactor, privileged: Privileged, port: int | None
 ) -> AsyncIterator[Foundation]:
     """Open what every room stands on; closing it puts on disk what is still in memory."""
     host = places.host(settings.agent)
@@ -115,6 +115,7 @@ async def _foundation(
             registry=CollectorRegistry(),
             privileged=privileged,
             redactor=redactor,
+            port=port,
         )
     finally:
         await spool.close()

@@ -122,6 +122,8 @@ async def serving(
     clock = SystemClock()
     state = await State.open(directory, SCHEMAS, clock=clock)
     spool = Spool(state, clock, host="testhost", max_bytes=1 << 20, max_age=3600.0)
+    listeners = await asyncio.to_thread(sockets.listen, settings.listen, directory)
+    port = listeners.addresses()[0][1]
     base = Foundation(
         host="testhost",
         directory=directory,
@@ -132,9 +134,8 @@ async def serving(
         jobs=Jobs(state, spool, clock, host="testhost", timezone=UTC),
         database=cast("Database", None),
         registry=CollectorRegistry(),
+        port=listeners.loopback_port(),
     )
-    listeners = await asyncio.to_thread(sockets.listen, settings.listen, directory)
-    port = listeners.addresses()[0][1]
     made = [one if isinstance(one, Capability) else one(base) for one in capabilities]
     web = service.build(settings, base, made, listeners=listeners, **more)
     for capability in (*made, web):

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from homelab_agent.core import secret as secrets
 from homelab_agent.core.clock import Clock
+from homelab_agent.core.door import PublicDoor
 from homelab_agent.core.health import Health
 from homelab_agent.core.jobs import Jobs
 from homelab_agent.core.journal.redaction import Redactor
@@ -39,7 +40,10 @@ class Database(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """The ground of the house. `host` is this host's name in every row, `directory` holds all of the agent's state."""
+    """The ground of the house. `host` is this host's name in every row, `directory` holds all of the agent's state.
+
+    `port` is where the web server is reached at 127.0.0.1, None if it listens on other addresses only.
+    """
 
     host: str
     directory: Path
@@ -52,6 +56,8 @@ class Foundation:
     registry: CollectorRegistry
     privileged: Privileged = field(default_factory=Unprivileged)
     redactor: Redactor = field(default_factory=Redactor)
+    door: PublicDoor = field(default_factory=PublicDoor)
+    port: int | None = None
 
     def secret(self, reference: str) -> secrets.Secret:
         """Return the secret that a reference names, masked in the journal once read; raises `ReferenceFaulty`."""

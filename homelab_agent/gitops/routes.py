@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from homelab_agent.core.door import PUBLIC_PATH
 from homelab_agent.core.http import Answer, Audience, BadRequest, Json, NotFound, Request, Response, Route, started
 from homelab_agent.core.jobs import Jobs
 from homelab_agent.gitops.deployment import Deployment
@@ -44,7 +45,7 @@ class Deliveries:
         return [
             Route(
                 "POST",
-                "/api/webhook/gitops",
+                PUBLIC_PATH,
                 self.webhook,
                 audience=public,
                 login=False,  # the signature is the authority

@@ -15,8 +15,9 @@ import click
 
 from homelab_agent.core.client import AgentNotRunning, RemoteProblem
 from homelab_agent.core.console import Console
+from homelab_agent.core.door import PUBLIC_PATH
 from homelab_agent.core.errors import AgentError, Exit
-from homelab_agent.gitops import adding, trial
+from homelab_agent.gitops import adding
 from homelab_agent.gitops.adding import Added, Wish
 
 WAIT_SECONDS = 1800.0
@@ -108,7 +109,7 @@ def _form(host: str, added: Added, hosts: Sequence[str]) -> dict[str, str]:
     form = f"https://{host}/{added.entry['full_name']}/settings/hooks"
     return {
         "where": form if host else "settings of the repository, webhooks",
-        "payload_url": f"https://{public}:{_PUBLIC_PORT}{trial.PATH}",
+        "payload_url": f"https://{public}:{_PUBLIC_PORT}{PUBLIC_PATH}",
         "content_type": "application/json",
         "events": "just the push event",
     }

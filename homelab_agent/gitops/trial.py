@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 from homelab_agent.core.console import Console
+from homelab_agent.core.door import PUBLIC_PATH
 from homelab_agent.core.errors import AgentError, NeighbourUnreachable
 
-PATH = "/api/webhook/gitops"
 _SECONDS = 30.0
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 _REPAIRS = {
@@ -48,7 +48,7 @@ def send(console: Console, name: str) -> Pong:
     """Send the ping for a repository; raises `HookRefused`, `HookIgnored`, `NeighbourUnreachable`."""
     signed = console.client().post(f"/api/gitops/{quote(name, safe='')}/ping")
     host, port = _where(console.section("web").listen)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{PUBLIC_PATH}"
     status, answer = _post(host, port, signed["headers"], signed["body"].encode(), url)
     if status >= http.client.BAD_REQUEST:
         said = f"{answer.get('title', '')} {answer.get('detail', '')}".strip()
@@ -62,7 +62,7 @@ def send(console: Console, name: str) -> Pong:
 def _post(host: str, port: int, headers: Mapping[str, str], body: bytes, url: str) -> tuple[int, dict[str, Any]]:
     connection = http.client.HTTPConnection(host, port, timeout=_SECONDS)
     try:
-        connection.request("POST", PATH, body, dict(headers))
+        connection.request("POST", PUBLIC_PATH, body, dict(headers))
         response = connection.getresponse()
         text = response.read()
     except (OSError, http.client.HTTPException) as error:

@@ -1,33 +1,35 @@
 """Every request passes here, in one order, before and after a room's handler:
 
 1. it gets an id, and loses every header with `_` in its name,
-2. its audience is decided from connection and headers, or it is refused (`audience.decide`),
-3. if it is the public's: nothing but the webhook, and only while the public door is open
-   (`audience.public_rule`),
+2. its audience is decided from connection and headers, and whether it is to be refused (`audience.decide`),
+3. if it is the public's: nothing while the public door is shut, at an open one nothing but the webhook
+   (`audience.public_rule`); the gate's own probe is let in as far as step 6, and answered there,
 4. its route is found: 404, or 405 with what the path takes,
 5. its cookie or token is recognised (`login.Logins.recognise`), and the route's audience and log-in are
    enforced (`audience.permit`),
 6. its body's declared size is held against the route's `body_max`; the rest of it while it is read,
 7. the handler runs, within the route's deadline,
-8. its answer, or the problem it ran into, is written.
+8. its answer, or the problem it ran into, is written; one to the public ends with the door, wherever it is.
 """  # noqa: D400, D415 - the list is the sentence's end
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from homelab_agent.core import journal
+from homelab_agent.core.door import PROBE_HEADER, PublicDoor
 from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.http import Answer, Audience, BodyTooLarge, Caller, Events, Json, Response, Route
 from homelab_agent.core.uuid7 import uuid7
 from homelab_agent.web import audience, problem, sse, wire
 from homelab_agent.web.audience import Refusal
 from homelab_agent.web.incoming import Asked, Incoming
+from homelab_agent.web.limits import Guard
 from homelab_agent.web.login import Logins
 from homelab_agent.web.pages import Pages
 from homelab_agent.web.problem import Problem
@@ -58,19 +60,11 @@ class Policy:
 class Application:
     """Serves the routes of all rooms."""
 
-    def __init__(
-        self,
-        routes: Sequence[Route],
-        logins: Logins,
-        pages: Pages,
-        policy: Policy,
-        *,
-        public_open: Callable[[], bool],
-    ) -> None:
+    def __init__(self, routes: Sequence[Route], logins: Logins, pages: Pages, policy: Policy, door: PublicDoor) -> None:
         self._router = Router(routes)
         self._logins = logins
         self._pages = pages
-        self._public_open = public_open
+        self._door = door
         self.policy = policy
 
     async def prepare(self) -> None:
@@ -83,11 +77,12 @@ class Application:
             raise ConnectionResetError
         guard.begin()
         try:
-            return await self._serve(request, guard.over)
+            return await self._serve(request, guard)
         finally:
             guard.end(body_complete=request.content.is_eof())
 
-    async def _serve(self, incoming: Incoming, over: asyncio.Future[None]) -> web.StreamResponse:
+    async def _serve(self, incoming: Incoming, guard: Guard) -> web.StreamResponse:
+        """Answer a request; it is under way until its answer is written, which is not left to aiohttp therefore."""
         asked = Asked(
             incoming,
             audience.without_underscores(incoming.headers.items()),
@@ -95,10 +90,20 @@ class Application:
             _NOBODY,
             receive_deadline=self.policy.receive_deadline,
         )
+        response = await self._respond(incoming, asked, guard)
+        if guard.is_last:
+            response.force_close()
+        await response.prepare(incoming)
+        await response.write_eof()
+        if asked.is_visit and incoming.transport is not None:
+            self._door.answered(incoming.writer.output_size)
+        return response
+
+    async def _respond(self, incoming: Incoming, asked: Asked, guard: Guard) -> web.StreamResponse:
         try:
-            answer = await self._answer(incoming, asked)
+            answer = await self._answer(incoming, asked, guard)
             if isinstance(answer, Events):
-                return await sse.stream(incoming, answer, over, {"X-Request-Id": asked.id})
+                return await sse.stream(incoming, answer, guard.over, {"X-Request-Id": asked.id})
             return outgoing(answer, asked.id)
         except Refused as refused:
             trouble = refused.trouble
@@ -112,8 +117,8 @@ class Application:
         _report(trouble, asked)
         return await self._explain(trouble, asked)
 
-    async def _answer(self, incoming: Incoming, asked: Asked) -> Answer:
-        self._admit(incoming, asked)
+    async def _answer(self, incoming: Incoming, asked: Asked, guard: Guard) -> Answer:
+        self._admit(incoming, asked, guard)
         found = self._router.find(asked.method, asked.raw_path)
         if isinstance(found, Missing):
             raise Refused(problem.missing(found.methods))
@@ -126,6 +131,8 @@ class Application:
             raise BodyTooLarge(limit=route.body_max)
         if asked.headers.get("Content-Encoding", "identity").lower() != "identity":
             _refuse(Refusal(415, "A body is not taken compressed.", close=True))
+        if asked.nonce:
+            return Response(status=204, headers={PROBE_HEADER: asked.nonce})
         try:
             async with asyncio.timeout(route.deadline) as clock:
                 return await route.handler(asked)
@@ -134,18 +141,30 @@ class Application:
                 raise
             raise Refused(problem.late(route.deadline)) from None
 
-    def _admit(self, incoming: Incoming, asked: Asked) -> None:
-        """Decide who is calling; raises `Refused`."""
+    def _admit(self, incoming: Incoming, asked: Asked, guard: Guard) -> None:
+        """Decide who is calling, and whether anything is answered; raises `Refused`."""
         headers = list(asked.headers.items())
-        decided = audience.decide(incoming.connection, asked.method, headers, self.policy.hosts)
-        if isinstance(decided, Refusal):
-            raise Refused(problem.of_refusal(decided))
-        asked.caller = decided
-        if decided.audience is Audience.PUBLIC:
-            is_open = self._public_open()
-            _refuse(audience.public_rule(asked.method, asked.raw_path, headers, is_open=is_open))
+        caller, refusal = audience.decide(incoming.connection, asked.method, headers, self.policy.hosts)
+        if caller.audience is Audience.PUBLIC:
+            asked.caller = caller
+            self._let_in(asked, guard)
+            refusal = refusal or audience.public_rule(asked.method, asked.raw_path, nonce=asked.nonce)
+        _refuse(refusal)
+        asked.caller = caller
         if not asked.raw_path.startswith("/"):
             _refuse(Refusal(400, "The request's target is not a path.", close=True))
+
+    def _let_in(self, asked: Asked, guard: Guard) -> None:
+        """Let the public in while its door is open; whatever its state the gate's own probe, which is no visit."""
+        nonce = asked.headers.get(PROBE_HEADER, "")
+        if self._door.is_probe(nonce):
+            asked.nonce = nonce
+            return
+        if not self._door.is_open:
+            _refuse(audience.SHUT)
+        guard.admit_public()
+        self._door.visited(asked.caller.address)
+        asked.is_visit = True
 
     def _recognise(self, asked: Asked, route: Route) -> Caller:
         caller = asked.caller

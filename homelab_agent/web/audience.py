@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from email.header import decode_header, make_header
 
+from homelab_agent.core.door import FUNNEL_HEADER, PROBE_HEADER, PUBLIC_PATH
 from homelab_agent.core.http import Audience, Caller, Route
 
 Headers = Sequence[tuple[str, str]]
@@ -22,13 +23,11 @@ Headers = Sequence[tuple[str, str]]
 TAILNET_RANGES = (ipaddress.ip_network("100.64.0.0/10"), ipaddress.ip_network("fd7a:115c:a1e0::/48"))
 """Where Tailscale numbers the machines of a tailnet: RFC 6598's shared space, and its own ULA prefix."""
 
-PUBLIC_PATH = "/api/webhook/gitops"
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
-_FUNNEL_MARK = "tailscale-funnel-request"
+_FUNNEL_MARK = FUNNEL_HEADER.lower()
 _ADDRESS_HEADERS = ("x-forwarded-for", "x-real-ip", "cf-connecting-ip", "true-client-ip")
 _FORWARDING = re.compile(r"^(x-forwarded-.*|forwarded|via|x-real-ip|cf-.*|true-client-ip|tailscale-.*)$")
-_NONCE = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
 _KNOWN = 1024
 """How many hosts and addresses are remembered as they were read: the same few come again and again."""
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -55,6 +54,9 @@ class Refusal:
     close: bool = False
 
 
+SHUT = Refusal(503, "Not open.", headers={"Retry-After": "60"}, close=True)
+"""What the public hears while its door is shut, whatever it asks for."""
+
 _OTHER_SITE = Refusal(403, "Another site may not send this.", "Its origin is not this page.", close=True)
 
 
@@ -66,45 +68,41 @@ def without_underscores(headers: Iterable[tuple[str, str]]) -> list[tuple[str, s
     return [(name, value) for name, value in headers if "_" not in name]
 
 
-def decide(connection: Connection, method: str, headers: Headers, hosts: AbstractSet[str]) -> Caller | Refusal:
-    """Return who sent a request, or why it is refused.
+def decide(
+    connection: Connection, method: str, headers: Headers, hosts: AbstractSet[str]
+) -> tuple[Caller, Refusal | None]:
+    """Return who sent a request, and why it is refused whatever it asks for, None if it is not.
 
     `headers` without those that `without_underscores` drops; `hosts` are the configured names, lower case.
     """
     said = _by_name(headers)
     name = _one_line(said.get("tailscale-user-login", [""])[0])
     if connection.unix:
-        return _cross_site(method, said, None) or Caller(Audience.LOCAL, "unix", login="socket", name=name)
+        return Caller(Audience.LOCAL, "unix", login="socket", name=name), _cross_site(method, said, None)
     host = _host(said)
-    if isinstance(host, Refusal):
-        return host
+    caller = Caller(_audience(connection, said, host), _source(connection, said), name=name)
+    if host is None:
+        return caller, Refusal(400, "The request needs exactly one valid Host header.", close=True)
     if not (_is_loopback_name(host[0]) or host[0] in hosts or host[0] == connection.local):
-        return Refusal(
+        return caller, Refusal(
             421,
             "This agent is not asked under that name.",
             f"The request is for {_one_line(host[0])!r}.",
             f'[web] hosts = ["{_one_line(host[0])}"] if that is a name of this host',
             close=True,
         )
-    refusal = _cross_site(method, said, host)
-    if refusal is not None:
-        return refusal
-    return Caller(_audience(connection, said, host[0]), _source(connection, said), name=name)
+    return caller, _cross_site(method, said, host)
 
 
-def public_rule(method: str, path: str, headers: Headers, *, is_open: bool) -> Refusal | None:
-    """Return why a PUBLIC request is refused, None for the one request that the public may send: the webhook.
+def public_rule(method: str, path: str, *, nonce: str) -> Refusal | None:
+    """Return why a PUBLIC request is refused at an open door, None for the one that the public may send: the webhook.
 
-    A probe of the public door sends another method with a nonce in `X-Homelab-Probe`, and knows by its echo
-    that it reached this agent and not somebody else's.
+    The gate's own probe hears its `nonce`, and knows by it that it reached this agent; to others nothing is echoed.
     """
-    if not is_open:
-        return Refusal(503, "Not open.", headers={"Retry-After": "60"}, close=True)
     if path != PUBLIC_PATH:
         return Refusal(404, "There is no such path.")
     if method != "POST":
-        nonce = _by_name(headers).get("x-homelab-probe", [""])[0]
-        echo = {"X-Homelab-Probe": nonce} if _NONCE.match(nonce) else {}
+        echo = {PROBE_HEADER: nonce} if nonce else {}
         return Refusal(405, "This path takes POST only.", headers={"Allow": "POST", **echo})
     return None
 
@@ -131,12 +129,12 @@ def permit(route: Route, caller: Caller, *, login_always: bool) -> Refusal | Non
     )
 
 
-def _audience(connection: Connection, said: Mapping[str, list[str]], host: str) -> Audience:
+def _audience(connection: Connection, said: Mapping[str, list[str]], host: tuple[str, str] | None) -> Audience:
     if _FUNNEL_MARK in said or any(not _in_tailnet(address) for address in _forwarded_for(said)):
         return Audience.PUBLIC
     if any(_FORWARDING.match(name) for name in said):
         return Audience.TAILNET
-    if not _is_loopback(_parse(connection.peer)) or not _is_loopback_name(host):
+    if not _is_loopback(_parse(connection.peer)) or host is None or not _is_loopback_name(host[0]):
         return Audience.TAILNET
     return Audience.LOOPBACK
 
@@ -148,11 +146,10 @@ def _by_name(headers: Headers) -> dict[str, list[str]]:
     return said
 
 
-def _host(said: Mapping[str, list[str]]) -> tuple[str, str] | Refusal:
-    """Return name and port ("" if none is given) of the one Host header."""
+def _host(said: Mapping[str, list[str]]) -> tuple[str, str] | None:
+    """Return name and port ("" if none is given) of the one Host header; None unless there is one that is valid."""
     values = said.get("host", [])
-    parts = _authority(values[0]) if len(values) == 1 else None
-    return parts or Refusal(400, "The request needs exactly one valid Host header.", close=True)
+    return _authority(values[0]) if len(values) == 1 else None
 
 
 @functools.lru_cache(maxsize=_KNOWN)

@@ -61,6 +61,10 @@ class Asked:
         self.caller = caller
         self.match: Mapping[str, str] = {}
         self.body_max = 0
+        self.nonce = ""
+        """What the gate's own probe sent; "" for everybody else."""
+        self.is_visit = False
+        """Whether the public was let in with it."""
 
     @property
     def path(self) -> str:

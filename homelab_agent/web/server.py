@@ -76,6 +76,12 @@ class Server:
         """How many connections are open now."""
         return sum(len(guards) for guards in self._guards)
 
+    def shut_out(self) -> None:
+        """End at once what the public is answered, and the connections that it used."""
+        for guards in self._guards:
+            for guard in guards:
+                guard.shut_out()
+
     async def run(self) -> None:
         """Accept connections; cancelled, let what is under way finish, and give up the sockets."""
         connections = _Connections(self._application, request_factory=_request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.foundation import Foundation
@@ -20,11 +20,6 @@ from homelab_agent.web.settings import WebSettings
 from homelab_agent.web.sockets import Listeners
 
 
-def closed() -> bool:
-    """Say that the public door is shut: what the gate replaces."""
-    return False
-
-
 def build(
     settings: WebSettings,
     base: Foundation,
@@ -32,7 +27,6 @@ def build(
     *,
     listeners: Listeners,
     reload: Reload | None = None,
-    public_open: Callable[[], bool] = closed,
 ) -> Capability:
     """Return the web server for the routes of `capabilities` and its own.
 
@@ -47,9 +41,10 @@ def build(
     login_api = LoginApi(logins, pages, lambda: origins(listeners, app.policy.hosts), settings.session_age)
     own = [*api.routes(), *login_api.routes()]
     routes = [route for capability in capabilities for route in capability.routes]
-    app = Application([*own, *routes], logins, pages, policy(settings, listeners), public_open=public_open)
+    app = Application([*own, *routes], logins, pages, policy(settings, listeners), base.door)
     limits = Limits(settings.max_connections, settings.receive_deadline)
     server = Server(app, listeners, limits, drain_deadline=settings.drain_deadline)
+    base.door.on_shut(server.shut_out)
 
     async def probe() -> Finding:
         if not server.serving:

@@ -28,7 +28,8 @@ class WebSettings(Section):
     )
     max_connections: int = setting(
         128,
-        "Connections held open at once, over TCP and over the unix socket each.",
+        "Connections held open at once, over TCP and over the unix socket each; at most three quarters of them "
+        "by the public.",
         unit="",
         ge=8,
         le=10_000,

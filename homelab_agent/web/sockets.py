@@ -45,6 +45,10 @@ class Listeners:
         """Return address and port of each TCP socket."""
         return [one.getsockname()[:2] for one in self.sockets if one.family != socket.AF_UNIX]
 
+    def loopback_port(self) -> int | None:
+        """Return the port at which 127.0.0.1 is listened on; None if it is not."""
+        return next((one.getsockname()[1] for one in self.sockets if _is_reached_at_loopback(one)), None)
+
     def close(self) -> None:
         """Stop listening, and remove our own socket file."""
         for one in self.sockets:
@@ -52,6 +56,17 @@ class Listeners:
         self.sockets.clear()
         if self.unix_path is not None:
             self.unix_path.unlink(missing_ok=True)
+
+
+def _is_reached_at_loopback(one: socket.socket) -> bool:
+    match one.family:
+        case socket.AF_INET:
+            return one.getsockname()[0] in {"127.0.0.1", "0.0.0.0"}  # noqa: S104 - it is only compared
+        case socket.AF_INET6:
+            both = not one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+            return both and one.getsockname()[0] in {"::", "::ffff:127.0.0.1"}
+        case _:
+            return False
 
 
 def listen(address: str, directory: Path, inherited: Iterable[socket.socket] = ()) -> Listeners:

@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,21 +20,20 @@ import psutil
 import pytest
 
 from homelab_agent.core.capability import Capability
+from homelab_agent.core.door import PUBLIC_PATH as PATH
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.gitops import event as events
 from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.event import Other, Ping, PullRequest, Push
-from homelab_agent.web import audience
 from homelab_agent.web.settings import WebSettings
 from tests import hooks, payloads
-from tests.clock import MovableClock
+from tests.clock import MovableClock, until
 from tests.hooks import Hooks
 from tests.neighbours import payloads as examples
 from tests.neighbours.disk import Disks
 from tests.website import FUNNEL, HOST, TAILNET, Answer, Site, serving
 
 SEED = int(os.environ.get("SEED", "20261128"))
-PATH = audience.PUBLIC_PATH
 DEADLINE = 0.6
 MIB = 1024 * 1024
 
@@ -66,7 +66,8 @@ async def receiving(directory: Path, *repositories: dict[str, Any], **more: Any)
         return made[0].capability()
 
     settings = WebSettings(listen="127.0.0.1:0", hosts=[HOST], receive_deadline=DEADLINE)
-    async with serving(directory, [build], settings=settings, public_open=lambda: True) as site:
+    async with serving(directory, [build], settings=settings) as site:
+        site.base.door.open()
         yield Receiving(site, made[0])
 
 
@@ -444,6 +445,78 @@ async def test_githubs_examples_are_answered_as_deliveries(public: Receiving) ->
     assert public.hook.woken == []
 
 
+# What a door does that is shut meanwhile.
+
+
+@contextlib.asynccontextmanager
+async def posting(public: Receiving, body: bytes) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Send the head of a push from the public side, and its body but for the last byte."""
+    reader, writer = await public.site.connect()
+    writer.write(head(payloads.headers("push", body, guid="shut-meanwhile"), length=len(body)) + body[:-1])
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def cut(reader: asyncio.StreamReader) -> bool:
+    """Return whether a connection ends without an answer."""
+    with contextlib.suppress(ConnectionError):
+        return await asyncio.wait_for(reader.read(), 10) == b""
+    return True
+
+
+async def taken_once(public: Receiving, body: bytes) -> bool:
+    """Send the push again, through a door that is open again; return whether it is taken, or was, and once."""
+    public.site.base.door.open()
+    again = await public.post(payloads.headers("push", body, guid="shut-meanwhile"), body)
+    attempts = await public.hook.inbox.open_attempts("homelab")
+    return again.status == 202 and [(one.guid, one.number) for one in attempts] == [("shut-meanwhile", 1)]
+
+
+async def test_a_push_that_is_being_committed_when_the_door_is_shut_is_neither_lost_nor_taken_twice(
+    public: Receiving,
+) -> None:
+    body = payloads.encode(payloads.push())
+    await public.deliver("push", payloads.push(ref="refs/heads/topic"), guid="the-first")  # who it is is written, too
+    disk = threading.Event()
+    held = asyncio.ensure_future(public.site.base.state.write(lambda _connection: disk.wait(20)))
+    async with posting(public, body) as (reader, writer):
+        writer.write(body[-1:])
+        await until(lambda: public.hook.receiver._unfinished, "it is being committed")
+        public.site.base.door.shut()
+        assert await cut(reader)
+    assert await public.recorded() == ["the-first"]
+    disk.set()
+    assert await held
+    await until(lambda: public.hook.woken == ["homelab"], "it is committed")
+    assert await taken_once(public, body)
+
+
+async def test_a_push_that_is_committed_and_not_answered_when_the_door_is_shut_is_known(public: Receiving) -> None:
+    body = payloads.encode(payloads.push())
+    once = iter([public.site.base.door.shut])
+    public.hook.receiver._wake = lambda _repository: next(once, lambda: None)()
+    async with posting(public, body) as (reader, writer):
+        writer.write(body[-1:])
+        assert await cut(reader)
+    assert await public.recorded() == ["shut-meanwhile"]
+    assert await taken_once(public, body)
+
+
+async def test_a_push_whose_end_had_not_come_when_the_door_is_shut_was_never_there(public: Receiving) -> None:
+    body = payloads.encode(payloads.push())
+    share = public.hook.verifier._budget._small
+    free = share.left
+    async with posting(public, body) as (reader, _):
+        await until(lambda: share.left < free, "its body is read")
+        public.site.base.door.shut()
+        assert await cut(reader)
+    await until(lambda: share.left == free, "it is given up")
+    assert await public.recorded() == []
+    assert await taken_once(public, body)
+
+
 # What a disk and a kill do.
 
 
@@ -478,7 +551,8 @@ def die(_repository):
 async def main(directory):
     section = hooks.settings(hooks.repository(secrets=[hooks.secret_in(directory)]))
     made = lambda base: hooks.assemble(base, section, wake=die).capability()
-    async with serving(directory / "state", [made], public_open=lambda: True) as site:
+    async with serving(directory / "state", [made]) as site:
+        site.base.door.open()
         print(site.port, flush=True)
         await asyncio.sleep(60)
 

@@ -17,7 +17,7 @@ from homelab_agent.core.http import Audience, Event, Events, Json, Request, Resp
 from homelab_agent.core.jobs.run import Job, Outcome, Run
 from homelab_agent.web.settings import WebSettings
 from tests.clock import until
-from tests.website import FUNNEL, HOST, TAILNET, Answer, Site, serving
+from tests.website import HOST, TAILNET, Answer, Site, serving
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml"}
 
@@ -122,28 +122,6 @@ async def test_over_the_unix_socket_no_login_is_needed(site: Site) -> None:
 async def test_what_is_local_is_not_for_a_token(site: Site) -> None:
     for method, path in (("POST", "/api/login-links"), ("GET", "/api/tokens"), ("POST", "/api/tokens")):
         assert (await site.ask(method, path, headers=await site.token())).status == 403
-
-
-async def test_the_public_hears_that_it_is_closed_and_nothing_else(site: Site) -> None:
-    for method, path in (("GET", "/"), ("POST", "/api/webhook/gitops"), ("GET", "/api/health/live")):
-        answer = await site.ask(method, path, headers={**FUNNEL, **await site.token()})
-        assert answer.status == 503
-        assert answer.headers["Retry-After"]
-        assert answer.headers["Connection"] == "close"
-        assert "Location" not in answer.headers
-
-
-async def test_while_the_door_is_open_the_public_reaches_the_webhook(tmp_path: Path, workshop: Workshop) -> None:
-    door = {"open": True}
-    async with serving(tmp_path, [workshop.capability()], public_open=lambda: door["open"]) as site:
-        delivered = await site.ask("POST", "/api/webhook/gitops", headers=FUNNEL, body=b"push")
-        assert (delivered.status, delivered.body) == (200, b"push")
-        probed = await site.ask("GET", "/api/webhook/gitops", headers={**FUNNEL, "X-Homelab-Probe": "n0nce"})
-        assert (probed.status, probed.headers["X-Homelab-Probe"]) == (405, "n0nce")
-        assert (await site.ask("GET", "/", headers=FUNNEL)).status == 404
-        assert (await site.ask("GET", "/api/health/live", headers=FUNNEL)).status == 404
-        door["open"] = False
-        assert (await site.ask("POST", "/api/webhook/gitops", headers=FUNNEL)).status == 503
 
 
 async def test_a_strange_host_and_another_site_are_refused(site: Site) -> None:

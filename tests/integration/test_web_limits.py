@@ -57,7 +57,8 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     settings = WebSettings(
         listen="127.0.0.1:0", hosts=["server.tail1234.ts.net"], max_connections=8, receive_deadline=DEADLINE
     )
-    async with serving(tmp_path, [WORKSHOP], settings=settings, public_open=lambda: True) as site:
+    async with serving(tmp_path, [WORKSHOP], settings=settings) as site:
+        site.base.door.open()
         yield site
 
 

@@ -202,7 +202,8 @@ class Line:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     settings = WebSettings(listen="127.0.0.1:0", hosts=[HOST])
-    async with serving(tmp_path, [WORKSHOP], settings=settings, reload=reload, public_open=lambda: True) as site:
+    async with serving(tmp_path, [WORKSHOP], settings=settings, reload=reload) as site:
+        site.base.door.open()
         yield site
 
 

@@ -64,6 +64,30 @@ async def test_the_doctor_says_it_before_the_start(tmp_path: Path, holder: tuple
     assert (await free()).state is State.OK
 
 
+@pytest.mark.parametrize(
+    ("address", "is_reached"),
+    [("127.0.0.1:0", True), ("0.0.0.0:0", True), ("127.0.0.2:0", False), ("[::1]:0", False), ("[::]:0", False)],
+)
+def test_the_port_on_loopback_is_known_where_there_is_one(tmp_path: Path, address: str, *, is_reached: bool) -> None:
+    listeners = sockets.listen(address, tmp_path)
+    try:
+        ((_, port),) = listeners.addresses()
+        assert listeners.loopback_port() == (port if is_reached else None)
+    finally:
+        listeners.close()
+
+
+def test_a_port_that_was_handed_down_for_both_families_is_on_loopback_too(tmp_path: Path) -> None:
+    both = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    listeners = listening(tmp_path, inherited=(both,))
+    try:
+        port = listeners.loopback_port()
+        assert port == both.getsockname()[1]
+        socket.create_connection(("127.0.0.1", port)).close()
+    finally:
+        listeners.close()
+
+
 def test_an_address_of_another_host_cannot_be_listened_on(tmp_path: Path) -> None:
     with pytest.raises(CannotListen) as caught:
         sockets.listen("192.0.2.1:8085", tmp_path)
