@@ -1,10 +1,8 @@
-"""The tailnet is the real Tailscale with a public side that refuses as production's does, and breaks as it says."""
+"""The tailnet is the real Tailscale, its public side refuses as production does, and it is had wherever one likes."""
 
 from __future__ import annotations
 
 import base64
-import functools
-import http.client
 import json
 import os
 import shutil
@@ -14,138 +12,25 @@ import ssl
 import struct
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.agent import Agent
 from tests.neighbours import machine as machines
 from tests.neighbours import tailnet as neighbour
-from tests.neighbours import tailnet_world, tailscaled
+from tests.neighbours import tailnet_world, tailscale
 from tests.neighbours.neighbour import Missing
-from tests.neighbours.network import Network
+from tests.neighbours.ports import listens
 from tests.neighbours.tailnet import Tailnet
-from tests.neighbours.tailnet_world import FUNNEL, HTTPS, PORTS
-from tests.neighbours.tailscaled import PORT, VERSION, Entry
-from tests.neighbours.visitors import Connection, Refused, Visitor
+from tests.neighbours.tailscale import VERSION
+from tests.neighbours.tailscaled import PORT, Entry
+from tests.neighbours.visitors import Connection
 from tests.processes import children, family, is_alive
+from tests.published import WEB, Published, public_is_refused, seen, why_refused
 from tests.user import ordinary
 from tests.waiting import until
-
-WEB = 8085
-GONE = (OSError, http.client.HTTPException)
-
-
-class Answering(BaseHTTPRequestHandler):
-    """Tells who asks what it was asked; /stream goes on until `more` says no, /echo returns what it hears."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: Web
-
-    def do_GET(self) -> None:
-        if self.path == "/stream":
-            self._stream()
-        elif self.path == "/echo":
-            self._echo()
-        else:
-            self._answer(json.dumps({"path": self.path, "headers": self.headers.items()}).encode())
-
-    def do_PUT(self) -> None:
-        self.do_GET()
-
-    def _answer(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _stream(self) -> None:
-        self.send_response(200)
-        self.send_header("Connection", "close")
-        self.end_headers()
-        while self.server.may_go_on():
-            self.wfile.write(b"more\n")
-
-    def _echo(self) -> None:
-        self.send_response(101)
-        self.send_header("Connection", "Upgrade")
-        self.send_header("Upgrade", "websocket")
-        self.end_headers()
-        while heard := self.connection.recv(4096):
-            self.connection.sendall(heard)
-        self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-class Web(ThreadingHTTPServer):
-    """What the host publishes: a web server on a port of its loopback interface, in a network of the tests."""
-
-    def __init__(self, network: Network, port: int = WEB) -> None:
-        super().__init__(("127.0.0.1", port), Answering, bind_and_activate=False)
-        self.socket.close()
-        self.socket = network.make_socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(("127.0.0.1", port))
-        self.server_activate()
-        self.asked = threading.Semaphore(0)
-        self._is_open = True
-
-    def may_go_on(self) -> bool:
-        """Wait until a test wants more of a stream; False when it has enough."""
-        self.asked.acquire()
-        return self._is_open
-
-    def finish(self) -> None:
-        """Let streams end."""
-        self._is_open = False
-        self.asked.release(100)
-
-    def handle_error(self, *_: object) -> None:
-        """Say nothing: broken connections are what the tests are about."""
-
-
-@pytest.fixture
-def web(tailnet: Tailnet) -> Iterator[Web]:
-    """A web server on the host's port 8085."""
-    server = Web(tailnet.network)
-    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    serving.start()
-    yield server
-    server.finish()
-    server.shutdown()
-    serving.join()
-    server.server_close()
-
-
-def seen(visitor: Visitor | Connection, path: str = "/", **headers: str) -> dict[str, str]:
-    """Ask, and return the headers that arrived, with their names in lower case."""
-    answer = visitor.ask("GET", path, headers={name.replace("__", "-"): value for name, value in headers.items()})
-    assert answer.status == 200, answer
-    return {name.lower(): value for name, value in json.loads(answer.body)["headers"]}
-
-
-def why_refused(tailnet: Tailnet, port: int = PORT) -> str:
-    """Return who refuses the public, and why."""
-    with pytest.raises(Refused) as refused:
-        tailnet.public.connect(port)
-    return str(refused.value)
-
-
-def is_gone(tailnet: Tailnet, capability: str) -> bool:
-    """Whether the host knows that it lacks this."""
-    return capability not in tailnet.homelab.capabilities
-
-
-def public_is_refused(tailnet: Tailnet) -> None:
-    """Wait until it is."""
-    until(lambda: not tailnet.public.reaches(), "the public is refused", seconds=5)
 
 
 def test_it_is_tailscale_of_the_version_that_is_named(tailnet: Tailnet) -> None:
@@ -160,7 +45,9 @@ def test_nothing_leads_out_of_its_network(tailnet: Tailnet) -> None:
 
 
 @pytest.mark.parametrize("source", ["203.0.113.7", "203.0.113.200", "2001:db8::7"])
-def test_the_public_is_marked_as_such_with_its_address_and_has_no_name(tailnet: Tailnet, web: Web, source: str) -> None:
+def test_the_public_is_marked_as_such_with_its_address_and_has_no_name(
+    tailnet: Tailnet, published: Published, source: str
+) -> None:
     with tailnet.homelab.session(WEB), tailnet.public.connect(source=source) as connection:
         headers = seen(connection)
     assert headers["tailscale-funnel-request"] == "?1"
@@ -171,7 +58,7 @@ def test_the_public_is_marked_as_such_with_its_address_and_has_no_name(tailnet: 
 
 
 def test_a_user_of_the_tailnet_has_a_name_a_tagged_node_none_and_neither_is_the_public(
-    tailnet: Tailnet, web: Web
+    tailnet: Tailnet, published: Published
 ) -> None:
     with tailnet.homelab.session(WEB):
         user, server = seen(tailnet.laptop), seen(tailnet.server)
@@ -184,7 +71,7 @@ def test_a_user_of_the_tailnet_has_a_name_a_tagged_node_none_and_neither_is_the_
     assert "tailscale-funnel-request" not in user
 
 
-def test_on_the_host_itself_nothing_is_said_of_who_asks(tailnet: Tailnet, web: Web) -> None:
+def test_on_the_host_itself_nothing_is_said_of_who_asks(tailnet: Tailnet, published: Published) -> None:
     answer = tailnet.loopback.ask("PUT", "/a?b", port=WEB, body=b"c")
     assert json.loads(answer.body) == {
         "path": "/a?b",
@@ -192,7 +79,9 @@ def test_on_the_host_itself_nothing_is_said_of_who_asks(tailnet: Tailnet, web: W
     }
 
 
-def test_what_the_public_forges_is_replaced_but_for_underscores_and_the_host(tailnet: Tailnet, web: Web) -> None:
+def test_what_the_public_forges_is_replaced_but_for_underscores_and_the_host(
+    tailnet: Tailnet, published: Published
+) -> None:
     forged = {"Tailscale__User__Login": "me", "Tailscale__Funnel__Request": "?0", "X__Forwarded__For": "100.64.0.1"}
     passed = {"Tailscale_User_Login": "me", "X__Real__IP": "100.64.0.1", "Host": "127.0.0.1"}
     with tailnet.homelab.session(WEB):
@@ -205,7 +94,7 @@ def test_what_the_public_forges_is_replaced_but_for_underscores_and_the_host(tai
     assert headers["host"] == headers["x-forwarded-host"] == "127.0.0.1"
 
 
-def test_the_entry_of_a_session_ends_with_its_command_however_that_ends(tailnet: Tailnet, web: Web) -> None:
+def test_the_entry_of_a_session_ends_with_its_command_however_that_ends(tailnet: Tailnet, published: Published) -> None:
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
         with tailnet.homelab.session(WEB) as child:
             assert seen(tailnet.public)
@@ -217,7 +106,9 @@ def test_the_entry_of_a_session_ends_with_its_command_however_that_ends(tailnet:
         assert why_refused(tailnet) == "relay: the node publishes nothing"
 
 
-def test_a_connection_that_is_kept_gets_404_and_is_served_again_by_the_next_session(tailnet: Tailnet, web: Web) -> None:
+def test_a_connection_that_is_kept_gets_404_and_is_served_again_by_the_next_session(
+    tailnet: Tailnet, published: Published
+) -> None:
     with tailnet.homelab.session(WEB) as child:
         kept = tailnet.public.connect()
         assert seen(kept)
@@ -230,7 +121,7 @@ def test_a_connection_that_is_kept_gets_404_and_is_served_again_by_the_next_sess
             assert not tailnet.public.reaches()
 
 
-def test_what_is_under_way_when_the_entry_goes_is_not_cut(tailnet: Tailnet, web: Web) -> None:
+def test_what_is_under_way_when_the_entry_goes_is_not_cut(tailnet: Tailnet, published: Published) -> None:
     with tailnet.homelab.session(WEB) as child:
         streaming, socketed = tailnet.public.connect(), tailnet.public.connect()
         stream = streaming.begin("GET", "/stream")
@@ -239,57 +130,17 @@ def test_what_is_under_way_when_the_entry_goes_is_not_cut(tailnet: Tailnet, web:
         public_is_refused(tailnet)
     with streaming, socketed:
         for _ in range(3):
-            web.asked.release()
+            published.asked.release()
             assert stream.readline() == b"more\n"
             raw.send(b"hello")
             assert raw.read(5) == b"hello"
-        web.finish()
+        published.finish()
         assert stream.read() == b""
 
 
-def test_when_funnel_is_withdrawn_the_relay_refuses_and_the_host_notices_nothing(tailnet: Tailnet, web: Web) -> None:
-    with tailnet.homelab.session(WEB) as child:
-        tailnet.control.withdraw(FUNNEL)
-        until(lambda: is_gone(tailnet, FUNNEL), "the host is told")
-        assert '"funnel" node attribute not set' in why_refused(tailnet)
-        assert child.runs
-        assert {entry.port for entry in tailnet.homelab.entries} == {PORT}
-        assert tailnet.homelab.status["Health"] == []
-        assert seen(tailnet.laptop)
-        tailnet.control.restore()
-        assert seen(tailnet.public)
-
-
-def test_a_port_that_is_not_allowed_is_published_all_the_same_and_refused_by_the_relay(
-    tailnet: Tailnet, web: Web
+def test_entries_of_others_are_there_and_a_port_that_is_taken_is_refused(
+    tailnet: Tailnet, published: Published
 ) -> None:
-    tailnet.control.allow_ports(443)
-    until(lambda: is_gone(tailnet, PORTS), "the host is told")
-    with tailnet.homelab.session(WEB):
-        assert why_refused(tailnet) == "relay: port 8443 is not allowed for funnel; allowed ports are: 443"
-
-
-def test_what_a_host_may_not_is_said_by_the_command(tailnet: Tailnet) -> None:
-    wanted = ("funnel", f"--https={PORT}", str(WEB))
-    for capability, complaint in {HTTPS: "HTTPS must be enabled", PORTS: "is not allowed for funnel"}.items():
-        tailnet.control.withdraw(capability)
-        until(functools.partial(is_gone, tailnet, capability), "the host is told")
-        done = tailnet.homelab.run(*wanted)
-        assert done.returncode == 1
-        assert complaint in done.stderr
-    tailnet.control.withdraw(FUNNEL)
-    until(lambda: is_gone(tailnet, FUNNEL), "the host is told")
-    done = tailnet.homelab.run(*wanted)
-    assert done.returncode == 1
-    assert "attribute not set" in done.stderr
-    tailnet.control.answer_feature({"text": "Enable it", "url": "https://example.org/", "shouldWait": False})
-    done = tailnet.homelab.run(*wanted)
-    assert done.returncode == 0
-    assert "https://example.org/" in done.stdout + done.stderr
-    assert tailnet.homelab.serve_config == {}
-
-
-def test_entries_of_others_are_there_and_a_port_that_is_taken_is_refused(tailnet: Tailnet, web: Web) -> None:
     homelab = tailnet.homelab
     homelab.publish(9000, port=10000)
     with homelab.session(9001, public=False):
@@ -303,159 +154,7 @@ def test_entries_of_others_are_there_and_a_port_that_is_taken_is_refused(tailnet
         assert "listener already exists for port 8443" in taken.stderr
         with pytest.raises(AssertionError, match="foreground listener already exists for port 8443"):
             homelab.publish(WEB)
-    assert {entry.port for entry in homelab.entries} == {10000}
-
-
-@pytest.mark.parametrize("end", ["kill", "stop"])
-def test_when_the_daemon_ends_sessions_go_for_good_and_the_background_comes_back(
-    tailnet: Tailnet, web: Web, end: str
-) -> None:
-    homelab = tailnet.homelab
-    homelab.publish(WEB, port=10000)
-    with homelab.session(WEB) as child:
-        getattr(homelab, end)()
-        until(lambda: not child.runs, "the command has ended")
-        assert child.code == (1 if end == "kill" else 0)
-        with pytest.raises(OSError, match=r"refused|No such file"):
-            assert homelab.status
-        homelab.start()
-        homelab.until_running()
-        assert {entry.port for entry in homelab.entries if not entry.session} == {10000}
-        until(lambda: tailnet.public.reaches(10000), "the background entry is published")
-        assert not tailnet.public.reaches()
-
-
-def test_frozen_the_daemon_answers_nobody_and_thawed_it_goes_on(tailnet: Tailnet, web: Web) -> None:
-    with tailnet.homelab.session(WEB):
-        tailnet.homelab.freeze()
-        with pytest.raises(TimeoutError):
-            tailnet.homelab.ask("GET", "status", seconds=0.5)
-        with tailnet.public.reach(PORT) as waiting:
-            waiting.settimeout(0.5)
-            tls = ssl.create_default_context(cafile=tailnet.ca)
-            with pytest.raises(TimeoutError):
-                tls.wrap_socket(waiting, server_hostname=tailnet.name)
-        tailnet.homelab.thaw()
-        assert seen(tailnet.public)
-
-
-def test_disconnected_it_still_lists_what_it_serves_and_connected_it_serves_it(tailnet: Tailnet, web: Web) -> None:
-    with tailnet.homelab.session(WEB) as child:
-        tailnet.homelab.down()
-        assert tailnet.homelab.backend == "Stopped"
-        assert {entry.port for entry in tailnet.homelab.entries} == {PORT}
-        assert child.runs
-        tailnet.homelab.up()
-        until(tailnet.public.reaches, "the public is let in")
-
-
-def test_logged_out_it_serves_nothing_and_logged_in_it_is_another_node(tailnet: Tailnet, web: Web) -> None:
-    before = tailnet.control.hosts()["homelab"].address
-    with tailnet.homelab.session(WEB) as child:
-        tailnet.homelab.log_out()
-        assert tailnet.homelab.backend == "NeedsLogin"
-        assert tailnet.homelab.serve_config == {}
-        assert child.runs
-        tailnet.homelab.log_in()
-        assert tailnet.homelab.serve_config == {}
-    assert tailnet.control.hosts()["homelab"].address != before
-    assert tailnet.homelab.status["Self"]["DNSName"] == f"{tailnet.name}."
-    with tailnet.homelab.session(WEB):
-        assert seen(tailnet.laptop)
-        until(tailnet.public.reaches, "the public is let in")
-
-
-def test_with_its_shields_up_it_publishes_nothing_and_publishing_it_raises_no_shields(
-    tailnet: Tailnet, web: Web
-) -> None:
-    with tailnet.homelab.session(WEB), pytest.raises(AssertionError, match=r"(?i)shields.up"):
-        tailnet.homelab.shield()
-    tailnet.homelab.shield()
-    done = tailnet.homelab.run("funnel", f"--https={PORT}", str(WEB))
-    assert done.returncode == 1
-    assert "shields-up is enabled" in done.stderr
-
-
-def test_a_key_ends_when_it_should_and_who_logs_in_has_a_fresh_one(tailnet: Tailnet, web: Web) -> None:
-    homelab = tailnet.homelab
-    tailnet.control.expire(timedelta(days=10))
-    until(lambda: homelab.status["Self"].get("KeyExpiry"), "the host is told")
-    ends = datetime.fromisoformat(homelab.status["Self"]["KeyExpiry"]) - datetime.now(UTC)
-    assert timedelta(days=9) < ends < timedelta(days=10, seconds=1)  # rounded
-    with homelab.session(WEB):
-        tailnet.control.expire()
-        until(lambda: homelab.backend == "NeedsLogin", "the host is told")
-        assert why_refused(tailnet) == "relay: the node's key has expired"
-    homelab.log_in()
-    with homelab.session(WEB):
-        until(tailnet.public.reaches, "the public is let in")
-        assert seen(tailnet.laptop)
-
-
-def test_a_key_whose_end_is_taken_back_goes_on(tailnet: Tailnet) -> None:
-    tailnet.control.expire()
-    until(lambda: tailnet.homelab.backend == "NeedsLogin", "the host is told")
-    tailnet.control.expire(None)
-    tailnet.homelab.until_running()
-
-
-def test_cut_off_from_control_the_host_says_so_and_goes_on_publishing(tailnet: Tailnet, web: Web) -> None:
-    with tailnet.homelab.session(WEB):
-        tailnet.control.cut()
-        until(lambda: not tailnet.homelab.status["Self"]["Online"], "the host has noticed")
-        assert seen(tailnet.public)
-        tailnet.control.mend()
-        tailnet.homelab.restart()  # it would wait, up to half a minute, before it asks again
-        until(lambda: tailnet.homelab.status["Self"].get("Online"), "control is back")
-
-
-def test_asked_to_wait_for_a_feature_the_command_goes_on_when_it_is_granted(tailnet: Tailnet, web: Web) -> None:
-    tailnet.control.withdraw(FUNNEL)
-    until(lambda: is_gone(tailnet, FUNNEL), "the host is told")
-    tailnet.control.answer_feature({"text": "Wait", "url": "https://example.org/", "shouldWait": True})
-    with subprocess.Popen(
-        tailnet.homelab.command("funnel", f"--https={PORT}", str(WEB)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as child:
-        try:
-            assert child.stdout is not None
-            assert b"Wait" in b"".join(child.stdout.readline() for _ in range(2))
-            assert tailnet.homelab.serve_config == {}
-            until(lambda: tailnet.control.mark() and tailnet.public.reaches(), "it hears of it and publishes")
-        finally:
-            child.kill()
-
-
-def test_without_a_certificate_or_with_a_wrong_one_no_tls_is_spoken(tailnet: Tailnet, web: Web) -> None:
-    with tailnet.homelab.session(WEB):
-        for spoil in (
-            tailnet.remove_certificate,
-            lambda: tailnet.place_certificate("other.tail-test.ts.net"),
-            lambda: tailnet.place_certificate(lasts=timedelta(hours=-1)),
-        ):
-            spoil()
-            with pytest.raises(ssl.SSLError, match=r"(?i)internal.error"):
-                tailnet.public.connect()
-            assert tailnet.homelab.status["Health"] == []
-        tailnet.place_certificate(trusted=False)
-        with pytest.raises(ssl.SSLCertVerificationError, match=r"unable to get local issuer|self-signed"):
-            tailnet.public.connect()
-        tailnet.place_certificate()
-        assert seen(tailnet.public)
-
-
-def test_a_relay_that_fails_is_noticed_only_by_the_public(tailnet: Tailnet, web: Web) -> None:
-    with tailnet.homelab.session(WEB):
-        tailnet.relay.close()
-        assert why_refused(tailnet) == "the connection was closed"
-        tailnet.relay.hang()
-        with tailnet.public.reach(PORT) as waiting:
-            waiting.settimeout(0.5)
-            with pytest.raises(TimeoutError):
-                ssl.create_default_context().wrap_socket(waiting, server_hostname=tailnet.name)
-        assert tailnet.homelab.status["Health"] == []
-        assert seen(tailnet.laptop)
-        tailnet.relay.carry()
-        assert seen(tailnet.public)
+    until(lambda: {entry.port for entry in homelab.entries} == {10000}, "the session's entry is gone")
 
 
 def test_the_resolver_knows_where_the_public_finds_the_host(tailnet: Tailnet) -> None:
@@ -475,7 +174,7 @@ def test_the_resolver_knows_where_the_public_finds_the_host(tailnet: Tailnet) ->
     assert ask("nobody.tail-test.ts.net")[3] & 15 == 3  # NXDOMAIN
 
 
-def test_only_the_operator_may_change_what_is_served(tailnet: Tailnet, web: Web) -> None:
+def test_only_the_operator_may_change_what_is_served(tailnet: Tailnet, published: Published) -> None:
     words = ordinary(tailnet.homelab.command("serve", "--bg", f"--https={PORT}", str(WEB)))
     refused = subprocess.run(words, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
@@ -485,26 +184,18 @@ def test_only_the_operator_may_change_what_is_served(tailnet: Tailnet, web: Web)
     assert {entry.port for entry in tailnet.homelab.entries} == {PORT}
 
 
-def test_whatever_a_test_did_the_next_finds_all_as_it_was(tailnet: Tailnet) -> None:
-    homelab = tailnet.homelab
-    homelab.operate("nobody")
-    homelab.publish(WEB)
-    tailnet.control.withdraw(FUNNEL)
-    tailnet.control.expire()
-    tailnet.remove_certificate()
-    tailnet.relay.hang()
-    tailnet.control.cut()
-    homelab.freeze()
-    tailnet.heal()
-    assert homelab.backend == "Running"
-    assert homelab.serve_config == {}
-    assert homelab.ask("GET", "prefs").get("OperatorUser", "") == ""
-    homelab.kill()
-    tailnet.heal()
-    homelab.log_out()
-    tailnet.heal()
-    with homelab.session(WEB):
-        until(tailnet.public.reaches, "the public is let in")
+def test_an_agent_in_its_network_is_reached_by_the_tests_and_by_visitors(tailnet: Tailnet, agent: Agent) -> None:
+    agent.enter(tailnet.network)
+    agent.start()
+    assert not listens(agent.port)
+    assert tailnet.loopback.ask("GET", "/api/health/live", port=agent.port).status == 200
+    with tailnet.homelab.session(agent.port):
+        asked = tailnet.public.ask("GET", "/api/health/live")
+        assert asked.headers["Content-Type"] == "application/problem+json"
+        assert asked.status == 421
+    agent.kill()
+    agent.start()
+    assert agent.json("/api/health")["findings"]
 
 
 ALONE = """
@@ -522,7 +213,7 @@ except Missing as why:
 
 def test_an_ordinary_user_has_one_too_where_there_is_no_network(open_directory: Path) -> None:
     cache = open_directory / "cache"
-    for program in (tailscaled.built("tailscale"), tailscaled.built("tailscaled"), tailnet_world.program()):
+    for program in (tailscale.built("tailscale"), tailscale.built("tailscaled"), tailnet_world.program()):
         shutil.copytree(program.parent, cache / program.parent.name)
     cache.chmod(0o777)
     done = subprocess.run(
@@ -540,7 +231,7 @@ def test_an_ordinary_user_has_one_too_where_there_is_no_network(open_directory: 
 
 def test_a_machine_may_be_the_host(open_directory: Path) -> None:
     with (
-        machines.running(shared=[open_directory, tailscaled.built("tailscale").parent]) as machine,
+        machines.running(shared=[open_directory, tailscale.built("tailscale").parent]) as machine,
         neighbour.running(of=machine.pid, directory=open_directory) as tailnet,
     ):
         listening = tailnet.network.make_socket()

@@ -34,10 +34,11 @@ echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start
 exec "$@"
 """
 _SERVE = """
-import socket, sys
+import os, socket, sys
 door = socket.socket(socket.AF_UNIX)
-door.bind(sys.argv[1])
+door.bind(sys.argv[1] + ".new")
 door.listen()
+os.rename(sys.argv[1] + ".new", sys.argv[1])
 while True:
     asking, _ = door.accept()
     with asking, socket.socket(asking.recv(1)[0]) as made:

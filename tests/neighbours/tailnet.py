@@ -6,7 +6,7 @@ has the capability `funnel`, the port is in its `funnel-ports`, and it says that
 
 - There is no ACME: `place_certificate` puts one of a throw-away authority where the daemon would keep its own.
 - A public name is known to `resolver` alone, at once and for as long as there is the host.
-- Control forgets no node. One that logs in anew has another address.
+- Control forgets no node; one that logs in anew has another address. Killed it would forget all: freeze it, or `cut`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.neighbours import network, tailnet_world, tailscaled
+from tests.neighbours import network, tailnet_world, tailscale
 from tests.neighbours.guard import guarded
 from tests.neighbours.neighbour import Neighbour, version_of
 from tests.neighbours.network import Network
+from tests.neighbours.server import Server
 from tests.neighbours.tailnet_world import DOMAIN, HOST, RESOLVER, Control, Relay, World
-from tests.neighbours.tailscaled import MODULE, VERSION, Tailscaled
+from tests.neighbours.tailscale import MODULE, VERSION
+from tests.neighbours.tailscaled import Tailscaled
 from tests.neighbours.visitors import Public, Visitor, through
 
 
@@ -40,15 +42,16 @@ class Tailnet:
         self.directory = directory
         self.ca = directory / "ca.pem"
         self.network = Network(directory, of=of)
+        self._servers: list[Server] = []
 
     def start(self) -> None:
         """Start all of it; return when the host is one of the tailnet's."""
-        self.network.start()
+        self._start(self.network)
         self.world = World(self.directory, self.network)
-        self.world.start()
+        self._start(self.world)
         self.control, self.relay = Control(self.world), Relay(self.world)
-        self.homelab = Tailscaled(HOST, self.directory, self.network, self.control.url, self._meet)
-        self.homelab.start()
+        self.homelab = Tailscaled(HOST, self.directory, self.network, self.control)
+        self._start(self.homelab)
         self.homelab.log_in()
         self.place_certificate()
         tls = ssl.create_default_context(cafile=self.ca)
@@ -59,19 +62,18 @@ class Tailnet:
 
     def heal(self) -> None:
         """Bring all of it back to where it was in the beginning, whatever a test did to it."""
+        self.world.thaw()
         self.relay.carry()
         self.control.mend()
         self.control.answer_feature(None)
         self.control.expire(None)
-        self.control.restore()
         self.homelab.heal(self.control.mark())
         self.place_certificate()
 
     def close(self) -> None:
-        """End all of it, in the order in which it needs itself."""
-        for server in (getattr(self, "homelab", None), getattr(self, "world", None), self.network):
-            if server is not None:
-                server.close()
+        """End all of it."""
+        for server in reversed(self._servers):
+            server.close()
 
     def place_certificate(
         self, name: str = name, *, lasts: timedelta = timedelta(days=60), trusted: bool = True
@@ -88,12 +90,9 @@ class Tailnet:
         for kept in (self.homelab.state / "certs").glob(f"{self.name}.*"):
             kept.unlink()
 
-    def _meet(self) -> None:
-        """Return when all others reach the host and have its new keys: with old ones they would try for 15 seconds."""
-        self.control.meet()
-        for host in self.control.hosts().values():
-            if host.name != HOST:
-                self.homelab.ask("POST", f"ping?ip={host.address}&type=TSMP")
+    def _start(self, server: Server) -> None:
+        self._servers.append(server)
+        server.start()
 
     def _from(self, node: str, port: int) -> socket.socket:
         address = self.control.hosts()[HOST].address
@@ -125,13 +124,13 @@ def obtain() -> None:
     """Build all of it where that was not done yet: two minutes on two cores. Raises `Missing`."""
     network.obtain()
     for name in ("tailscale", "tailscaled"):
-        tailscaled.built(name)
+        tailscale.built(name)
     tailnet_world.program()
 
 
 NEIGHBOUR = Neighbour(
     "Tailscale",
     f"Go module {MODULE} v{VERSION}",
-    version=lambda: version_of([tailscaled.built("tailscaled"), "--version"]),
+    version=lambda: version_of([tailscale.built("tailscaled"), "--version"]),
     obtain=obtain,
 )

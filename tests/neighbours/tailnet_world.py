@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from tests.neighbours import golang, tailscaled
+from tests.neighbours import golang, tailscale
 from tests.neighbours.network import Network
 from tests.neighbours.server import Server
 
@@ -53,9 +53,9 @@ class World(Server):
         super().__init__(
             "the tailnet's world",
             inside.inside(program(), "-directory", directory, *where),
-            ready=self._admin.exists,
+            ready=self._answers,
             log=directory / "world.log",
-            env=tailscaled.environment(directory),
+            env=tailscale.environment(directory),
         )
 
     def tell(self, path: str, said: object) -> None:
@@ -75,6 +75,12 @@ class World(Server):
     def meet(self, host: str) -> None:
         """Return when its nodes can reach a host."""
         self._exchange("POST", f"/hosts/{host}/meeting")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.ask("/hosts"))
+        except OSError:
+            return False
 
     def _exchange(self, method: str, path: str, said: object = None) -> Any:
         connection = http.client.HTTPConnection("world", timeout=30)

@@ -1,47 +1,25 @@
-"""Tailscale's daemon and its command, the real ones, built from their Go module; nothing of them leaves the machine."""
+"""One node of a tailnet: Tailscale's own daemon, the command that talks to it, and what people do with the two."""
 
 from __future__ import annotations
 
-import functools
 import http.client
 import json
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.neighbours import golang
+from tests.neighbours import tailscale
 from tests.neighbours.network import Network
 from tests.neighbours.server import Server
+from tests.neighbours.tailnet_world import Control
 from tests.waiting import until
 
-VERSION = "1.102.3"
-MODULE = "tailscale.com"
 PORT = 8443
 """The port that tests publish when they name none."""
-
-_STAMPS = " ".join(f"-X {MODULE}/version.{name}Stamp={VERSION}" for name in ("short", "long"))
-_SEALED = {
-    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-    "TS_NO_LOGS_NO_SUPPORT": "true",
-    "TS_DISABLE_PORTMAPPER": "true",
-    "TS_PANIC_IF_HIT_MAIN_CONTROL": "true",
-    "TS_DEBUG_ACME_DIRECTORY_URL": "http://127.0.0.1:9/",  # nobody there; another than the usual lets any CA count
-}
-
-
-@functools.cache
-def built(name: str) -> Path:
-    """Return `tailscale` or `tailscaled`; raises `Missing` without Go."""
-    return golang.built(name, f"{MODULE}/cmd/{name}", module="tailnet", flags=(f"-ldflags=-s -w {_STAMPS}",))
-
-
-def environment(home: Path) -> dict[str, str]:
-    """Return the whole environment of what belongs to a tailnet of the tests."""
-    return {**_SEALED, "HOME": str(home), "TS_LOGS_DIR": str(home)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +35,20 @@ class Entry:
 class Tailscaled(Server):
     """One node: its daemon in a network, and the command. It can be broken as any server, and as Tailscale itself."""
 
-    def __init__(
-        self, host: str, directory: Path, network: Network, login_server: str, meet: Callable[[], None]
-    ) -> None:
-        """`meet` returns when the others can reach it."""
+    def __init__(self, host: str, directory: Path, network: Network, control: Control) -> None:
         self.host = host
         self.socket = directory / f"{host}.sock"
         self.state = directory / host
-        self.program = built("tailscale")
-        self._login_server = login_server
-        self._meet = meet
+        self.program = tailscale.built("tailscale")
+        self._control = control
         self.state.mkdir(mode=0o700)
         where = (f"--statedir={self.state}", f"--socket={self.socket}")
         super().__init__(
             f"tailscaled of {host}",
-            network.inside(built("tailscaled"), "--tun=userspace-networking", "--port=41641", *where),
+            network.inside(tailscale.built("tailscaled"), "--tun=userspace-networking", "--port=41641", *where),
             ready=self._answers,
             log=directory / f"{host}.log",
-            env=environment(self.state),
+            env=tailscale.environment(self.state),
         )
 
     # What there is
@@ -130,7 +104,7 @@ class Tailscaled(Server):
         """Run `tailscale` to its end; raises TimeoutExpired where it comes to none."""
         return subprocess.run(
             self.command(*words),
-            env=environment(self.state),
+            env=tailscale.environment(self.state),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -146,7 +120,7 @@ class Tailscaled(Server):
 
     def log_in(self) -> None:
         """Become the tailnet's node of that name; who was logged out becomes another one."""
-        self("up", f"--login-server={self._login_server}", f"--hostname={self.host}", "--timeout=20s", "--reset")
+        self("up", f"--login-server={self._control.url}", f"--hostname={self.host}", "--timeout=20s", "--reset")
         self.until_running()
 
     def up(self) -> None:
@@ -173,19 +147,24 @@ class Tailscaled(Server):
     def publish(self, target: int, *, port: int = PORT, public: bool = True) -> None:
         """Serve a port of 127.0.0.1 for good, in the background: to the public or to the tailnet alone."""
         self("funnel" if public else "serve", "--bg", f"--https={port}", str(target))
+        until(lambda: not public or self._is_announced(), "control has heard of it")
 
     @contextmanager
     def session(self, target: int, *, port: int = PORT, public: bool = True) -> Iterator[Server]:
         """Serve a port of 127.0.0.1 as long as the context lasts, by a command in the foreground, which is given."""
         words = ("funnel" if public else "serve", f"--https={port}", str(target))
-        log = self.log.with_name(f"session-{port}.log")
         before = self.entries
+
+        def is_ready() -> bool:
+            is_there = any(entry.port == port and entry.session for entry in self.entries - before)
+            return is_there and (not public or self._is_announced())
+
         child = Server(
             " ".join(words),
             self.command(*words),
-            ready=lambda: any(entry.port == port and entry.session for entry in self.entries - before),
-            log=log,
-            env=environment(self.state),
+            ready=is_ready,
+            log=self.log.with_name(f"session-{port}.log"),
+            env=tailscale.environment(self.state),
         )
         try:
             yield child.start()
@@ -193,9 +172,15 @@ class Tailscaled(Server):
             child.close()
 
     def until_running(self) -> None:
-        """Wait until it is connected, and the others can reach it."""
+        """Wait until it is connected, and the others reach it and have its new keys.
+
+        With old ones they would try for 15 seconds before they ask for others.
+        """
         until(lambda: self.backend == "Running", f"{self.host} is connected")
-        self._meet()
+        self._control.meet(self.host)
+        for other in self._control.hosts().values():
+            if other.name != self.host:
+                self.ask("POST", f"ping?ip={other.address}&type=TSMP")
 
     def restart(self) -> None:
         """Stop it in order and start it again, as an upgrade of the package does."""
@@ -225,6 +210,10 @@ class Tailscaled(Server):
         until(lambda: mark in self.capabilities, "what control says arrives")
         self.until_running()
         self.ask("POST", "serve-config", {})
+
+    def _is_announced(self) -> bool:
+        """Whether control knows that it takes the public, as far as it can hear of it."""
+        return self._control.hosts()[self.host].ingress_enabled or not self.status["Self"].get("Online")
 
     def _answers(self) -> bool:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from typing import Self
@@ -13,6 +13,8 @@ from typing import Self
 from tests.neighbours.network import Network
 from tests.neighbours.tailscaled import PORT
 
+Body = bytes | Iterable[bytes] | None
+"""What is sent goes in pieces, as they come, when it is not bytes."""
 SOURCE = "203.0.113.7"
 """Where the public is when a test does not say."""
 
@@ -55,7 +57,7 @@ class Connection:
         self._http.sock = connected
 
     def begin(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: Body = None
     ) -> http.client.HTTPResponse:
         """Ask, and return the answer as soon as its head is there; its body comes as one reads it.
 
@@ -64,9 +66,7 @@ class Connection:
         self._http.request(method, path, body, dict(headers or {}))
         return self._http.getresponse()
 
-    def ask(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
-    ) -> Answer:
+    def ask(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: Body = None) -> Answer:
         """Ask and return the whole answer."""
         answer = self.begin(method, path, headers=headers, body=body)
         return Answer(answer.status, answer.headers, answer.read())
@@ -113,7 +113,7 @@ class Visitor:
         *,
         port: int = PORT,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: Body = None,
     ) -> Answer:
         """Ask once, over a connection of its own."""
         with self.connect(port) as connection:

@@ -55,7 +55,8 @@ func main() {
 	w.relay = &relay{control: control, node: ingress, mode: carrying, refusals: map[string]string{}}
 	for _, one := range strings.Split(*relays, ",") {
 		for _, port := range publicPorts {
-			go func() { log.Fatal(w.relay.serve(listen("tcp", net.JoinHostPort(one, port)))) }()
+			public := listen("tcp", net.JoinHostPort(one, port))
+			go func() { log.Fatal(w.relay.serve(public)) }()
 		}
 	}
 	go serve(visitor{laptop}, listen("unix", filepath.Join(*directory, "laptop.sock")))
