@@ -2,92 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.agent import Agent
+from tests.gate_home import WEBHOOK, Home
 from tests.neighbours.tailnet import Tailnet
 from tests.processes import family
 from tests.waiting import until
-
-WEBHOOK = "/api/webhook/gitops"
-SECRET = "It's a Secret to Everybody"
-QUICK = "every = 0.5\nin_doubt = 0.1\nclosed_at_least = 0.5\nopen_at_least = 0.5\n"
-
-
-class Home:
-    """An agent that opens its door in a tailnet."""
-
-    def __init__(self, tailnet: Tailnet, agent: Agent, directory: Path) -> None:
-        self.tailnet = tailnet
-        self.agent = agent
-        agent.enter(tailnet.network)
-        secret = directory / "hook-secret"
-        secret.write_text(SECRET)
-        secret.chmod(0o600)
-        self._gitops = (
-            '[gitops]\npoll = 0\n[[gitops.repository]]\nname = "site"\nfull_name = "octo/site"\nid = 7\n'
-            f'directory = "{directory}/site"\nsecret = [{{name = "main", secret = "file:{secret}"}}]\n'
-        )
-
-    def start(self, more: str = "") -> Home:
-        """Start the agent with a gate."""
-        host = self.tailnet.homelab
-        gate = f'[gate]\nfunnel = true\nsocket = "{host.socket}"\nprogram = "{host.program}"\n{QUICK}{more}\n'
-        self.agent.write(gate + self._gitops)
-        self.agent.start()
-        return self
-
-    def open(self) -> Home:
-        """Wait until the internet is let in."""
-        until(lambda: self.door["phase"] == "open", "the door is open", seconds=60)
-        return self
-
-    @property
-    def door(self) -> dict[str, Any]:
-        """How the door stands."""
-        return dict(self.agent.json("/api/gate")["doors"][0])
-
-    def becomes(self, phase: str, overlay: str = "") -> dict[str, Any]:
-        """Wait until the door stands so, and return all that is told of it."""
-        found = lambda: (self.door["phase"], self.door["overlay"]) == (phase, overlay)  # noqa: E731
-        until(found, f"the door is {phase} {overlay}", seconds=60)
-        return self.door
-
-    def refused(self) -> bool:
-        """Return whether a visitor from the internet is let in nowhere."""
-        try:
-            answer = self.tailnet.public.ask("POST", WEBHOOK, body=b"{}")
-        except OSError:
-            return True
-        return answer.status == 503
-
-    def ping(self) -> int:
-        """Send a signed ping through the internet; return the status of the answer."""
-        body = json.dumps(
-            {
-                "zen": "Keep it logically awesome.",
-                "hook_id": 1,
-                "hook": {},
-                "repository": {"id": 7, "full_name": "octo/site"},
-            }
-        ).encode()
-        signed = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-        headers = {
-            "Content-Type": "application/json",
-            "X-GitHub-Event": "ping",
-            "X-GitHub-Delivery": f"{time.time_ns()}",
-            "X-Hub-Signature-256": signed,
-        }
-        return self.tailnet.public.ask("POST", WEBHOOK, headers=headers, body=body).status
 
 
 @pytest.fixture
@@ -125,8 +52,13 @@ def test_a_hold_shuts_it_and_outlives_the_agent_until_it_is_released(home: Home)
     assert home.agent.run("gate", "auto").returncode == 0
     home.open()
     assert home.ping() == 200
-    history = json.loads(home.agent.run("gate", "history", "--json").stdout)
-    assert [one["closed_at"] is None for one in history] == [True, False]
+    assert [one["closed_at"] is None for one in openings(home)] == [True, False]
+
+
+def openings(home: Home) -> list[dict[str, Any]]:
+    """Return the openings that the ledger knows, the newest first."""
+    known: list[dict[str, Any]] = json.loads(home.agent.run("gate", "history", "--json").stdout)
+    return known
 
 
 def test_a_hold_for_a_time_ends_by_itself(home: Home) -> None:
@@ -149,10 +81,11 @@ def test_when_the_agent_ends_the_door_is_shut(home: Home, number: signal.Signals
 
 def test_when_the_session_is_killed_it_opens_anew(home: Home) -> None:
     home.start().open()
-    before = home.door["exposure"]["id"]
+    assert len(openings(home)) == 1
     [child] = [pid for pid in family(home.agent.pid) if b"funnel" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(child, signal.SIGKILL)
-    until(lambda: home.door["exposure"] and home.door["exposure"]["id"] != before, "a new opening", seconds=60)
+    until(lambda: len(openings(home)) == 2, "it is opened anew", seconds=60)
+    home.open()
     assert home.ping() == 200
 
 
