@@ -1,0 +1,89 @@
+"""Shutting a door without an agent: what is left of it is ended, and nothing of anybody else's.
+
+For systemd after the agent has ended, and for a person in a hurry. A child of ours that has outlived its agent is
+killed first, for which the daemon need not answer; then tailscaled is asked, and takes back what still sends requests
+on the port to the agent, in the background or for a session whose holder was not to be found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from homelab_agent.gate.child import Command
+from homelab_agent.gate.reading import Entry
+from homelab_agent.gate.tailscale import DaemonNotRunning, Tailscaled
+
+_KILLED_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What was done: the processes that were ended, and what tailscaled took back; `note` says if it does not run."""
+
+    ended: tuple[int, ...] = ()
+    dropped: tuple[Entry, ...] = ()
+    note: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        """The same for a person, a line each; that there was nothing is said too."""
+        said = [f"ended process {pid}, which held the door open" for pid in self.ended]
+        for entry in self.dropped:
+            kind = "a session" if entry.session else "an entry that stays"
+            said.append(f"took back {kind}: port {entry.port} of {entry.host} to {entry.target}")
+        return [*(said or ["nothing was open"]), *([self.note] if self.note else [])]
+
+
+async def close_now(command: Command) -> Closed:
+    """End what publishes a door and return what that was; no agent may be about to open it again.
+
+    Where no tailscaled runs, nothing is open. Raises `DaemonUnreachable` where it runs and does not answer, and
+    `NotPermitted`, `NotChanged` where it takes nothing back: then a door may be open.
+    """
+    ended = await asyncio.to_thread(_end_all, command)
+    try:
+        dropped = await Tailscaled(command.socket).drop(command.port, command.target, sessions=True)
+    except DaemonNotRunning as error:
+        return Closed(ended, note=str(error))
+    return Closed(ended, tuple(dropped))
+
+
+def _end_all(command: Command) -> tuple[int, ...]:
+    """Kill every process that runs `command` and is ours to kill; return those that have ended by it."""
+    return tuple(pid for pid in _processes() if _end(pid, command))
+
+
+def _processes() -> list[int]:
+    return [int(directory.name) for directory in Path("/proc").glob("[0-9]*")]
+
+
+def _end(pid: int, command: Command) -> bool:
+    """Kill a process if it runs `command`; whether it has ended by that. Another's is left to tailscaled."""
+    if not _runs(pid, command):
+        return False
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if not _runs(pid, command):  # the number is another's by now
+            return False
+        signal.pidfd_send_signal(process, signal.SIGKILL)
+        return bool(select.select([process], [], [], _KILLED_SECONDS)[0])
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(process)
+
+
+def _runs(pid: int, command: Command) -> bool:
+    try:
+        _, *words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+    except OSError:  # it has ended
+        return False
+    return words == [word.encode() for word in command.words]
