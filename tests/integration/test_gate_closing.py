@@ -15,7 +15,8 @@ from homelab_agent.gate.tailscale import DaemonUnreachable, NotPermitted
 from tests.clock import until
 from tests.neighbours.server import Server
 from tests.neighbours.tailnet import Tailnet
-from tests.neighbours.tailscaled import PORT, environment
+from tests.neighbours.tailscale import environment
+from tests.neighbours.tailscaled import PORT
 from tests.processes import freeze, is_alive
 from tests.user import UID, acting_as
 

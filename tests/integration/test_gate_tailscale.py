@@ -17,7 +17,8 @@ from homelab_agent.gate.tailscale import DaemonNotRunning, DaemonUnreachable, No
 from tests.clock import until
 from tests.neighbours.tailnet import Tailnet
 from tests.neighbours.tailnet_world import FUNNEL, HTTPS, PORTS
-from tests.neighbours.tailscaled import PORT, VERSION
+from tests.neighbours.tailscale import VERSION
+from tests.neighbours.tailscaled import PORT
 from tests.user import UID, acting_as
 
 TARGET = "http://127.0.0.1:8085"
