@@ -9,11 +9,12 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
 from homelab_agent.core.clock import Clock, microseconds, moment
+from homelab_agent.core.door import Visits
 from homelab_agent.core.jobs.run import recordable
 from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State
@@ -33,22 +34,6 @@ _COLUMNS = (
 )  # fmt: skip
 _TOLD = tuple(name for name in _COLUMNS if name != "seen_at")
 _TIMES = frozenset({"opened_at", "seen_at", "closed_at"})
-
-
-class Visits(Protocol):
-    """What the internet asked since the door opened, and what it was sent (`core.door.Visits`)."""
-
-    @property
-    def requests(self) -> int:
-        """How many requests were let in."""
-
-    @property
-    def sources(self) -> int:
-        """From how many addresses."""
-
-    @property
-    def sent_bytes(self) -> int:
-        """How much they were sent."""
 
 
 @dataclass(frozen=True, slots=True)

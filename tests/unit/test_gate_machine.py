@@ -252,5 +252,5 @@ class Machine(RuleBasedStateMachine):
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(deadline=None, max_examples=200, stateful_step_count=40, print_blob=True)
 
-FOR_LONG = {"settings": settings(TestMachine.settings, max_examples=20_000, stateful_step_count=80)}
+FOR_LONG = {"settings": settings(TestMachine.settings, max_examples=5_000, stateful_step_count=80)}
 TestMachineForLong = pytest.mark.soak(type("TestMachineForLong", (Machine.TestCase,), FOR_LONG))
