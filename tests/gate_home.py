@@ -33,11 +33,15 @@ class Home:
             f'directory = "{directory}/site"\nsecret = [{{name = "main", secret = "file:{secret}"}}]\n'
         )
 
-    def start(self, more: str = "") -> Home:
-        """Start the agent with a gate."""
+    def configure(self, more: str = "") -> None:
+        """Write the configuration: a gate, and a repository whose hook may come in."""
         host = self.tailnet.homelab
         gate = f'[gate]\nfunnel = true\nsocket = "{host.socket}"\nprogram = "{host.program}"\n{QUICK}{more}\n'
         self.agent.write(gate + self._gitops)
+
+    def start(self, more: str = "") -> Home:
+        """Configure and start the agent."""
+        self.configure(more)
         self.agent.start()
         return self
 

@@ -15,6 +15,9 @@ from homelab_agent.gate.ledger import Ledger
 class Front(Protocol):
     """What stands before a session."""
 
+    async def settle(self) -> None:
+        """Put on disk what an earlier agent left open; raises `StateUnavailable`."""
+
     async def open(self, why: str) -> None:
         """Let visitors in; raises `StateUnavailable`, and does not."""
 
@@ -31,6 +34,10 @@ class PublicFront:
     def __init__(self, door: PublicDoor, ledger: Ledger) -> None:
         self._door = door
         self._ledger = ledger
+
+    async def settle(self) -> None:
+        """End in the ledger what a killed agent left open."""
+        await self._ledger.settle()
 
     async def open(self, why: str) -> None:
         """Let visitors in, once that is on disk."""
@@ -53,6 +60,9 @@ class PublicFront:
 
 class NoFront:
     """The tailnet's: the web server asks everybody there to log in, whether there is a door or not."""
+
+    async def settle(self) -> None:
+        """Do nothing."""
 
     async def open(self, why: str) -> None:
         """Do nothing."""

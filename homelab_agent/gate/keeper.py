@@ -89,6 +89,8 @@ class Keeper:
         """Keep the door, until cancelled."""
         self.gate = Gate(since=self._clock.read().monotonic)
         try:
+            with suppress(StateUnavailable):  # before the next opening it is tried again
+                await self._front.settle()
             while True:
                 self._woken.clear()
                 waiting, self._waiting = self._waiting, []

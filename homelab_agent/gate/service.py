@@ -8,7 +8,7 @@ import pwd
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.foundation import Foundation
-from homelab_agent.core.health import Check
+from homelab_agent.core.health import Check, Finding
 from homelab_agent.gate import telling
 from homelab_agent.gate.child import Command, Session, Verb
 from homelab_agent.gate.front import Front, NoFront, PublicFront
@@ -35,27 +35,32 @@ class NowhereToLead(AgentError):
 
 
 def build(settings: GateSettings, base: Foundation) -> Capability:
-    """Return what the capability contributes. Raises `NowhereToLead`."""
-    return Service(settings, base).capability()
+    """Return what the capability contributes; where there is nothing to lead to, that is a check's finding."""
+    if base.port is None:
+        return Capability(name="gate", checks=[Check("gate", _nowhere)])
+    return Service(settings, base, base.port).capability()
+
+
+async def _nowhere() -> Finding:
+    return Finding.of(NowhereToLead())
 
 
 class Service:
     """Holds the capability's parts together."""
 
-    def __init__(self, settings: GateSettings, base: Foundation) -> None:
-        if base.port is None:
-            raise NowhereToLead
+    def __init__(self, settings: GateSettings, base: Foundation, port: int) -> None:
+        """`port` is the web server's, on 127.0.0.1."""
         self._settings = settings
         self._base = base
         self._user = pwd.getpwuid(os.geteuid()).pw_name
         self._daemon = Tailscaled(settings.socket)
         self.intent = Intent(base.state, base.clock)
         self.ledger = Ledger(base.state, base.spool, base.clock, host=base.host, registry=base.registry)
-        self._web = f"http://127.0.0.1:{base.port}"
+        self._web = f"http://127.0.0.1:{port}"
         self.public: Keeper | None = None
         self.keepers: list[Keeper] = []
         if settings.funnel:
-            lookout = Public(base.health, base.door, base.clock, port=base.port)
+            lookout = Public(base.health, base.door, base.clock, port=port)
             front = PublicFront(base.door, self.ledger)
             self.public = self._keeper(FUNNEL, settings.port, self._web, front, lookout)
             base.door.on_shut(self.public.wake)

@@ -19,6 +19,9 @@ from homelab_agent.gate.reading import Presence, Reading
 from homelab_agent.gate.tailscale import DaemonUnreachable, Tailscaled
 from homelab_agent.gate.visitor import Visit
 
+HOLD_SECONDS = 2.0
+"""How long the disk may take to say whether the door is held."""
+
 
 class Lookout(Protocol):
     """Who looks whether visitors would be served."""
@@ -110,6 +113,9 @@ class Watch:
     async def _ask_hold(self) -> tuple[Hold | None, str]:
         """Return who holds the door, or why nobody can know: then it may not be open."""
         try:
-            return await self._held(), ""
+            async with asyncio.timeout(HOLD_SECONDS):
+                return await self._held(), ""
         except StateUnavailable as error:
             return None, str(error)
+        except TimeoutError:
+            return None, f"state.db does not answer within {HOLD_SECONDS:g} s"

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from homelab_agent.core.errors import Exit
 from tests.agent import Agent
 from tests.gate_home import WEBHOOK, Home
 from tests.neighbours.tailnet import Tailnet
+from tests.neighbours.tailnet_world import PORTS
 from tests.processes import family
 from tests.waiting import until
 
@@ -100,3 +102,56 @@ def test_what_others_publish_stays_and_a_port_that_is_theirs_is_a_conflict(home:
     home.agent.start()
     assert "9001" in home.becomes("closed", "conflict")["why"]
     assert home.refused()
+
+
+def test_what_a_dead_agent_left_is_taken_back_without_one_and_nothing_else(home: Home) -> None:
+    host = home.tailnet.homelab
+    host.publish(9000, port=10000, public=True)
+    others = host.entries
+    home.configure()
+    assert home.agent.run("gate", "close", "--now").stdout == "nothing was open\n"
+    host.publish(home.agent.port, port=8443, public=True)
+    said = home.agent.run("gate", "close", "--now")
+    assert (said.returncode, "8443" in said.stdout) == (0, True), said.stderr
+    assert host.entries == others
+
+
+def test_through_ten_openings_others_entries_are_untouched_and_each_is_in_the_ledger(home: Home) -> None:
+    host = home.tailnet.homelab
+    host.publish(9000, port=10000, public=True)
+    others = host.entries
+    with host.session(9001, port=443, public=False):
+        foreground = host.entries - others
+        home.start().open()
+        for number in range(10):
+            assert home.agent.run("gate", "close", "--reason", f"round {number}").returncode == 0
+            assert host.entries == others | foreground
+            assert home.agent.run("gate", "auto").returncode == 0
+            home.open()
+            assert host.entries > others | foreground
+    assert len(openings(home)) == 11
+
+
+def test_the_doctor_says_all_that_a_door_needs_with_and_without_an_agent(home: Home) -> None:
+    home.configure()
+    found = {one["check"]: one for one in json.loads(home.agent.run("doctor", "gate", "--json").stdout)}
+    assert found["gate.program"]["state"] == found["gate.funnel.needs"]["state"] == "ok"
+    home.tailnet.homelab.publish(9000, port=8443, public=True)
+    home.tailnet.control.withdraw(PORTS)
+    home.agent.start()
+    done = home.agent.run("doctor", "gate", "--json")
+    found = {one["check"]: one for one in json.loads(done.stdout)}
+    assert done.returncode == Exit.FAILED
+    assert "does not allow Funnel on port 8443" in found["gate.funnel.needs"]["detail"]
+    assert "port 8443 is taken" in found["gate.funnel.needs"]["detail"]
+    assert "tailscale serve --https=8443 off" in found["gate.funnel.needs"]["repair"]
+
+
+def test_without_a_gate_its_commands_say_how_to_have_one(agent: Agent) -> None:
+    agent.start()
+    for words in (("status",), ("why",), ("history",), ("close", "--reason", "x"), ("auto",)):
+        done = agent.run("gate", *words)
+        assert done.returncode == Exit.FAILED
+        assert "[gate] funnel = true" in done.stderr
+    assert agent.run("gate", "close").returncode == Exit.USAGE
+    assert agent.run("gate", "close", "--for", "soon", "--reason", "x").returncode == Exit.USAGE
