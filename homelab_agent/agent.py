@@ -88,7 +88,7 @@ async def _live(
             return await supervisor.run(
                 _tasks(base, ground, rooms[len(ground) :], lag),
                 lambda: _ready(base, on_ready),
-                lambda: telling.stopping(base.health),
+                lambda: _stopping(base),
             )
 
 
@@ -174,3 +174,9 @@ async def _ready(base: Foundation, on_ready: Callable[[], None]) -> None:
     systemd.notify(READY=1)
     journal.logger("agent").info("agent.ready", state=str(base.directory))
     await asyncio.to_thread(on_ready)
+
+
+async def _stopping(base: Foundation) -> None:
+    """Let nobody in from the internet any more, before anything else stops."""
+    base.door.bar()
+    await telling.stopping(base.health)

@@ -55,6 +55,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
                 Entry("metrics", "metrics.commands", "This host's own numbers."),
                 Entry("gitops", "gitops.commands", "Deploy from git: what is deployed, sync, rollback, set-up."),
                 Entry("deliveries", "gitops.delivery_commands", "The webhooks that came, and what became of each."),
+                Entry("gate", "gate.commands", "The doors to the internet and the tailnet: why they are open or shut."),
             )
             if entry.module.partition(".")[0] in capabilities.NAMES
         ),

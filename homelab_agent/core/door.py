@@ -39,7 +39,10 @@ class PublicDoor:
     """Open or shut; used from the event loop's thread alone."""
 
     def __init__(self) -> None:
+        self.names: frozenset[str] = frozenset()
+        """Under which names, beside those of the configuration, requests come through a door: lower case."""
         self._is_open = False
+        self._is_barred = False
         self._on_shut: list[Callable[[], None]] = []
         self._nonces: set[str] = set()
         self._requests = 0
@@ -51,9 +54,14 @@ class PublicDoor:
         """Whether the public is let in."""
         return self._is_open
 
+    @property
+    def is_barred(self) -> bool:
+        """Whether it will not be opened any more."""
+        return self._is_barred
+
     def open(self) -> None:
-        """Let the public in, and count its visits from none; what is open stays as it is."""
-        if not self._is_open:
+        """Let the public in, and count its visits from none; what is open stays as it is, and what is barred."""
+        if not self._is_open and not self._is_barred:
             self._is_open = True
             self._requests = self._sent_bytes = 0
             self._sources = set()
@@ -64,6 +72,11 @@ class PublicDoor:
             self._is_open = False
             for callback in self._on_shut:
                 callback()
+
+    def bar(self) -> None:
+        """Shut it for good: the agent is about to stop."""
+        self._is_barred = True
+        self.shut()
 
     def on_shut(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever the door was shut: who answers the public then stops."""

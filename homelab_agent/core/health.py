@@ -173,12 +173,18 @@ class Health:
 
     def ready(self, what: str) -> bool:
         """Return whether every check that blocks `what` has been answered and is ok, degraded or announced."""
+        return not self.blocking(what)
+
+    def blocking(self, what: str, *, pushed: bool = False) -> list[Standing]:
+        """Return what keeps `what` from being ready; with `pushed` only what is reported at once, without a probe."""
+        found = []
         for standing in self.picture():
-            if what not in self._checks[standing.check].blocks or standing.expected:
+            check = self._checks[standing.check]
+            if what not in check.blocks or standing.expected or (pushed and check.probe is not None):
                 continue
             if standing.check not in self._standings or standing.finding.state not in {State.OK, State.DEGRADED}:
-                return False
-        return True
+                found.append(standing)
+        return found
 
     async def probe(self, name: str) -> Standing:
         """Ask one check now and return its standing; a probe that fails or is late is a failed finding."""

@@ -91,7 +91,7 @@ class Service:
         """Return what all this contributes."""
         tasks = [Task("gitops.worker", self.run)]
         checks = [
-            Check("webhook", self.verifier.probe),
+            Check("webhook", self.verifier.probe, blocks=frozenset({"gate"})),
             *(
                 Check(f"gitops.{name}", partial(self.status.probe, name), every=_CHECK_SECONDS)
                 for name in self.deployments

@@ -143,8 +143,8 @@ class Application:
 
     def _admit(self, incoming: Incoming, asked: Asked, guard: Guard) -> None:
         """Decide who is calling, and whether anything is answered; raises `Refused`."""
-        headers = list(asked.headers.items())
-        caller, refusal = audience.decide(incoming.connection, asked.method, headers, self.policy.hosts)
+        headers, hosts = list(asked.headers.items()), self.policy.hosts | self._door.names
+        caller, refusal = audience.decide(incoming.connection, asked.method, headers, hosts)
         if caller.audience is Audience.PUBLIC:
             asked.caller = caller
             self._let_in(asked, guard)

@@ -59,7 +59,8 @@ class Supervisor:
         `ready` is awaited once all have started (it may wait for what they bring up), `stopping` first of all
         when the stop begins. What `ready` raises stops the agent and is raised here.
         """
-        self._health.add(Check(f"task.{task.name}") for task in tasks)
+        gate = frozenset({"gate"})
+        self._health.add(Check(f"task.{task.name}", blocks=gate if task.critical else frozenset()) for task in tasks)
         with signals.handled(self.stop), _faults_logged(asyncio.get_running_loop()):
             try:
                 for task in tasks:

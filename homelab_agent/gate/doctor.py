@@ -1,0 +1,78 @@
+"""What `homelab-agent doctor gate` asks: what each door needs of tailscaled, the tailnet and this host.
+
+The agent is taken to run as who owns its state directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from homelab_agent.core import privilege, process
+from homelab_agent.core.clock import SystemClock
+from homelab_agent.core.errors import AgentError
+from homelab_agent.core.health import Check, Finding
+from homelab_agent.gate import prerequisites, reading
+from homelab_agent.gate.prerequisites import Door
+from homelab_agent.gate.settings import GateSettings
+from homelab_agent.gate.tailscale import Tailscaled
+
+_STARTS_NOTHING = "[gate] funnel = true (to the internet) or tailnet = true (the page, inside the tailnet)"
+
+
+def checks(settings: GateSettings, directory: Path) -> Sequence[Check]:
+    """Return the checks that need no agent; `directory` is its state directory."""
+    return beside(settings, directory)
+
+
+def beside(settings: GateSettings, directory: Path) -> Sequence[Check]:
+    """Return those that a running agent does not ask itself: of each door all that is missing, at once."""
+    doors = {"funnel": settings.port} if settings.funnel else {}
+    if settings.tailnet:
+        doors["tailnet"] = settings.tailnet_port
+        if settings.grafana:
+            doors["grafana"] = settings.grafana_port
+    found = [Check("gate.program", partial(_program, settings, has_doors=bool(doors)))]
+    for name, port in doors.items():
+        found.append(Check(f"gate.{name}.needs", partial(_needs, settings, directory, name, port)))
+    return found
+
+
+async def _program(settings: GateSettings, *, has_doors: bool) -> Finding:
+    """Say whether Tailscale's command is there."""
+    if not has_doors:
+        return Finding.degraded("no door is configured", _STARTS_NOTHING)
+    found = await asyncio.to_thread(process.find, settings.program)
+    if found is None:
+        return Finding.of(process.ProgramMissing(program=settings.program, path="PATH"))
+    return Finding.ok(found)
+
+
+async def _needs(settings: GateSettings, directory: Path, name: str, port: int) -> Finding:
+    """Say all that is in a door's way, or will be before long."""
+    try:
+        told = await Tailscaled(settings.socket).read()
+        user = (await asyncio.to_thread(_who_owns, directory)).name
+    except AgentError as error:
+        return Finding.of(error)
+    door = Door(port, is_funnel=name == "funnel", user=user, safe_versions=settings.safe_versions)
+    found = prerequisites.obstacles(told, door, SystemClock().read().wall)
+    if _is_background(told.config, port):
+        found.append(prerequisites.conflict(told.config.entries(port), port))
+    if not found:
+        return Finding.ok(f"tailscaled {told.version}: nothing is in the way of {told.name}:{port}")
+    said, repair = "; ".join(one.what for one in found), "; ".join(one.repair for one in found)
+    return Finding.failed(said, repair) if any(one.blocks for one in found) else Finding.degraded(said, repair)
+
+
+def _is_background(config: reading.ServeConfig, port: int) -> bool:
+    """Return whether something is published on the port that stays, whoever's: ours never does."""
+    return any(not one.session for one in config.entries(port))
+
+
+def _who_owns(directory: Path) -> privilege.User:
+    """Return whose the state directory is, or who we are where there is none yet; raises `NoSuchUser`."""
+    there = next(path for path in (directory, *directory.parents) if path.exists())
+    return privilege.look_up(there.stat().st_uid)

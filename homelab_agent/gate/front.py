@@ -1,0 +1,74 @@
+"""The first layer: who comes from the internet is answered by the web server only while the door is open.
+
+It is the last to open and the first to shut, and each opening is in the ledger before it begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from homelab_agent.core.door import PublicDoor
+from homelab_agent.gate.ledger import Ledger
+
+
+class Front(Protocol):
+    """What stands before a session."""
+
+    async def settle(self) -> None:
+        """Put on disk what an earlier agent left open; raises `StateUnavailable`."""
+
+    async def open(self, why: str) -> None:
+        """Let visitors in; raises `StateUnavailable`, and does not."""
+
+    def shut(self) -> None:
+        """Let nobody in any more; at once, and whatever the disk does."""
+
+    async def record(self, why: str, checks: Sequence[str]) -> None:
+        """Put on disk how it stands now; `why` it is shut if it is. Raises `StateUnavailable`."""
+
+
+class PublicFront:
+    """The internet's: the web server's door, and the ledger of its openings."""
+
+    def __init__(self, door: PublicDoor, ledger: Ledger) -> None:
+        self._door = door
+        self._ledger = ledger
+
+    async def settle(self) -> None:
+        """End in the ledger what a killed agent left open."""
+        await self._ledger.settle()
+
+    async def open(self, why: str) -> None:
+        """Let visitors in, once that is on disk."""
+        if not self._door.is_open and not self._door.is_barred:
+            if self._ledger.present is None:
+                await self._ledger.begin(why)
+            self._door.open()
+
+    def shut(self) -> None:
+        """Let nobody in."""
+        self._door.shut()
+
+    async def record(self, why: str, checks: Sequence[str]) -> None:
+        """Put on disk that it is open still, or that it is shut."""
+        if self._door.is_open:
+            await self._ledger.beat(self._door.visits())
+        elif self._ledger.present is not None:
+            await self._ledger.end(why, self._door.visits(), checks=checks)
+
+
+class NoFront:
+    """The tailnet's: the web server asks everybody there to log in, whether there is a door or not."""
+
+    async def settle(self) -> None:
+        """Do nothing."""
+
+    async def open(self, why: str) -> None:
+        """Do nothing."""
+
+    def shut(self) -> None:
+        """Do nothing."""
+
+    async def record(self, why: str, checks: Sequence[str]) -> None:
+        """Do nothing."""

@@ -1,0 +1,122 @@
+"""The capability `gate`: the doors that are configured, each with its keeper."""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+from homelab_agent.core.capability import Capability, Task
+from homelab_agent.core.errors import AgentError
+from homelab_agent.core.foundation import Foundation
+from homelab_agent.core.health import Check, Finding
+from homelab_agent.gate import telling
+from homelab_agent.gate.child import Command, Session, Verb
+from homelab_agent.gate.front import Front, NoFront, PublicFront
+from homelab_agent.gate.intent import Hold, Intent
+from homelab_agent.gate.keeper import Keeper
+from homelab_agent.gate.ledger import Ledger
+from homelab_agent.gate.outside import Outside
+from homelab_agent.gate.policy import Timing
+from homelab_agent.gate.prerequisites import Door
+from homelab_agent.gate.readiness import Always, Public
+from homelab_agent.gate.routes import Api
+from homelab_agent.gate.settings import GateSettings
+from homelab_agent.gate.tailscale import Tailscaled
+from homelab_agent.gate.visitor import Visitor
+from homelab_agent.gate.watch import Lookout, Watch
+
+FUNNEL = "funnel"
+
+
+class NowhereToLead(AgentError):
+    """The web server does not listen on 127.0.0.1, where Tailscale could lead to."""
+
+    repair = '[web] listen = "127.0.0.1:8085"'
+
+
+def build(settings: GateSettings, base: Foundation) -> Capability:
+    """Return what the capability contributes; where there is nothing to lead to, that is a check's finding."""
+    if base.port is None:
+        return Capability(name="gate", checks=[Check("gate", _nowhere)])
+    return Service(settings, base, base.port).capability()
+
+
+async def _nowhere() -> Finding:
+    return Finding.of(NowhereToLead())
+
+
+class Service:
+    """Holds the capability's parts together."""
+
+    def __init__(self, settings: GateSettings, base: Foundation, port: int) -> None:
+        """`port` is the web server's, on 127.0.0.1."""
+        self._settings = settings
+        self._base = base
+        self._user = pwd.getpwuid(os.geteuid()).pw_name
+        self._daemon = Tailscaled(settings.socket)
+        self.intent = Intent(base.state, base.clock)
+        self.ledger = Ledger(base.state, base.spool, base.clock, host=base.host, registry=base.registry)
+        self._web = f"http://127.0.0.1:{port}"
+        self.public: Keeper | None = None
+        self.keepers: list[Keeper] = []
+        if settings.funnel:
+            lookout = Public(base.health, base.door, base.clock, port=port)
+            front = PublicFront(base.door, self.ledger)
+            self.public = self._keeper(FUNNEL, settings.port, self._web, front, lookout)
+            base.door.on_shut(self.public.wake)
+        if settings.tailnet:
+            self._keeper("tailnet", settings.tailnet_port, self._web, NoFront(), Always())
+            if settings.grafana:
+                self._keeper("grafana", settings.grafana_port, settings.grafana, NoFront(), Always())
+
+    def capability(self) -> Capability:
+        """Return what all this contributes."""
+        tasks = [Task(f"gate.{keeper.name}", keeper.run) for keeper in self.keepers]
+        if self.public is not None:
+            tasks.append(Task("gate.pushed", self._watch))
+            if self._settings.resolver:
+                visitor = Visitor(self._settings.resolver)
+                every = self._settings.path_every
+                outside = Outside(self.public, visitor, self._base.door, self._base.clock, every=every)
+                tasks.append(Task("gate.outside", outside.run))
+        return Capability(
+            name="gate",
+            tasks=tasks,
+            routes=Api(self.keepers, self.public, self.intent, self.ledger, self._base.clock).routes(),
+            checks=[Check(f"gate.{keeper.name}") for keeper in self.keepers],
+            summary=lambda: telling.summary(self.keepers),
+        )
+
+    def _keeper(self, name: str, port: int, target: str, front: Front, lookout: Lookout) -> Keeper:
+        settings, is_funnel = self._settings, name == FUNNEL
+        verb: Verb = "funnel" if is_funnel else "serve"
+        command = Command(settings.program, settings.socket, verb, port, target)
+        door = Door(port, is_funnel=is_funnel, user=self._user, safe_versions=settings.safe_versions)
+        session = Session(command, on_end=lambda: keeper.wake())  # noqa: PLW0108 - it is made after this
+        held = self.intent.current if is_funnel else _nobody
+        clock = self._base.clock
+        watch = Watch(door, session, self._daemon, lookout, held, clock)
+        timing = Timing.of(settings)
+        keeper = Keeper(name, watch, session, front, timing, clock, self._looked)
+        self.keepers.append(keeper)
+        return keeper
+
+    def _looked(self, keeper: Keeper) -> None:
+        """Report how a door stands, and under which name the web server is asked through it."""
+        self._base.health.report(f"gate.{keeper.name}", telling.finding(keeper))
+        if keeper.watch.found.told is not None:
+            self._base.door.names = frozenset({keeper.watch.found.told.name})
+
+    async def _watch(self) -> None:
+        """Wake the keeper when something is reported that shuts the door at once; also when the agent is to stop."""
+        assert self.public is not None  # noqa: S101 - the task exists only with it
+        with self._base.health.changes.subscribe() as changes:
+            while True:
+                await changes.get()
+                if self._base.health.blocking("gate", pushed=True):
+                    self.public.wake()
+
+
+async def _nobody() -> Hold | None:
+    """Say that nobody holds a door inside the tailnet."""
+    return None

@@ -1,0 +1,76 @@
+"""How the doors stand, in words and as fields: for the page, the command line and health."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from homelab_agent.core.health import Finding
+from homelab_agent.gate.keeper import Keeper
+from homelab_agent.gate.ledger import Exposure
+
+_SAID = {"closed": "shut", "opening": "opens", "closing": "shuts"}
+
+
+def as_fields(keeper: Keeper) -> Mapping[str, object]:
+    """Return what a program is told of a door."""
+    gate, hold = keeper.gate, keeper.watch.hold
+    return {
+        "name": keeper.name,
+        "phase": gate.phase,
+        "overlay": gate.overlay,
+        "since": keeper.since,
+        "why": gate.why,
+        "repair": gate.repair,
+        "doubt": gate.doubt,
+        "address": keeper.address,
+        "hold": None if hold is None else {"who": hold.who, "why": hold.why, "since": hold.since, "until": hold.until},
+        "warnings": [{"what": one.what, "repair": one.repair} for one in keeper.watch.found.warnings],
+    }
+
+
+def exposure(one: Exposure) -> Mapping[str, object]:
+    """Return what a program is told of an opening."""
+    return {
+        "id": one.id,
+        "opened_at": one.opened_at,
+        "opened_why": one.opened_why,
+        "closed_at": one.closed_at,
+        "closed_why": one.closed_why,
+        "checks": one.checks,
+        "seconds": round(one.seconds, 3),
+        "requests": one.requests,
+        "sources": one.sources,
+        "sent_bytes": one.sent_bytes,
+    }
+
+
+def finding(keeper: Keeper) -> Finding:
+    """Return what health is told: a door that is held, or opens in a moment, is as somebody wants it."""
+    gate = keeper.gate
+    if gate.phase in {"open", "degraded"}:
+        return _of_an_open(keeper)
+    said = f"{_SAID[gate.phase]}: {gate.why}"
+    match gate.overlay:
+        case "held":
+            return Finding.ok(said)
+        case "blocked" | "conflict" | "unknown":
+            return Finding.failed(said, gate.repair)
+        case "":
+            on_its_way = gate.phase == "opening" or gate.good > 0
+            return Finding.ok(said) if on_its_way else Finding.degraded(said, gate.repair)
+
+
+def _of_an_open(keeper: Keeper) -> Finding:
+    gate, warnings = keeper.gate, keeper.watch.found.warnings
+    if gate.doubt:
+        return Finding.degraded(f"open, but {gate.doubt}", gate.repair)
+    if gate.phase == "degraded":
+        return Finding.degraded(gate.why, gate.repair)
+    if warnings:
+        return Finding.degraded(f"open; {warnings[0].what}", warnings[0].repair)
+    return Finding.ok(f"open at {keeper.address}: {gate.why}")
+
+
+def summary(keepers: Sequence[Keeper]) -> str:
+    """Return all doors in one line."""
+    return "; ".join(f"{one.name} {one.gate.overlay or one.gate.phase}" for one in keepers) or "no door is configured"

@@ -1,0 +1,157 @@
+"""The public door of the real agent: the real tailscaled, a relay that lets in what production would, real requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from homelab_agent.core.errors import Exit
+from tests.agent import Agent
+from tests.gate_home import WEBHOOK, Home
+from tests.neighbours.tailnet import Tailnet
+from tests.neighbours.tailnet_world import PORTS
+from tests.processes import family
+from tests.waiting import until
+
+
+@pytest.fixture
+def home(tailnet: Tailnet, agent: Agent, open_directory: Path) -> Home:
+    return Home(tailnet, agent, open_directory)
+
+
+def test_the_internet_reaches_the_webhook_and_nothing_else(home: Home) -> None:
+    home.start().open()
+    assert home.ping() == 200
+    public = home.tailnet.public
+    for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"):
+        assert public.ask(method, WEBHOOK).status == 405
+    for path in ("/", "/api/gate", "/api/health", "/api/health/live", "/metrics", "/login", "/api/gitops/deliveries"):
+        for method in ("GET", "POST"):
+            assert public.ask(method, path).status == 404
+    assert home.tailnet.loopback.ask("GET", "/api/gate", port=home.agent.port).status == 200
+    told = home.agent.run("gate", "why")
+    assert told.returncode == 0
+    assert "funnel: open since" in told.stdout
+    assert "requests from 1 addresses" in told.stdout
+
+
+def test_a_hold_shuts_it_and_outlives_the_agent_until_it_is_released(home: Home) -> None:
+    home.start().open()
+    said = home.agent.run("gate", "close", "--reason", "moving house")
+    assert said.returncode == 0, said.stderr
+    assert "held" in said.stdout
+    assert home.refused()
+    home.becomes("closed", "held")
+    assert home.agent.stop() == 0
+    home.agent.start()
+    assert "moving house" in home.becomes("closed", "held")["why"]
+    assert home.refused()
+    assert home.agent.run("gate", "auto").returncode == 0
+    home.open()
+    assert home.ping() == 200
+    assert [one["closed_at"] is None for one in openings(home)] == [True, False]
+
+
+def openings(home: Home) -> list[dict[str, Any]]:
+    """Return the openings that the ledger knows, the newest first."""
+    known: list[dict[str, Any]] = json.loads(home.agent.run("gate", "history", "--json").stdout)
+    return known
+
+
+def test_a_hold_for_a_time_ends_by_itself(home: Home) -> None:
+    home.start().open()
+    assert home.agent.run("gate", "close", "--for", "2s", "--reason", "a moment").returncode == 0
+    assert home.refused()
+    home.open()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_when_the_agent_ends_the_door_is_shut(home: Home, number: signal.Signals) -> None:
+    home.start().open()
+    if number == signal.SIGKILL:
+        home.agent.kill()
+    else:
+        home.agent.stop()
+    until(lambda: not home.tailnet.homelab.entries, "tailscaled publishes nothing", seconds=10)
+    assert home.refused()
+
+
+def test_when_the_session_is_killed_it_opens_anew(home: Home) -> None:
+    home.start().open()
+    assert len(openings(home)) == 1
+    [child] = [pid for pid in family(home.agent.pid) if b"funnel" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(child, signal.SIGKILL)
+    until(lambda: len(openings(home)) == 2, "it is opened anew", seconds=60)
+    home.open()
+    assert home.ping() == 200
+
+
+def test_what_others_publish_stays_and_a_port_that_is_theirs_is_a_conflict(home: Home) -> None:
+    host = home.tailnet.homelab
+    host.publish(9000, port=10000, public=True)
+    others = host.entries
+    home.start().open()
+    home.agent.stop()
+    until(lambda: host.entries == others, "only ours is gone", seconds=10)
+    host.publish(9001, port=8443, public=False)
+    home.agent.start()
+    assert "9001" in home.becomes("closed", "conflict")["why"]
+    assert home.refused()
+
+
+def test_what_a_dead_agent_left_is_taken_back_without_one_and_nothing_else(home: Home) -> None:
+    host = home.tailnet.homelab
+    host.publish(9000, port=10000, public=True)
+    others = host.entries
+    home.configure()
+    assert home.agent.run("gate", "close", "--now").stdout == "nothing was open\n"
+    host.publish(home.agent.port, port=8443, public=True)
+    said = home.agent.run("gate", "close", "--now")
+    assert (said.returncode, "8443" in said.stdout) == (0, True), said.stderr
+    assert host.entries == others
+
+
+def test_through_ten_openings_others_entries_are_untouched_and_each_is_in_the_ledger(home: Home) -> None:
+    host = home.tailnet.homelab
+    host.publish(9000, port=10000, public=True)
+    others = host.entries
+    with host.session(9001, port=443, public=False):
+        foreground = host.entries - others
+        home.start().open()
+        for number in range(10):
+            assert home.agent.run("gate", "close", "--reason", f"round {number}").returncode == 0
+            assert host.entries == others | foreground
+            assert home.agent.run("gate", "auto").returncode == 0
+            home.open()
+            assert host.entries > others | foreground
+    assert len(openings(home)) == 11
+
+
+def test_the_doctor_says_all_that_a_door_needs_with_and_without_an_agent(home: Home) -> None:
+    home.configure()
+    found = {one["check"]: one for one in json.loads(home.agent.run("doctor", "gate", "--json").stdout)}
+    assert found["gate.program"]["state"] == found["gate.funnel.needs"]["state"] == "ok"
+    home.tailnet.homelab.publish(9000, port=8443, public=True)
+    home.tailnet.control.withdraw(PORTS)
+    home.agent.start()
+    done = home.agent.run("doctor", "gate", "--json")
+    found = {one["check"]: one for one in json.loads(done.stdout)}
+    assert done.returncode == Exit.FAILED
+    assert "does not allow Funnel on port 8443" in found["gate.funnel.needs"]["detail"]
+    assert "port 8443 is taken" in found["gate.funnel.needs"]["detail"]
+    assert "tailscale serve --https=8443 off" in found["gate.funnel.needs"]["repair"]
+
+
+def test_without_a_gate_its_commands_say_how_to_have_one(agent: Agent) -> None:
+    agent.start()
+    for words in (("status",), ("why",), ("history",), ("close", "--reason", "x"), ("auto",)):
+        done = agent.run("gate", *words)
+        assert done.returncode == Exit.FAILED
+        assert "[gate] funnel = true" in done.stderr
+    assert agent.run("gate", "close").returncode == Exit.USAGE
+    assert agent.run("gate", "close", "--for", "soon", "--reason", "x").returncode == Exit.USAGE
