@@ -14,7 +14,7 @@ from typing import Protocol
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, describe
-from homelab_agent.core.jobs import Outcome, Run
+from homelab_agent.core.jobs import Outcome, Run, RunRecord
 from homelab_agent.core.privilege import AWAY
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.gitops.delivery import GOOD, Attempt, Verdict
@@ -73,17 +73,19 @@ class Sync:
         self._listener = listener
         self._clock = clock
         self._places = places
+        self._taken: list[Attempt] = []
+        """What the sync that is under way is for."""
 
     async def run(self, run: Run) -> Outcome:
         """Deploy what was pushed; raises `StateUnavailable`, and what it leaves open then is for another run."""
-        taken: list[Attempt] = []
         with self._noting_what_is_left():
-            outcome = await self._unless_cancelled(run, self._work(run, taken))
+            outcome = await self._unless_cancelled(run, self._work(run))
             if outcome is not None:
                 return outcome
             if self.stopping:
                 return Outcome(ok=False, detail="the agent stops; its next start goes on")
-            await self.give_up(run.id, taken)
+            await self._abandon()
+            await self._end(run.id, self._taken or await self._inbox.open_attempts(self.repository.name))
             return Outcome(ok=False, detail=_CUT_SHORT)
 
     async def roll_back(self, run: Run) -> Outcome:
@@ -98,10 +100,18 @@ class Sync:
                 await self._conclude(run.id, [], Verdict("interrupted", _CUT_SHORT, repair), {}, 0.0)
             return Outcome(ok=False, detail=_CUT_SHORT)
 
-    async def give_up(self, run_id: str, taken: Sequence[Attempt] = ()) -> None:
-        """Let what is under way be, and end these attempts, or all that are open."""
-        await self._abandon()
-        attempts = taken or await self._inbox.open_attempts(self.repository.name)
+    async def never_began(self, record: RunRecord) -> None:
+        """End what had come for a sync that was cancelled while it waited; what is under way is another run's.
+
+        Raises `StateUnavailable`.
+        """
+        found = await self._inbox.open_attempts(self.repository.name)
+        came = [one for one in found if record.ended_at and one.opened_at <= record.ended_at]
+        if left := [one for one in came if one not in self._taken]:
+            await self._end(record.id, left)
+
+    async def _end(self, run_id: str, attempts: Sequence[Attempt]) -> None:
+        """End attempts for which nothing more is done."""
         verdict = Verdict("interrupted", _CUT_SHORT, f"homelab-agent gitops sync {self.repository.name}")
         await self._conclude(run_id, attempts, verdict, {one.after: verdict for one in attempts}, 0.0)
 
@@ -118,7 +128,7 @@ class Sync:
             self.held_up = True
             raise
         finally:
-            self.busy = False
+            self.busy, self._taken = False, []
 
     async def _unless_cancelled(self, run: Run, work: Coroutine[None, None, Outcome]) -> Outcome | None:
         """Do `work` while the run is not asked to stop; return None if it was."""
@@ -133,11 +143,11 @@ class Sync:
                 await asyncio.wait({task})
         return None if task.cancelled() else task.result()
 
-    async def _work(self, run: Run, taken: list[Attempt]) -> Outcome:
+    async def _work(self, run: Run) -> Outcome:
         async with self._places:
             began = self._clock.read()
             away, self.away = self.away, 0
-            taken += await self._inbox.open_attempts(self.repository.name)
+            taken = self._taken = await self._inbox.open_attempts(self.repository.name)
             pushed = list(dict.fromkeys(attempt.after for attempt in taken))
             if pushed:
                 self._listener.began(self.repository, pushed[-1])

@@ -166,7 +166,7 @@ class Worker:
         never_began = record.state == "cancelled" and record.started_at is None
         if never_began and record.job == JOB + name and not sync.stopping:
             try:
-                await sync.give_up(record.id)  # as it could not itself
+                await sync.never_began(record)
             except StateUnavailable as error:
                 log.warning("gitops.held_up", error=error)
                 self._ask(name, "webhook")
