@@ -60,6 +60,7 @@ class Worker:
         self._left: dict[str, Left] = {}
         """What runs that have begun leave to be done, until we hear that their end is on disk."""
         self._later: dict[str, asyncio.Task[None]] = {}
+        self._restart_for = ""
         self._more = asyncio.Event()
         self._looked = False
 
@@ -94,6 +95,7 @@ class Worker:
                 while True:
                     self._more.clear()
                     await self._start_all()
+                    await self._restart_when_free()
                     await self._until_more()
 
     async def _noting_what_is_left(self, run: Run, work: Awaitable[tuple[Outcome, Left]]) -> Outcome:
@@ -165,6 +167,8 @@ class Worker:
             record = await changes.get()
             if not record.ended:
                 continue
+            if self._restart_for:
+                self._more.set()
             left = self._left.pop(record.id, None)
             for prefix in (JOB, ROLLBACK_JOB):
                 name = record.job.removeprefix(prefix)
@@ -181,10 +185,10 @@ class Worker:
             except StateUnavailable as error:
                 log.warning("gitops.held_up", error=error)
                 self._ask(name, "webhook")
+        if left is not None and left.restart:
+            self._restart_for = name
         if left is None or not left.held_up:
             self._more.set()
-        if left is not None and left.restart:
-            await self._restart(name)
 
     def _go_on_later(self, name: str, left: Left, group: asyncio.TaskGroup) -> None:
         if (later := self._later.pop(name, None)) is not None:
@@ -202,7 +206,11 @@ class Worker:
         del self._later[name]
         self.wake(name, "catch-up")
 
-    async def _restart(self, name: str) -> None:
+    async def _restart_when_free(self) -> None:
+        """Restart the agent, if that is due, once no run of whatever job is cut short by it."""
+        if not self._restart_for or self._asked or self._jobs.live():
+            return
+        name, self._restart_for = self._restart_for, ""
         log.info("gitops.restarting_agent", repository=name)
         try:
             await self._copies[name].restart_agent()

@@ -114,6 +114,10 @@ class Runner:
         live = self._live.get(run_id)
         return None if live is None else live.record
 
+    def live(self) -> list[RunRecord]:
+        """Return the runs that are under way or wait."""
+        return [live.record for live in self._live.values()]
+
     def watched(self, run_id: str) -> Watched | None:
         """Return a run that is under way, or one of the last that have ended, as who follows it sees it."""
         live = self._live.get(run_id)

@@ -122,6 +122,10 @@ class Jobs:
         await self._recover()
         return [self._runner.record(run.id) or run for run in await self._history.newest(job, limit)]
 
+    def live(self) -> list[RunRecord]:
+        """Return the runs that are under way or wait, in the order in which they were asked for."""
+        return self._runner.live()
+
     async def get(self, run_id: str) -> RunRecord | None:
         """Return one run, or None where there is no such run (any more)."""
         await self._recover()
