@@ -234,10 +234,10 @@ async def eventually(condition: Callable[[], Awaitable[T]], what: str, *, second
 
 async def die() -> None:
     """End every task but this one at once, as a kill does."""
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    while left := asyncio.all_tasks() - {asyncio.current_task()}:  # one that ends in order is killed in that, too
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=0.05)
 
 
 __all__ = ["House", "action", "die", "eventually", "half", "house", "repository", "until"]

@@ -26,6 +26,9 @@ DESCRIPTORS_MAX = 8
 SHAS_MAX = 500
 """So many commits fit into one request."""
 
+GRACE_SECONDS = 30.0
+"""How long the half is waited for to end what nobody wants any more: longer than its verbs give their children."""
+
 UNIT_SOCKET = Path("/run/homelab-agent/privileged.sock")
 """Made by homelab-agent-privileged.socket, for the agent's user alone."""
 

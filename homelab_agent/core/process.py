@@ -38,6 +38,8 @@ from homelab_agent.core.process_output import OnLine, Output
 
 GRACE_SECONDS = 5.0
 """Between SIGTERM and SIGKILL, unless the caller knows better."""
+KILLED_SECONDS = 5.0
+"""How long the kernel may take to end what is killed."""
 OUTPUT_MAX = 1024 * 1024
 KEPT = ("PATH", "LANG", "TZ")
 """Variables that a child inherits unless the caller names others."""
@@ -46,7 +48,6 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit; unset PWD OLDPWD SHLVL; exec "$@"'
 """Run by sh, whose own variables are not the child's; the agent's process id is its `$0`."""
 _MARK = "HOMELAB_AGENT_CHILD"
-_KILLED_SECONDS = 5.0
 _HELD_OPEN_SECONDS = 1.0
 """How long output is awaited that something holds open after its program has ended."""
 _ROUNDS = 20
@@ -185,7 +186,7 @@ class Child:
             self._signal_group(signal.SIGKILL)
             raise
         try:
-            return await asyncio.wait_for(self.wait(), _KILLED_SECONDS)
+            return await asyncio.wait_for(self.wait(), KILLED_SECONDS)
         except TimeoutError:
             raise ProgramWillNotEnd(program=self.program, pid=self.pid) from None
 

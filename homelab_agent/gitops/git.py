@@ -32,7 +32,7 @@ VERDICTS = frozenset({
 PATHS_BYTES_MAX = 128 * 1024
 """Of the names of changed files. As JSON they are at most six times that, which still is one frame."""
 GRACE_SECONDS = 20.0
-"""How long what is told to stop may take to put back what it had half done."""
+"""How long what is told to stop may take to put back what it had half done; who called waits for longer."""
 _CAUSE_MAX = 600
 _SETTINGS = {
     "core.hooksPath": "/dev/null",

@@ -66,7 +66,8 @@ async def roll_back(git: Git, good: str, *, plan: bool = False) -> Answer:
     """Move back to `good`, or say why not: a verdict as the sync script's, `head` and, moved, `kept_ref`.
 
     With `plan` it only says so; what git does not keep is found to be in the way by the move alone. Once begun the move
-    comes to its end, whoever goes away. Raises `git.GitFailed` for what git cannot do for a reason of its own.
+    comes to its end, whoever goes away, but for the submodules, which may be far away. Raises `git.GitFailed` for what
+    git cannot do for a reason of its own.
     """
     done = await git.run(*_status(git.repository.ignore_dirty))
     if done.code != 0:
@@ -80,10 +81,11 @@ async def roll_back(git: Git, good: str, *, plan: bool = False) -> Answer:
         return verdict("ok", f"{standing.branch} can move back to {good[:7]}", **here)
     moving = asyncio.ensure_future(_move(git, standing, good))
     try:
-        return await asyncio.shield(moving)
+        moved = await asyncio.shield(moving)
     except asyncio.CancelledError:
         await moving
         raise
+    return await _with_submodules(git, moved) if git.repository.submodules and moved["verdict"] == "ok" else moved
 
 
 def _status(may_be_dirty: Sequence[str]) -> list[str]:
@@ -131,12 +133,16 @@ async def _move(git: Git, before: Standing, good: str) -> Answer:
         await git.run("update-ref", "-d", kept, head)
         return _refused(git, done, head)
     here = {"head_before": head, "head": good, "kept_ref": kept}
-    if git.repository.submodules:
-        done = await git.run("submodule", "update", "--init", "--recursive", "--checkout")
-        if done.code != 0:
-            detail = f"{branch} is where it is to be, its submodules are not: {git.complaint(done)}"
-            return verdict("fetch_failed", detail, ["git submodule update --init --recursive"], **here)
     return verdict("ok", f"{branch} moved back to {good[:7]}", **here)
+
+
+async def _with_submodules(git: Git, moved: Answer) -> Answer:
+    """Bring the submodules to what the commit asks for; return what is to be said of the whole."""
+    done = await git.run("submodule", "update", "--init", "--recursive", "--checkout")
+    if done.code == 0:
+        return moved
+    detail = f"{git.repository.branch} is where it is to be, its submodules are not: {git.complaint(done)}"
+    return {**moved, **verdict("fetch_failed", detail, ["git submodule update --init --recursive"])}
 
 
 async def _standing(git: Git) -> Standing:

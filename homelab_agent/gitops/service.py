@@ -128,9 +128,9 @@ class Service:
             uses = frozenset({f"gitops {name}", *([CONTAINERS] if _may_touch_containers(sync.repository) else [])})
             job = partial(Job, deadline=deadline, uses=uses, has_check=False)  # `status` says what is wrong
             said = f"Bring {name} to what was pushed, and do what follows."
-            jobs.append(job(JOB + name, sync.run, description=said))
+            jobs.append(job(JOB + name, partial(self.worker.sync, name), description=said))
             said = f"Bring {name} back to the last good commit before the present one."
-            jobs.append(job(ROLLBACK_JOB + name, sync.roll_back, description=said))
+            jobs.append(job(ROLLBACK_JOB + name, partial(self.worker.roll_back, name), description=said))
         return jobs
 
     # A `sync.Listener`.

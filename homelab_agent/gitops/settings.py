@@ -153,7 +153,7 @@ class Repository(Section):
         "manual", "What follows a failed deployment: `homelab-agent gitops rollback NAME`, or that by itself."
     )
     restart_agent: bool = setting(
-        default=False, doc="Whether the agent itself is restarted at the end, after the verdict."
+        default=False, doc="Whether the agent itself is restarted at the end, once no run is under way."
     )
     action: list[Action] = setting([], "What follows a deployment.")
     probe: list[Probe] = setting([], "What must hold after it.")

@@ -6,15 +6,14 @@ However many pushes came meanwhile, git is asked once; what is part of the commi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, describe
-from homelab_agent.core.jobs import Outcome, Run
+from homelab_agent.core.jobs import Outcome, Run, RunRecord
 from homelab_agent.core.privilege import AWAY
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.gitops.delivery import GOOD, Attempt, Verdict
@@ -50,11 +49,24 @@ class Listener(Protocol):
         """Hear that a run has ended, and that its verdicts are on disk."""
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a run leaves to be done once its end is on disk.
+
+    The agent is to `restart`; or another run is to do what state.db did not take (`held_up`), or what the root half was
+    not there for, in so many runs in a row (`away`).
+    """
+
+    restart: bool = False
+    held_up: bool = False
+    away: int = 0
+
+
 class Sync:
     """The runs of one repository; `places` are shared by all repositories.
 
-    Cancelled by a person or too late, a run gives its verdicts all the same; when the agent stops, it leaves all to be
-    taken up.
+    Cancelled by a person or too late, a run gives its verdicts all the same, when the root half has ended what it did;
+    when the agent stops, it leaves all to be taken up. `busy` says that one is under way.
     """
 
     def __init__(
@@ -62,82 +74,80 @@ class Sync:
     ) -> None:
         self.repository = deployment.repository
         self.busy = False
-        self.stopping = False
-        self.restart_due = False
-        self.held_up = False
-        """Whether state.db did not take what a run had to record: there is something left to be done."""
-        self.away = 0
-        """How many runs in a row ended so that the root half has to be there again before it can go on."""
         self._deployment = deployment
         self._inbox = inbox
         self._listener = listener
         self._clock = clock
         self._places = places
+        self._away = 0
+        self._taken: list[Attempt] = []
+        """What the sync that is under way is for."""
 
-    async def run(self, run: Run) -> Outcome:
+    async def run(self, run: Run) -> tuple[Outcome, Left]:
         """Deploy what was pushed; raises `StateUnavailable`, and what it leaves open then is for another run."""
-        taken: list[Attempt] = []
-        with self._noting_what_is_left():
-            outcome = await self._unless_cancelled(run, self._work(run, taken))
-            if outcome is not None:
-                return outcome
-            if self.stopping:
-                return Outcome(ok=False, detail="the agent stops; its next start goes on")
-            await self.give_up(run.id, taken)
-            return Outcome(ok=False, detail=_CUT_SHORT)
+        return await self._unless_cancelled(run, self._work(run), self._give_up)
 
-    async def roll_back(self, run: Run) -> Outcome:
-        """Go back to the last good commit before the present one."""
-        with self._noting_what_is_left():
-            outcome = await self._unless_cancelled(run, self._back(run))
-            if outcome is not None:
-                return outcome
-            if not self.stopping:
-                await self._abandon()
-                repair = f"homelab-agent gitops rollback {self.repository.name}"
-                await self._conclude(run.id, [], Verdict("interrupted", _CUT_SHORT, repair), {}, 0.0)
-            return Outcome(ok=False, detail=_CUT_SHORT)
+    async def roll_back(self, run: Run) -> tuple[Outcome, Left]:
+        """Go back to the last good commit before the present one; raises `StateUnavailable`."""
+        return await self._unless_cancelled(run, self._back(run), self._give_up_going_back)
 
-    async def give_up(self, run_id: str, taken: Sequence[Attempt] = ()) -> None:
-        """Let what is under way be, and end these attempts, or all that are open."""
+    async def never_began(self, record: RunRecord) -> None:
+        """End what had come for a sync that was cancelled while it waited; what is under way is another run's.
+
+        Raises `StateUnavailable`.
+        """
+        found = await self._inbox.open_attempts(self.repository.name)
+        came = [one for one in found if record.ended_at and one.opened_at <= record.ended_at]
+        if left := [one for one in came if one not in self._taken]:
+            await self._end(record.id, left)
+
+    async def _unless_cancelled(
+        self, run: Run, work: Coroutine[None, None, tuple[Outcome, Left]], give_up: Callable[[Run], Awaitable[None]]
+    ) -> tuple[Outcome, Left]:
+        """Do `work` while the run is not asked to stop; if it is, end what was begun, unless the agent stops."""
+        self.busy = True
+        task = asyncio.create_task(work)
+        asked = asyncio.ensure_future(run.cancelled.wait())
+        try:
+            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+            task.cancel()
+            await _over(task, run)
+            if not task.cancelled():
+                return task.result()
+            if run.stopping:
+                return Outcome(ok=False, detail="the agent stops; its next start goes on"), Left()
+            giving_up = asyncio.ensure_future(give_up(run))
+            await _over(giving_up, run)
+            giving_up.result()
+            return Outcome(ok=False, detail=_CUT_SHORT), Left()
+        finally:
+            asked.cancel()
+            task.cancel()
+            self.busy, self._taken = False, []
+
+    async def _give_up(self, run: Run) -> None:
         await self._abandon()
-        attempts = taken or await self._inbox.open_attempts(self.repository.name)
-        verdict = Verdict("interrupted", _CUT_SHORT, f"homelab-agent gitops sync {self.repository.name}")
-        await self._conclude(run_id, attempts, verdict, {one.after: verdict for one in attempts}, 0.0)
+        await self._end(run.id, self._taken or await self._inbox.open_attempts(self.repository.name))
+
+    async def _give_up_going_back(self, run: Run) -> None:
+        await self._abandon()
+        repair = f"homelab-agent gitops rollback {self.repository.name}"
+        await self._conclude(run.id, [], Verdict("interrupted", _CUT_SHORT, repair), {}, 0.0)
 
     async def _abandon(self) -> None:
         await self._inbox.close([])  # a write, so that what was being written when it was cancelled is on disk after it
         await self._deployment.abandon(_CUT_SHORT)
 
-    @contextmanager
-    def _noting_what_is_left(self) -> Iterator[None]:
-        self.busy, self.held_up = True, False
-        try:
-            yield
-        except StateUnavailable:
-            self.held_up = True
-            raise
-        finally:
-            self.busy = False
+    async def _end(self, run_id: str, attempts: Sequence[Attempt]) -> None:
+        """End attempts for which nothing more is done."""
+        verdict = Verdict("interrupted", _CUT_SHORT, f"homelab-agent gitops sync {self.repository.name}")
+        await self._conclude(run_id, attempts, verdict, {one.after: verdict for one in attempts}, 0.0)
 
-    async def _unless_cancelled(self, run: Run, work: Coroutine[None, None, Outcome]) -> Outcome | None:
-        """Do `work` while the run is not asked to stop; return None if it was."""
-        task = asyncio.create_task(work)
-        asked = asyncio.ensure_future(run.cancelled.wait())
-        try:
-            await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            asked.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
-        return None if task.cancelled() else task.result()
-
-    async def _work(self, run: Run, taken: list[Attempt]) -> Outcome:
+    async def _work(self, run: Run) -> tuple[Outcome, Left]:
         async with self._places:
             began = self._clock.read()
-            away, self.away = self.away, 0
-            taken += await self._inbox.open_attempts(self.repository.name)
+            away, self._away = self._away, 0
+            taken = self._taken = await self._inbox.open_attempts(self.repository.name)
             pushed = list(dict.fromkeys(attempt.after for attempt in taken))
             if pushed:
                 self._listener.began(self.repository, pushed[-1])
@@ -149,37 +159,37 @@ class Sync:
             except StateUnavailable:
                 raise
             except AWAY as error:
-                self.away = away + 1
+                self._away = away + 1
                 verdict = self._unfinished(error)
             except Exception as error:  # noqa: BLE001 - an attempt must end; the run raises it after that
                 verdict, crash = Verdict("not_available", describe(error), "journalctl -u homelab-agent"), error
             fates = await self._fates(pushed, verdict)
             seconds = self._clock.read().monotonic - began.monotonic
             await self._conclude(run.id, taken, verdict, fates, seconds)
-            self.restart_due = self.repository.restart_agent and verdict.word == "ok"
         if crash is not None:
             raise crash
-        return Outcome(verdict.word in GOOD, f"{verdict.word}: {verdict.detail}", verdict.repair)
+        outcome = Outcome(verdict.word in GOOD, f"{verdict.word}: {verdict.detail}", verdict.repair)
+        return outcome, Left(restart=self.repository.restart_agent and verdict.word == "ok", away=self._away)
 
-    async def _back(self, run: Run) -> Outcome:
+    async def _back(self, run: Run) -> tuple[Outcome, Left]:
         async with self._places:
             began = self._clock.read().monotonic
-            away, self.away = self.away, 0
+            away, self._away = self._away, 0
             try:
                 verdict = await self._deployment.roll_back(run)
             except AWAY as error:
-                self.away = away + 1
+                self._away = away + 1
                 verdict = self._unfinished(error)
             fates = {verdict.sha_asked: verdict} if verdict.word == "rolled_back" else {}
             await self._conclude(run.id, [], verdict, fates, self._clock.read().monotonic - began)
-        return Outcome(verdict.word == "rolled_back", verdict.detail, verdict.repair)
+        return Outcome(verdict.word == "rolled_back", verdict.detail, verdict.repair), Left(away=self._away)
 
     def _unfinished(self, error: AgentError) -> Verdict:
         """Return the verdict of a run that the root half was not there for; how it goes on is said with it."""
-        if self.away <= AWAY_MAX:
+        if self._away <= AWAY_MAX:
             goes_on = "it goes on by itself when that is there again"
         else:
-            goes_on = f"so it was {self.away} times in a row, and is tried again with the next push, or when asked"
+            goes_on = f"so it was {self._away} times in a row, and is tried again with the next push, or when asked"
         return Verdict("not_available", f"{error}; {goes_on}", error.repair)
 
     async def _fates(self, pushed: Sequence[str], verdict: Verdict) -> dict[str, Verdict]:
@@ -223,6 +233,16 @@ class Sync:
             seconds=round(seconds, 3),
         )
         await self._listener.ended(Ended(self.repository, verdict, fates, seconds))
+
+
+async def _over(work: asyncio.Future[Any], run: Run) -> None:
+    """Wait until it is over, also when somebody tires of waiting for us; but not when the agent stops."""
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError:
+            if run.stopping:
+                raise
 
 
 def _insists(run: Run, attempts: Sequence[Attempt]) -> bool:

@@ -6,13 +6,13 @@ Of each repository one run is under way at most. What comes meanwhile waits in t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.jobs import AgentStopping, AlreadyRunning, Jobs, RunRecord
+from homelab_agent.core.jobs import AgentStopping, AlreadyRunning, Jobs, Outcome, Run, RunRecord
 from homelab_agent.core.jobs.run import Trigger
 from homelab_agent.core.privilege import Privileged
 from homelab_agent.core.state import StateUnavailable
@@ -20,7 +20,7 @@ from homelab_agent.core.waiting import all_done
 from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.moves import Moves
-from homelab_agent.gitops.sync import AWAY_MAX, Sync
+from homelab_agent.gitops.sync import AWAY_MAX, Left, Sync
 from homelab_agent.gitops.working_copy import WorkingCopy
 
 JOB = "gitops.sync."
@@ -57,7 +57,10 @@ class Worker:
         self._clock = clock
         self._asked: dict[str, Trigger] = {}
         self._starting: dict[str, Trigger] = {}
+        self._left: dict[str, Left] = {}
+        """What runs that have begun leave to be done, until we hear that their end is on disk."""
         self._later: dict[str, asyncio.Task[None]] = {}
+        self._restart_for = ""
         self._more = asyncio.Event()
         self._looked = False
 
@@ -74,21 +77,35 @@ class Worker:
         """Return whether what a run of the repository could not do is to be done by another, after a while."""
         return name in self._later
 
+    async def sync(self, name: str, run: Run) -> Outcome:
+        """Do a sync of a repository, as its job."""
+        return await self._noting_what_is_left(run, self._syncs[name].run(run))
+
+    async def roll_back(self, name: str, run: Run) -> Outcome:
+        """Do a rollback of a repository, as its job."""
+        return await self._noting_what_is_left(run, self._syncs[name].roll_back(run))
+
     async def run(self) -> None:
         """Start what is asked for, until cancelled; first what an earlier agent left."""
-        self._are_stopping(stopping=False)
         self._looked = False
         self._later.clear()
+        with self._jobs.changes.subscribe() as changes:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(changes, group), name="gitops.runs")
+                while True:
+                    self._more.clear()
+                    await self._start_all()
+                    await self._restart_when_free()
+                    await self._until_more()
+
+    async def _noting_what_is_left(self, run: Run, work: Awaitable[tuple[Outcome, Left]]) -> Outcome:
+        self._left[run.id] = Left()
         try:
-            with self._jobs.changes.subscribe() as changes:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._listen(changes, group), name="gitops.runs")
-                    while True:
-                        self._more.clear()
-                        await self._start_all()
-                        await self._until_more()
-        finally:
-            self._are_stopping(stopping=True)
+            outcome, self._left[run.id] = await work
+        except StateUnavailable:
+            self._left[run.id] = Left(held_up=True)
+            raise
+        return outcome
 
     def _ask(self, name: str, trigger: Trigger) -> None:
         if self._asked.get(name, "webhook") == "webhook":
@@ -150,34 +167,37 @@ class Worker:
             record = await changes.get()
             if not record.ended:
                 continue
+            if self._restart_for:
+                self._more.set()
+            left = self._left.pop(record.id, None)
             for prefix in (JOB, ROLLBACK_JOB):
-                if record.job.startswith(prefix):
-                    await self._ended(record.job.removeprefix(prefix), record, group)
+                name = record.job.removeprefix(prefix)
+                if record.job != name and name in self._syncs:
+                    await self._ended(name, record, left, group)
 
-    async def _ended(self, name: str, record: RunRecord, group: asyncio.TaskGroup) -> None:
-        sync = self._syncs[name]
-        if (later := self._later.pop(name, None)) is not None:
-            later.cancel()
-        if sync.held_up or 0 < sync.away <= AWAY_MAX:
-            self._later[name] = group.create_task(self._go_on_later(name), name=f"gitops.later {name}")
-        if sync.held_up:
-            sync.held_up = False
-            return
-        never_began = record.state == "cancelled" and record.started_at is None
-        if never_began and record.job == JOB + name and not sync.stopping:
+    async def _ended(self, name: str, record: RunRecord, left: Left | None, group: asyncio.TaskGroup) -> None:
+        """See to what a run left to be done; None is one that never began."""
+        if left is not None:
+            self._go_on_later(name, left, group)
+        elif record.job == JOB + name and record.state == "cancelled":
             try:
-                await sync.give_up(record.id)  # as it could not itself
+                await self._syncs[name].never_began(record)
             except StateUnavailable as error:
                 log.warning("gitops.held_up", error=error)
                 self._ask(name, "webhook")
-        self._more.set()
-        if sync.restart_due:
-            sync.restart_due = False
-            await self._restart(name)
+        if left is not None and left.restart:
+            self._restart_for = name
+        if left is None or not left.held_up:
+            self._more.set()
 
-    async def _go_on_later(self, name: str) -> None:
+    def _go_on_later(self, name: str, left: Left, group: asyncio.TaskGroup) -> None:
+        if (later := self._later.pop(name, None)) is not None:
+            later.cancel()
+        if left.held_up or 0 < left.away <= AWAY_MAX:
+            self._later[name] = group.create_task(self._go_on(name, left.away), name=f"gitops.later {name}")
+
+    async def _go_on(self, name: str, away: int) -> None:
         """Have what a run could not record, or could not do without a root half, done by another one when it may be."""
-        away = self._syncs[name].away
         pause = min(AGAIN_SECONDS * 2 ** max(0, away - 1), AGAIN_MOST_SECONDS)
         await self._clock.sleep(about(self._clock.read(), pause))
         while away and not await self._privileged.answers():
@@ -186,13 +206,13 @@ class Worker:
         del self._later[name]
         self.wake(name, "catch-up")
 
-    async def _restart(self, name: str) -> None:
+    async def _restart_when_free(self) -> None:
+        """Restart the agent, if that is due, once no run of whatever job is cut short by it."""
+        if not self._restart_for or self._asked or self._jobs.live():
+            return
+        name, self._restart_for = self._restart_for, ""
         log.info("gitops.restarting_agent", repository=name)
         try:
             await self._copies[name].restart_agent()
         except AgentError as error:
             log.warning("gitops.agent_not_restarted", repository=name, error=error)
-
-    def _are_stopping(self, *, stopping: bool) -> None:
-        for sync in self._syncs.values():
-            sync.stopping = stopping

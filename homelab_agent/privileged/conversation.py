@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 from homelab_agent.core.errors import describe
 from homelab_agent.core.privilege import (
     DESCRIPTORS_MAX,
+    GRACE_SECONDS,
     Answer,
     PrivilegedUnavailable,
     VerbCutShort,
@@ -20,8 +21,6 @@ from homelab_agent.core.privilege import (
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.privileged import frames
 
-GRACE_SECONDS = 15.0
-"""How long the half is waited for to end what nobody wants any more."""
 SAME_VERSION = "systemctl restart homelab-agent-privileged homelab-agent"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 
 from homelab_agent.core.privilege import VerbFailed
 from homelab_agent.gitops.rollback import KEPT, Standing
+from tests.clock import until
 from tests.gitops_half import ROOT, Site, serving
 from tests.neighbours.disk import Disks
 from tests.neighbours.git_remote import GitRemote
@@ -161,6 +163,34 @@ async def test_a_plan_says_whether_it_would_and_changes_nothing(site: Site) -> N
         assert (await half("git_rollback", sha=good, plan=True))["verdict"] == "dirty"
     assert site.head == tip
     assert site.git("for-each-ref", KEPT) == ""
+
+
+def with_a_submodule(remote: GitRemote) -> str:
+    """Commit a submodule, which is the repository itself; return the commit."""
+    told = f'[submodule "sub"]\n\tpath = sub\n\turl = {remote.url("http")}\n'
+    blob = remote("hash-object", "-w", "--stdin", given=told.encode())
+    entries = [
+        remote("ls-tree", "main"),
+        f"160000 commit {remote.sha('main')}\tsub",
+        f"100644 blob {blob}\t.gitmodules",
+    ]
+    tree = remote("mktree", given="\n".join([*entries, ""]).encode())
+    commit = remote("commit-tree", tree, "-p", "main", "-m", "a submodule")
+    return remote.branch("main", commit)
+
+
+async def test_who_goes_away_is_not_kept_waiting_by_submodules(site: Site) -> None:
+    good = with_a_submodule(site.remote)
+    site.remote.commit({"sub": None, ".gitmodules": None})
+    async with serving(site.directory, site.settings(submodules=True)) as half:
+        assert (await half("git_sync"))["verdict"] == "ok"
+        site.remote.slow(1)
+        asked = asyncio.create_task(half("git_rollback", sha=good))
+        await until(lambda: site.head == good and len(site.workers()) > 2, "the remote is asked", seconds=30)
+        asked.cancel()
+        await until(lambda: site.workers() == [], "it has ended", seconds=30)
+    assert site.head == good
+    assert site.git("status", "--porcelain") == ""
 
 
 async def test_on_a_full_disk_it_stays_where_it_is(disk: Disks, open_directory: Path, git_remote: GitRemote) -> None:

@@ -320,10 +320,10 @@ async def test_what_state_db_does_not_take_is_done_by_another_run_and_that_not_a
 
         here.half.gate = fill
         guid = await here.push()
-        await until(lambda: state.write is full and here.service.syncs["homelab"].held_up, "nothing can be recorded")
+        await until(lambda: state.write is full and not here.service.syncs["homelab"].busy, "nothing can be recorded")
         state.write = write  # type: ignore[method-assign]
         await here.clock.advance(31)  # the run's end can be recorded
-        await until(lambda: not here.service.syncs["homelab"].held_up, "the worker hears of it")
+        await until(lambda: here.service.worker.goes_on_later("homelab"), "the worker hears of it")
         assert (await here.attempts())[guid, 1]["verdict"] == ""
         await here.clock.advance(31)
         assert (await here.closed(guid))[0] == "interrupted"  # whether the action succeeded nobody knows

@@ -67,7 +67,7 @@ class Run:
     """What a job's function is given.
 
     When `cancelled` is set it should return soon, with an `Outcome` that says how far it came; after a grace
-    it is cancelled hard.
+    it is cancelled hard. With `stopping` that is because the agent stops: the rest may be left to its next start.
     """
 
     id: str
@@ -76,6 +76,7 @@ class Run:
     on_progress: Callable[[Progress], None]
     on_line: Callable[[str], None]
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: bool = False
 
     def progress(self, done: float, total: float | None, unit: str, note: str = "") -> None:
         """Say how far the run is; call it as often as you like, from the event loop's thread."""

@@ -31,8 +31,9 @@ from homelab_agent.core.state import StateUnavailable
 from homelab_agent.core.uuid7 import uuid7
 from homelab_agent.core.waiting import all_done
 
-GRACE_SECONDS = 10.0
-"""How long a run that is asked to stop may take before it is cancelled hard."""
+GRACE_SECONDS = 45.0
+"""How long a run that is asked to stop may take before it is cancelled hard: longer than it may have to wait itself for
+the root half to end what it does (`privilege.GRACE_SECONDS`)."""
 
 RETRY_SECONDS = 30.0
 PROGRESS_EVERY_SECONDS = 0.2
@@ -131,6 +132,7 @@ class Runner:
         self._stopping = True
         runs = list(self._live.values())
         for live in runs:
+            live.run.stopping = True
             live.ask("cancelled")
         tasks = [live.task for live in runs if live.task is not None]
         if await all_done(tasks, self._clock, within=deadline / 2):
