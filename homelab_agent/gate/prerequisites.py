@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 from homelab_agent.gate import version
-from homelab_agent.gate.reading import Entry, Reading
+from homelab_agent.gate.reading import Entry, Reading, ServeConfig
 
 KEY_EXPIRY_WARNING = timedelta(days=14)
 
 _ADMIN = "https://login.tailscale.com/admin"
+_ASKED_FOR = 443
 _HTTPS, _FUNNEL, _FUNNEL_PORTS = "https", "funnel", "https://tailscale.com/cap/funnel-ports"
 """Keys of a node's CapMap (tailscaled's tailcfg: CapabilityHTTPS, NodeAttrFunnel, CapabilityFunnelPorts)."""
 
@@ -74,6 +75,21 @@ def conflict(entries: Sequence[Entry], port: int) -> Obstacle:
     return Obstacle(f"port {port} is taken, also when no program runs: {what}", repair)
 
 
+def bypasses(config: ServeConfig, target: str) -> list[Obstacle]:
+    """Return what leads to `target` as bare TCP: nothing marks who comes that way, so they pass for this host's own."""
+    web = urlsplit(target)
+    found = [one for port in config.ports() for one in config.entries(port) if one.target.startswith("tcp:")]
+    return [
+        Obstacle(
+            f"port {one.port} leads {_reach(one)} to the agent as bare TCP: who comes that way passes for this host",
+            f"sudo tailscale serve --tcp={one.port} off",
+            blocks=False,
+        )
+        for one in found
+        if urlsplit(one.target).port == web.port and one.aims_at(f"tcp://{web.hostname}:{web.port}")
+    ]
+
+
 def _disconnected(reading: Reading, now: datetime) -> Obstacle | None:
     if reading.backend == "Running":
         return None
@@ -120,6 +136,12 @@ def _of_the_tailnet(reading: Reading, door: Door) -> Iterator[Obstacle]:
         yield Obstacle(
             f"the tailnet's policy does not allow Funnel on port {door.port}, only on {ports or 'none'}",
             f"homelab-agent config set gate.port {allowed[0][0]}" if allowed else f"{_ADMIN}/acls",
+        )
+    elif not any(first <= _ASKED_FOR <= last for first, last in allowed):
+        yield Obstacle(
+            f"the tailnet's policy does not allow Funnel on port {_ASKED_FOR}, which Tailscale's command asks for "
+            "whichever port is used",
+            f"{_ADMIN}/acls",
         )
 
 

@@ -48,6 +48,10 @@ class ServeConfig:
         """Return what is published on a port of the node itself, in the background first."""
         return [entry for session, layer in self._layers() for entry in self._entries(session, layer, port)]
 
+    def ports(self) -> list[int]:
+        """Return the ports on which anything is published."""
+        return sorted({int(port) for _, layer in self._layers() for port in _table(layer, "TCP") if port.isdecimal()})
+
     def _entries(self, session: str, layer: Mapping[str, Any], port: int) -> Iterator[Entry]:
         web = {key: one for key, one in _table(layer, "Web").items() if key.endswith(f":{port}")}
         for key, one in web.items():

@@ -96,11 +96,12 @@ class Watch:
             told = await self._daemon.read()
         except DaemonUnreachable as error:
             return Found("unknown", Obstacle(str(error), error.repair))
+        target = self._session.command.target
         entry = reading.presence(
             told.config,
             self.door.port,
             name=told.name,
-            target=self._session.command.target,
+            target=target,
             is_funnel=self.door.is_funnel,
             child_runs=self._session.running,
         )
@@ -108,7 +109,8 @@ class Watch:
             return Found(entry, prerequisites.conflict(told.config.entries(self.door.port), self.door.port), told=told)
         obstacles = prerequisites.obstacles(told, self.door, self._clock.read().wall)
         blocking = next((one for one in obstacles if one.blocks), None)
-        return Found(entry, blocking, tuple(one for one in obstacles if not one.blocks), told)
+        warnings = [*prerequisites.bypasses(told.config, target), *(one for one in obstacles if not one.blocks)]
+        return Found(entry, blocking, tuple(warnings), told)
 
     async def _ask_hold(self) -> tuple[Hold | None, str]:
         """Return who holds the door, or why nobody can know: then it may not be open."""

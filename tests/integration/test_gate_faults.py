@@ -135,3 +135,13 @@ def test_the_way_from_the_internet_may_be_dead_though_all_is_well_here(home: Hom
     assert home.agent.finding("gate.funnel")["state"] == "degraded"
     home.tailnet.relay.carry()
     home.open()
+
+
+def test_who_could_come_in_as_bare_tcp_is_told(home: Home) -> None:
+    forward = f"tcp://127.0.0.1:{home.agent.port}"
+    assert home.tailnet.homelab.run("funnel", "--bg", "--tcp=10000", forward).returncode == 0
+    home.start().open()
+    until(lambda: home.agent.finding("gate.funnel")["state"] == "degraded", "it is told", seconds=30)
+    finding = home.agent.finding("gate.funnel")
+    assert "port 10000 leads for the internet to the agent as bare TCP" in finding["detail"]
+    assert finding["repair"] == "sudo tailscale serve --tcp=10000 off"

@@ -29,6 +29,7 @@ GOOD = Reading(
 )
 SAFE = GateSettings().safe_versions
 DOOR = Door(8443, is_funnel=True, user="homelab-agent", safe_versions=SAFE)
+TARGET = "http://127.0.0.1:8085"
 TAILNET = replace(DOOR, port=443, is_funnel=False)
 
 
@@ -164,7 +165,7 @@ BASE = "https://tailscale.com/cap/funnel-ports"
     ("capabilities", "allowed"),
     [
         ([f"{BASE}?ports=443,8443,10000"], None),
-        ([f"{BASE}?ports=8000-9000"], None),
+        ([f"{BASE}?ports=443,8000-9000"], None),
         ([f"{BASE}?ports=443", f"{BASE}?ports=8443"], None),
         ([f"{BASE}?ports=443,10000"], "443, 10000"),
         ([f"{BASE}?ports=8444-9000,443"], "8444-9000, 443"),
@@ -189,6 +190,31 @@ def test_the_port_itself_must_be_allowed(capabilities: list[str], allowed: str |
     assert repair == (
         "https://login.tailscale.com/admin/acls" if allowed == "none" else f"homelab-agent config set gate.port {port}"
     )
+
+
+def test_port_443_must_be_allowed_too_for_the_command_asks_for_it() -> None:
+    reading = without(PORTS, and_with=[f"{BASE}?ports=8000-9000"])
+    [(what, repair)] = told(reading)
+    assert "does not allow Funnel on port 443, which Tailscale's command asks for" in what
+    assert repair == "https://login.tailscale.com/admin/acls"
+    assert told(reading, TAILNET) == []
+
+
+@pytest.mark.parametrize(
+    ("forward", "is_told"),
+    [("127.0.0.1:8085", True), ("localhost:8085", True), ("127.0.0.1:22", False), ("10.0.0.1:8085", False)],
+)
+def test_who_could_come_in_unmarked_is_told(forward: str, *, is_told: bool) -> None:
+    raw = {"TCP": {"10000": {"TCPForward": forward, "TerminateTLS": "homelab.tail-test.ts.net"}}}
+    found = prerequisites.bypasses(
+        ServeConfig({**raw, "AllowFunnel": {"homelab.tail-test.ts.net:10000": True}}), TARGET
+    )
+    assert bool(found) == is_told
+    if found:
+        assert "port 10000 leads for the internet to the agent as bare TCP" in found[0].what
+        assert found[0].repair == "sudo tailscale serve --tcp=10000 off"
+    assert len(prerequisites.bypasses(ServeConfig({"Foreground": {"one": raw}}), TARGET)) == is_told
+    assert prerequisites.bypasses(ServeConfig({"TCP": {"443": {"HTTPS": True}}}), TARGET) == []
 
 
 def test_a_key_that_expires_soon_is_a_warning_and_keeps_no_door_shut() -> None:
