@@ -33,11 +33,11 @@ class Home:
             f'directory = "{directory}/site"\nsecret = [{{name = "main", secret = "file:{secret}"}}]\n'
         )
 
-    def configure(self, more: str = "") -> None:
+    def configure(self, more: str = "", *, interval: int = 1) -> None:
         """Write the configuration: a gate, and a repository whose hook may come in."""
         host = self.tailnet.homelab
         gate = f'[gate]\nfunnel = true\nsocket = "{host.socket}"\nprogram = "{host.program}"\n{QUICK}{more}\n'
-        self.agent.write(gate + self._gitops)
+        self.agent.write(gate + self._gitops, interval=interval)
 
     def start(self, more: str = "") -> Home:
         """Configure and start the agent."""
