@@ -80,7 +80,7 @@ class Deployment:
                 return taken_up
             run.progress(0, None, "actions", "git")
             run.say("git is asked what is new")
-            synced = await self._sync(asked)
+            synced = await self._sync(asked, run)
             if taken_up is not None and synced.target and synced.target == taken_up.sha_asked:
                 return taken_up
             if not synced.is_good:
@@ -95,7 +95,7 @@ class Deployment:
         Raises `StateUnavailable`, and `AWAY`, after which the next deployment goes back first.
         """
         await self.abandon("a rollback was asked for")
-        planned = await self._copy.plan()
+        planned = await self._copy.look()
         if not planned.head:
             return _verdict(planned)
         good = await self._good_before(planned.head)
@@ -117,10 +117,10 @@ class Deployment:
 
     async def preview(self) -> Mapping[str, object]:
         """Return what a deployment would do now; raises what `Privileged.call` raises."""
-        planned = await self._copy.plan()
-        deployed = await self._moves.deployed(self._name)
+        planned = await self._copy.look()
+        found = await self._moves.start(self._name)
         bad = await self._moves.bad(self._name)
-        start = deployed.to_sha if deployed is not None else planned.head
+        start = found.to_sha if found is not None else planned.head
         return await self._told(self._unless_bad(planned, bad), start, planned.target)
 
     async def preview_back(self) -> Mapping[str, object]:
@@ -128,7 +128,7 @@ class Deployment:
 
         What git does not keep, and where it is to put a file, it finds in its way only when it moves.
         """
-        planned = await self._copy.plan()
+        planned = await self._copy.look()
         if not planned.head:
             return await self._told(planned, "", "")
         good = await self._good_before(planned.head)
@@ -139,7 +139,7 @@ class Deployment:
 
     async def look(self) -> tuple[Synced, bool]:
         """Return how the working copy stands, and whether there is something to be done; raises `StateUnavailable`."""
-        planned = await self._copy.plan()
+        planned = await self._copy.look()
         deployed, bad = await self._moves.deployed(self._name), await self._moves.bad(self._name)
         newest = next(iter(await self._moves.newest(self._name, 1)), None)
         return self._unless_bad(planned, bad), is_news(planned, deployed, newest, bad)
@@ -172,13 +172,15 @@ class Deployment:
 
     # Forward.
 
-    async def _sync(self, asked: str) -> Synced:
-        bad = await self._moves.bad(self._name)
-        if bad:
+    async def _sync(self, asked: str, run: Run) -> Synced:
+        bad, is_first = await self._moves.bad(self._name), await self._moves.start(self._name) is None
+        if bad or is_first:
             planned = self._unless_bad(await self._copy.plan(asked), bad)
             if not planned.is_good:
                 return planned
             asked = planned.target
+            if is_first:  # from here on it is known what changes, wherever this is cut short
+                await self._moves.adopt(self._name, planned.head, run.id)
         return await self._copy.sync(asked)
 
     def _unless_bad(self, planned: Synced, bad: Mapping[str, str]) -> Synced:
@@ -192,17 +194,14 @@ class Deployment:
     async def _follow(self, synced: Synced, run: Run, *, insist: bool) -> Verdict:
         """Do what follows from where the working copy is now."""
         head = synced.head
-        deployed = await self._moves.deployed(self._name)
-        start = deployed.to_sha if deployed is not None else synced.head_before
-        if start == head:
-            if deployed is None:  # the first time: what is there is taken as it is, without a change
-                there = await self._moves.begin(self._name, head, head, run.id)
-                await self._moves.end(there, "ok", "was there already")
+        start = await self._moves.start(self._name)
+        assert start is not None  # noqa: S101 - what was there has been recorded before git moved it
+        if start.to_sha == head:
             return _verdict(synced)
         for newest in await self._moves.newest(self._name, 1):
             if newest.to_sha == head and newest.state in {"failed", "interrupted"} and not insist:
                 return (await self.rollout.failure(newest)).verdict(newest)
-        move = await self._moves.begin(self._name, start, head, run.id)
+        move = await self._moves.begin(self._name, start.to_sha, head, run.id)
         return await self._go_on(move, await self._changed(move), run)
 
     async def _go_on(self, move: Move, changed: Changed, run: Run) -> Verdict:

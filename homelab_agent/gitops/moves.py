@@ -77,6 +77,22 @@ class Moves:
         await self._state.write(work)
         return move
 
+    async def adopt(self, repository: str, sha: str, run_id: str | None = None) -> None:
+        """Record what was there before anything was deployed; "" is a branch without a commit."""
+        now = self._now()
+        move_id, detail = uuid7(), "was there already" if sha else "nothing was there"
+
+        def work(connection: sqlite3.Connection) -> list[Row]:
+            connection.execute(
+                "INSERT INTO gitops_move"
+                " (id, repository, from_sha, to_sha, state, detail, run_id, started_at, ended_at)"
+                " VALUES (?, ?, ?, ?, 'ok', ?, ?, ?, ?)",
+                (move_id, repository, sha, sha, detail, run_id, now, now),
+            )
+            return [self._row(connection, move_id)]
+
+        await self._spool.promise(work)
+
     async def end(self, move: Move, state: MoveState, detail: str = "", *, bad_sha: str = "") -> None:
         """Record how a move ended; what of its actions had not ended is interrupted. A move that has ended stays so.
 
@@ -145,6 +161,11 @@ class Moves:
 
     async def deployed(self, repository: str) -> Move | None:
         """Return the move that brought what is deployed; None while nothing was."""
+        start = await self.start(repository)
+        return start if start is not None and start.to_sha else None
+
+    async def start(self, repository: str) -> Move | None:
+        """Return the move that brought, or found, what the next one comes from; None before the first."""
         where = "repository = ? AND state = 'ok' ORDER BY rowid DESC LIMIT 1"
         found = await self._state.read(lambda connection: list(_moves(connection, where, (repository,))))
         return found[0] if found else None

@@ -98,14 +98,18 @@ class WorkingCopy:
     async def sync(self, sha: str = "") -> Synced:
         """Move forward to a commit of the branch, to its tip if none is given or the branch has it not.
 
-        Raises `AWAY`, as do `rollback`, `act` and `probe`.
+        Raises `AWAY`, as do `plan`, `rollback`, `act` and `probe`.
         """
         return await self._synced("git_sync", sha)
 
     async def plan(self, sha: str = "") -> Synced:
+        """Say what `sync` would do."""
+        return await self._synced("git_plan", sha)
+
+    async def look(self) -> Synced:
         """Say what `sync` would do; without a root half that is `not_available`."""
         try:
-            return await self._synced("git_plan", sha)
+            return await self.plan()
         except AWAY as error:
             return Synced("not_available", str(error), error.repair)
 
