@@ -101,9 +101,9 @@ class Deployment:
         good = await self._good_before(planned.head)
         if not good:
             return Verdict("not_available", _NOTHING_EARLIER, sha_reached=planned.head)
-        back = await self._moves.begin(self._name, planned.head, good, run.id)
+        back = await self._moves.begin(self._name, planned.head, good, run.id, going_back="a person asked for it")
         try:
-            return await self._go_back(back, "a person asked for it", run)
+            return await self._go_back(back, run)
         except VerbRefused as error:
             return Verdict("not_available", str(error), error.repair)
 
@@ -214,7 +214,8 @@ class Deployment:
             await self._moves.end(move, "ok", detail)
             return Verdict("ok", detail, sha_asked=move.to_sha, sha_reached=move.to_sha)
         if self.repository.rollback == "automatic" and move.from_sha and failure.word != "interrupted":
-            back = await self._moves.begin(self._name, move.to_sha, move.from_sha, run.id)
+            why = failure.detail
+            back = await self._moves.begin(self._name, move.to_sha, move.from_sha, run.id, going_back=why)
             return await self._undo(move, back, failure, run)
         state: MoveState = "interrupted" if failure.word == "interrupted" else "failed"
         await self._moves.end(move, state, failure.detail)
@@ -224,7 +225,7 @@ class Deployment:
 
     async def _undo(self, move: Move, back: Move, failure: Failure, run: Run) -> Verdict:
         """Go back from a move that failed, by itself; its commit is not deployed by itself again."""
-        verdict = await self._go_back(back, failure.detail, run)
+        verdict = await self._go_back(back, run)
         if verdict.word == "rolled_back" or verdict.sha_reached == back.to_sha:
             await self._moves.end(move, "rolled_back", failure.detail, bad_sha=move.to_sha)
             return replace(verdict, word="rolled_back", sha_asked=move.to_sha)
@@ -232,7 +233,7 @@ class Deployment:
         await self._moves.end(move, "failed", detail, bad_sha=move.to_sha)
         return replace(failure.verdict(move), detail=detail)
 
-    async def _go_back(self, back: Move, why: str, run: Run) -> Verdict:
+    async def _go_back(self, back: Move, run: Run) -> Verdict:
         run.progress(0, None, "actions", f"back to {short(back.to_sha)}")
         run.say(f"back to {short(back.to_sha)}")
         synced = await self._copy.rollback(back.to_sha)
@@ -245,7 +246,7 @@ class Deployment:
         if synced.kept_ref:
             run.say(f"{short(back.from_sha)} stays as {synced.kept_ref}")
         failure = await self.rollout.carry_out(back, (await self._changed(back)).paths, run)
-        said = f"rolled back to {short(back.to_sha)}: {why}"
+        said = f"rolled back to {short(back.to_sha)}: {back.going_back}"
         repair = way_forward(self._name)
         reached = Verdict("rolled_back", said, repair, sha_asked=back.from_sha, sha_reached=back.to_sha)
         if failure is not None:
@@ -273,20 +274,19 @@ class Deployment:
             return None
         *undone, move = unfinished
         log.warning("gitops.taken_up", repository=self._name, sha=move.to_sha, since=move.started_at)
-        if undone:  # it was being rolled back
+        if undone:
             failure = await self.rollout.failure(undone[-1])
-            return await self._undo(undone[-1], move, replace(failure, detail=failure.detail or "unhealthy"), run)
+            return await self._undo(undone[-1], move, replace(failure, detail=move.going_back), run)
+        if move.going_back:
+            return await self._go_back(move, run)
         if (why := (await self._moves.bad(self._name)).get(move.to_sha)) is not None:  # it had been rolled back
             await self._moves.end(move, "rolled_back", why)
             return Verdict("rolled_back", why, sha_asked=move.to_sha, sha_reached=move.from_sha)
-        changed = await self._changed(move)
-        if not changed.contains:
-            return await self._go_back(move, "a person asked for it", run)
         planned = await self._copy.plan()
         if planned.head and planned.head != move.to_sha:
             await self.abandon(f"the working copy was moved to {short(planned.head)} meanwhile")
             return None
-        return await self._go_on(move, changed, run)
+        return await self._go_on(move, await self._changed(move), run)
 
     async def _changed(self, move: Move) -> Changed:
         """Return what a move changed; what git cannot tell, as after a commit is gone, is everything."""

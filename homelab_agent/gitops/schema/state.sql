@@ -78,6 +78,12 @@ CREATE TABLE IF NOT EXISTS gitops_move (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS gitops_move_repository ON gitops_move (repository);
 
+-- Of those that go back why they do: a person asked for it, or how what was deployed had failed.
+CREATE TABLE IF NOT EXISTS gitops_back (
+    move_id TEXT PRIMARY KEY REFERENCES gitops_move ON DELETE CASCADE,
+    why     TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- An action of a move, from before it begins.
 CREATE TABLE IF NOT EXISTS gitops_action (
     move_id    TEXT    NOT NULL REFERENCES gitops_move ON DELETE CASCADE,
