@@ -147,7 +147,7 @@ class HalfModel:
                 old, new = names["old"], names["new"]
                 if old not in tree.files or new not in tree.files:
                     raise VerbFailed(message=f"git knows no commit {old}.")
-                return {"paths": tree.paths(old, new), "truncated": False, "contains": tree.contains(new, old)}
+                return {"paths": tree.paths(old, new), "truncated": False}
             case "git_contained":
                 if names["head"] not in tree.files:
                     raise VerbFailed(message=f"git knows no commit {names['head']}.")

@@ -17,7 +17,7 @@ from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.moves import KEPT, Move, Moves, MoveState
 from homelab_agent.gitops.rollout import Failure, Rollout
 from homelab_agent.gitops.settings import Repository
-from homelab_agent.gitops.working_copy import Changed, Synced, WorkingCopy
+from homelab_agent.gitops.working_copy import Synced, WorkingCopy
 
 _NOTHING_EARLIER = "no earlier deployment is known here"
 
@@ -155,9 +155,9 @@ class Deployment:
 
     async def _told(self, judged: Synced, start: str, target: str) -> Mapping[str, object]:
         """Return what a move from one commit to another would be; `judged` says whether it can be."""
-        changed = Changed((), contains=True)
+        paths: Sequence[str] | None = ()
         if target and target != start:
-            changed = await self._copy.changed(start, target) if start else Changed(None, contains=True)
+            paths = await self._copy.changed(start, target) if start else None
         return {
             "verdict": judged.word,
             "detail": judged.detail,
@@ -166,8 +166,8 @@ class Deployment:
             "head": judged.head,
             "target": target,
             "commits": judged.commits,
-            "files": changed.paths,
-            "actions": [action.name for _, action in self.rollout.chosen(changed.paths)],
+            "files": paths,
+            "actions": [action.name for _, action in self.rollout.chosen(paths)],
         }
 
     # Forward.
@@ -202,13 +202,14 @@ class Deployment:
             if newest.to_sha == head and newest.state in {"failed", "interrupted"} and not insist:
                 return (await self.rollout.failure(newest)).verdict(newest)
         move = await self._moves.begin(self._name, start.to_sha, head, run.id)
-        return await self._go_on(move, await self._changed(move), run)
+        return await self._go_on(move, run)
 
-    async def _go_on(self, move: Move, changed: Changed, run: Run) -> Verdict:
+    async def _go_on(self, move: Move, run: Run) -> Verdict:
         run.say(f"{short(move.from_sha)} to {short(move.to_sha)}")
-        failure = await self.rollout.carry_out(move, changed.paths, run)
+        paths = await self._changed(move)
+        failure = await self.rollout.carry_out(move, paths, run)
         if failure is None:
-            names = [action.name for _, action in self.rollout.chosen(changed.paths)]
+            names = [action.name for _, action in self.rollout.chosen(paths)]
             followed = f"actions: {', '.join(names)}" if names else "nothing had to follow"
             detail = f"{short(move.from_sha)} to {short(move.to_sha)}; {followed}"
             await self._moves.end(move, "ok", detail)
@@ -245,7 +246,7 @@ class Deployment:
             return _verdict(synced)
         if synced.kept_ref:
             run.say(f"{short(back.from_sha)} stays as {synced.kept_ref}")
-        failure = await self.rollout.carry_out(back, (await self._changed(back)).paths, run)
+        failure = await self.rollout.carry_out(back, await self._changed(back), run)
         said = f"rolled back to {short(back.to_sha)}: {back.going_back}"
         repair = way_forward(self._name)
         reached = Verdict("rolled_back", said, repair, sha_asked=back.from_sha, sha_reached=back.to_sha)
@@ -286,19 +287,19 @@ class Deployment:
         if planned.head and planned.head != move.to_sha:
             await self.abandon(f"the working copy was moved to {short(planned.head)} meanwhile")
             return None
-        return await self._go_on(move, await self._changed(move), run)
+        return await self._go_on(move, run)
 
-    async def _changed(self, move: Move) -> Changed:
-        """Return what a move changed; what git cannot tell, as after a commit is gone, is everything."""
+    async def _changed(self, move: Move) -> Sequence[str] | None:
+        """Return the files that a move changed; None is every file: git cannot tell, as after a commit is gone."""
         if not move.from_sha:
-            return Changed(None, contains=True)
+            return None
         try:
             return await self._copy.changed(move.from_sha, move.to_sha)
         except AWAY:
             raise
         except VerbFailed as error:
             log.warning("gitops.difference_unknown", repository=self._name, error=error)
-            return Changed(None, contains=True)
+            return None
 
 
 def _verdict(synced: Synced) -> Verdict:

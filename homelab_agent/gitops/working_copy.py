@@ -58,14 +58,6 @@ class Synced:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """Which files differ between two commits, None if that is not known; whether the newer contains the older."""
-
-    paths: tuple[str, ...] | None
-    contains: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Done:
     """How an action or a probe went: `detail` in words, `tail` the last of what it printed."""
 
@@ -120,12 +112,14 @@ class WorkingCopy:
         """
         return await self._synced("git_rollback", sha, **({"plan": True} if plan else {}))
 
-    async def changed(self, old: str, new: str) -> Changed:
-        """Return the difference of two commits; raises what `Privileged.call` raises."""
+    async def changed(self, old: str, new: str) -> tuple[str, ...] | None:
+        """Return the files that differ between two commits, None if they cannot be told.
+
+        Raises what `Privileged.call` raises.
+        """
         async with self._git:
             answer = await self._call("git_changed", deadline=_GIT_SECONDS, old=old, new=new)
-        paths = None if answer.get("truncated") else tuple(map(str, answer["paths"]))
-        return Changed(paths, contains=bool(answer["contains"]))
+        return None if answer.get("truncated") else tuple(map(str, answer["paths"]))
 
     async def contained(self, head: str, shas: Sequence[str]) -> frozenset[str]:
         """Return those commits that are part of `head`; raises what `Privileged.call` raises."""
