@@ -27,6 +27,8 @@ class Tree:
     tip: str = ""
     head: str = ""
     dirty: bool = False
+    lacks_submodules: bool = False
+    """Whether its submodules cannot be had: it moves without them, and says so."""
     broken: frozenset[str] = frozenset()
     """Actions that fail, wherever HEAD is."""
     broken_at: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -145,7 +147,7 @@ class HalfModel:
                 old, new = names["old"], names["new"]
                 if old not in tree.files or new not in tree.files:
                     raise VerbFailed(message=f"git knows no commit {old}.")
-                return {"paths": tree.paths(old, new), "truncated": False, "contains": tree.contains(new, old)}
+                return {"paths": tree.paths(old, new), "truncated": False}
             case "git_contained":
                 if names["head"] not in tree.files:
                     raise VerbFailed(message=f"git knows no commit {names['head']}.")
@@ -165,11 +167,15 @@ class HalfModel:
             return {**said, "verdict": "forced", "detail": "the remote took back 1 of its commits"}
         if tree.dirty:
             return {**said, "verdict": "dirty", "detail": "1 file edited here", "repair": ["git stash push"]}
-        if before and tree.contains(before, target):
-            return {**said, "verdict": "up_to_date", "detail": "main has all that the remote has"}
-        if move:
+        is_behind = not before or not tree.contains(before, target)
+        if move and is_behind:
             tree.go(target)
-        return {**said, "verdict": "ok", "detail": "main moved on", "head": tree.head, "commits": 1}
+        said["head"] = tree.head
+        if move and tree.lacks_submodules:
+            return {**said, "verdict": "fetch_failed", "detail": "its submodules are not where they are to be"}
+        if is_behind:
+            return {**said, "verdict": "ok", "detail": "main moved on", "commits": 1}
+        return {**said, "verdict": "up_to_date", "detail": "main has all that the remote has"}
 
     def _rollback(self, tree: Tree, sha: str, *, plan: bool) -> Answer:
         before = tree.head

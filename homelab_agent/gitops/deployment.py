@@ -17,7 +17,7 @@ from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.moves import KEPT, Move, Moves, MoveState
 from homelab_agent.gitops.rollout import Failure, Rollout
 from homelab_agent.gitops.settings import Repository
-from homelab_agent.gitops.working_copy import Changed, Synced, WorkingCopy
+from homelab_agent.gitops.working_copy import Synced, WorkingCopy
 
 _NOTHING_EARLIER = "no earlier deployment is known here"
 
@@ -80,7 +80,7 @@ class Deployment:
                 return taken_up
             run.progress(0, None, "actions", "git")
             run.say("git is asked what is new")
-            synced = await self._sync(asked)
+            synced = await self._sync(asked, run)
             if taken_up is not None and synced.target and synced.target == taken_up.sha_asked:
                 return taken_up
             if not synced.is_good:
@@ -95,15 +95,15 @@ class Deployment:
         Raises `StateUnavailable`, and `AWAY`, after which the next deployment goes back first.
         """
         await self.abandon("a rollback was asked for")
-        planned = await self._copy.plan()
+        planned = await self._copy.look()
         if not planned.head:
             return _verdict(planned)
         good = await self._good_before(planned.head)
         if not good:
             return Verdict("not_available", _NOTHING_EARLIER, sha_reached=planned.head)
-        back = await self._moves.begin(self._name, planned.head, good, run.id)
+        back = await self._moves.begin(self._name, planned.head, good, run.id, going_back="a person asked for it")
         try:
-            return await self._go_back(back, "a person asked for it", run)
+            return await self._go_back(back, run)
         except VerbRefused as error:
             return Verdict("not_available", str(error), error.repair)
 
@@ -117,10 +117,10 @@ class Deployment:
 
     async def preview(self) -> Mapping[str, object]:
         """Return what a deployment would do now; raises what `Privileged.call` raises."""
-        planned = await self._copy.plan()
-        deployed = await self._moves.deployed(self._name)
+        planned = await self._copy.look()
+        found = await self._moves.start(self._name)
         bad = await self._moves.bad(self._name)
-        start = deployed.to_sha if deployed is not None else planned.head
+        start = found.to_sha if found is not None else planned.head
         return await self._told(self._unless_bad(planned, bad), start, planned.target)
 
     async def preview_back(self) -> Mapping[str, object]:
@@ -128,7 +128,7 @@ class Deployment:
 
         What git does not keep, and where it is to put a file, it finds in its way only when it moves.
         """
-        planned = await self._copy.plan()
+        planned = await self._copy.look()
         if not planned.head:
             return await self._told(planned, "", "")
         good = await self._good_before(planned.head)
@@ -139,7 +139,7 @@ class Deployment:
 
     async def look(self) -> tuple[Synced, bool]:
         """Return how the working copy stands, and whether there is something to be done; raises `StateUnavailable`."""
-        planned = await self._copy.plan()
+        planned = await self._copy.look()
         deployed, bad = await self._moves.deployed(self._name), await self._moves.bad(self._name)
         newest = next(iter(await self._moves.newest(self._name, 1)), None)
         return self._unless_bad(planned, bad), is_news(planned, deployed, newest, bad)
@@ -155,9 +155,9 @@ class Deployment:
 
     async def _told(self, judged: Synced, start: str, target: str) -> Mapping[str, object]:
         """Return what a move from one commit to another would be; `judged` says whether it can be."""
-        changed = Changed((), contains=True)
+        paths: Sequence[str] | None = ()
         if target and target != start:
-            changed = await self._copy.changed(start, target) if start else Changed(None, contains=True)
+            paths = await self._copy.changed(start, target) if start else None
         return {
             "verdict": judged.word,
             "detail": judged.detail,
@@ -166,19 +166,21 @@ class Deployment:
             "head": judged.head,
             "target": target,
             "commits": judged.commits,
-            "files": changed.paths,
-            "actions": [action.name for _, action in self.rollout.chosen(changed.paths)],
+            "files": paths,
+            "actions": [action.name for _, action in self.rollout.chosen(paths)],
         }
 
     # Forward.
 
-    async def _sync(self, asked: str) -> Synced:
-        bad = await self._moves.bad(self._name)
-        if bad:
+    async def _sync(self, asked: str, run: Run) -> Synced:
+        bad, is_first = await self._moves.bad(self._name), await self._moves.start(self._name) is None
+        if bad or is_first:
             planned = self._unless_bad(await self._copy.plan(asked), bad)
             if not planned.is_good:
                 return planned
             asked = planned.target
+            if is_first:  # from here on it is known what changes, wherever this is cut short
+                await self._moves.adopt(self._name, planned.head, run.id)
         return await self._copy.sync(asked)
 
     def _unless_bad(self, planned: Synced, bad: Mapping[str, str]) -> Synced:
@@ -192,30 +194,29 @@ class Deployment:
     async def _follow(self, synced: Synced, run: Run, *, insist: bool) -> Verdict:
         """Do what follows from where the working copy is now."""
         head = synced.head
-        deployed = await self._moves.deployed(self._name)
-        start = deployed.to_sha if deployed is not None else synced.head_before
-        if start == head:
-            if deployed is None:  # the first time: what is there is taken as it is, without a change
-                there = await self._moves.begin(self._name, head, head, run.id)
-                await self._moves.end(there, "ok", "was there already")
+        start = await self._moves.start(self._name)
+        assert start is not None  # noqa: S101 - what was there has been recorded before git moved it
+        if start.to_sha == head:
             return _verdict(synced)
         for newest in await self._moves.newest(self._name, 1):
             if newest.to_sha == head and newest.state in {"failed", "interrupted"} and not insist:
                 return (await self.rollout.failure(newest)).verdict(newest)
-        move = await self._moves.begin(self._name, start, head, run.id)
-        return await self._go_on(move, await self._changed(move), run)
+        move = await self._moves.begin(self._name, start.to_sha, head, run.id)
+        return await self._go_on(move, run)
 
-    async def _go_on(self, move: Move, changed: Changed, run: Run) -> Verdict:
+    async def _go_on(self, move: Move, run: Run) -> Verdict:
         run.say(f"{short(move.from_sha)} to {short(move.to_sha)}")
-        failure = await self.rollout.carry_out(move, changed.paths, run)
+        paths = await self._changed(move)
+        failure = await self.rollout.carry_out(move, paths, run)
         if failure is None:
-            names = [action.name for _, action in self.rollout.chosen(changed.paths)]
+            names = [action.name for _, action in self.rollout.chosen(paths)]
             followed = f"actions: {', '.join(names)}" if names else "nothing had to follow"
             detail = f"{short(move.from_sha)} to {short(move.to_sha)}; {followed}"
             await self._moves.end(move, "ok", detail)
             return Verdict("ok", detail, sha_asked=move.to_sha, sha_reached=move.to_sha)
         if self.repository.rollback == "automatic" and move.from_sha and failure.word != "interrupted":
-            back = await self._moves.begin(self._name, move.to_sha, move.from_sha, run.id)
+            why = failure.detail
+            back = await self._moves.begin(self._name, move.to_sha, move.from_sha, run.id, going_back=why)
             return await self._undo(move, back, failure, run)
         state: MoveState = "interrupted" if failure.word == "interrupted" else "failed"
         await self._moves.end(move, state, failure.detail)
@@ -225,7 +226,7 @@ class Deployment:
 
     async def _undo(self, move: Move, back: Move, failure: Failure, run: Run) -> Verdict:
         """Go back from a move that failed, by itself; its commit is not deployed by itself again."""
-        verdict = await self._go_back(back, failure.detail, run)
+        verdict = await self._go_back(back, run)
         if verdict.word == "rolled_back" or verdict.sha_reached == back.to_sha:
             await self._moves.end(move, "rolled_back", failure.detail, bad_sha=move.to_sha)
             return replace(verdict, word="rolled_back", sha_asked=move.to_sha)
@@ -233,7 +234,7 @@ class Deployment:
         await self._moves.end(move, "failed", detail, bad_sha=move.to_sha)
         return replace(failure.verdict(move), detail=detail)
 
-    async def _go_back(self, back: Move, why: str, run: Run) -> Verdict:
+    async def _go_back(self, back: Move, run: Run) -> Verdict:
         run.progress(0, None, "actions", f"back to {short(back.to_sha)}")
         run.say(f"back to {short(back.to_sha)}")
         synced = await self._copy.rollback(back.to_sha)
@@ -245,8 +246,8 @@ class Deployment:
             return _verdict(synced)
         if synced.kept_ref:
             run.say(f"{short(back.from_sha)} stays as {synced.kept_ref}")
-        failure = await self.rollout.carry_out(back, (await self._changed(back)).paths, run)
-        said = f"rolled back to {short(back.to_sha)}: {why}"
+        failure = await self.rollout.carry_out(back, await self._changed(back), run)
+        said = f"rolled back to {short(back.to_sha)}: {back.going_back}"
         repair = way_forward(self._name)
         reached = Verdict("rolled_back", said, repair, sha_asked=back.from_sha, sha_reached=back.to_sha)
         if failure is not None:
@@ -274,32 +275,31 @@ class Deployment:
             return None
         *undone, move = unfinished
         log.warning("gitops.taken_up", repository=self._name, sha=move.to_sha, since=move.started_at)
-        if undone:  # it was being rolled back
+        if undone:
             failure = await self.rollout.failure(undone[-1])
-            return await self._undo(undone[-1], move, replace(failure, detail=failure.detail or "unhealthy"), run)
+            return await self._undo(undone[-1], move, replace(failure, detail=move.going_back), run)
+        if move.going_back:
+            return await self._go_back(move, run)
         if (why := (await self._moves.bad(self._name)).get(move.to_sha)) is not None:  # it had been rolled back
             await self._moves.end(move, "rolled_back", why)
             return Verdict("rolled_back", why, sha_asked=move.to_sha, sha_reached=move.from_sha)
-        changed = await self._changed(move)
-        if not changed.contains:
-            return await self._go_back(move, "a person asked for it", run)
         planned = await self._copy.plan()
         if planned.head and planned.head != move.to_sha:
             await self.abandon(f"the working copy was moved to {short(planned.head)} meanwhile")
             return None
-        return await self._go_on(move, changed, run)
+        return await self._go_on(move, run)
 
-    async def _changed(self, move: Move) -> Changed:
-        """Return what a move changed; what git cannot tell, as after a commit is gone, is everything."""
+    async def _changed(self, move: Move) -> Sequence[str] | None:
+        """Return the files that a move changed; None is every file: git cannot tell, as after a commit is gone."""
         if not move.from_sha:
-            return Changed(None, contains=True)
+            return None
         try:
             return await self._copy.changed(move.from_sha, move.to_sha)
         except AWAY:
             raise
         except VerbFailed as error:
             log.warning("gitops.difference_unknown", repository=self._name, error=error)
-            return Changed(None, contains=True)
+            return None
 
 
 def _verdict(synced: Synced) -> Verdict:

@@ -125,22 +125,17 @@ class Git:
         raise NoVerdict(code=done.code, repair=by_hand, cause=self.complaint(done))
 
     async def changed(self, old: str, new: str) -> Answer:
-        """Say which files differ between two commits, and whether the newer contains the older.
+        """Say which files differ between two commits.
 
-        A commit that is not here any more differs in more than can be told. Raises `GitFailed`.
+        From a commit that is not here any more it is more than can be told. Raises `GitFailed`.
         """
-        ancestry = await self.run("merge-base", "--is-ancestor", old, new)
-        contains = ancestry.code == 0
-        if ancestry.code not in {0, 1}:
-            if (await self.run("rev-parse", "--verify", f"{new}^{{commit}}")).code != 0:
-                raise self.failed(ancestry)
-            return {"paths": [], "truncated": True, "contains": False}
         words = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)
-        done = await self.answer(*words, output_max=PATHS_BYTES_MAX)
-        if done.truncated:
-            return {"paths": [], "truncated": True, "contains": contains}
-        names = done.stdout.decode(errors="replace").split("\0")
-        return {"paths": names[:-1], "truncated": False, "contains": contains}
+        done = await self.run(*words, output_max=PATHS_BYTES_MAX)
+        if done.code != 0 and (await self._has(old) or not await self._has(new)):
+            raise self.failed(done)
+        if done.code != 0 or done.truncated:
+            return {"paths": [], "truncated": True}
+        return {"paths": done.stdout.decode(errors="replace").split("\0")[:-1], "truncated": False}
 
     async def contained(self, head: str, shas: Sequence[str]) -> Answer:
         """Say which of these commits are part of `head`; those that are not here are not. Raises `GitFailed`."""
@@ -173,6 +168,9 @@ class Git:
     @property
     def _branch(self) -> str:
         return self.repository.branch
+
+    async def _has(self, sha: str) -> bool:
+        return (await self.run("rev-parse", "--quiet", "--verify", f"{sha}^{{commit}}")).code == 0
 
     def _options(self, *, plan: bool) -> list[str]:
         flags = {"--plan": plan, "--submodules": self.repository.submodules, "--allow-file": self.repository.allow_file}

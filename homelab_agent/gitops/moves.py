@@ -26,7 +26,10 @@ KEPT = 500
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A working copy on its way from one commit to the next; `from_sha` is "" for the first."""
+    """A working copy on its way from one commit to the next; "" is no commit at all.
+
+    `going_back` says why it goes back; "" is one that goes forward.
+    """
 
     id: str
     repository: str
@@ -37,6 +40,7 @@ class Move:
     run_id: str | None
     started_at: datetime
     ended_at: datetime | None
+    going_back: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +65,12 @@ class Moves:
         self._clock = clock
         self._host = host
 
-    async def begin(self, repository: str, from_sha: str, to_sha: str, run_id: str | None = None) -> Move:
+    async def begin(
+        self, repository: str, from_sha: str, to_sha: str, run_id: str | None = None, *, going_back: str = ""
+    ) -> Move:
         """Record that a move begins."""
-        now = self._now()
-        move = Move(uuid7(), repository, from_sha, to_sha, "running", "", run_id, moment(now), None)
+        now, why = self._now(), recordable(going_back)
+        move = Move(uuid7(), repository, from_sha, to_sha, "running", "", run_id, moment(now), None, why)
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -72,10 +78,28 @@ class Moves:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (move.id, repository, from_sha, to_sha, move.state, run_id, now),
             )
+            if why:
+                connection.execute("INSERT INTO gitops_back (move_id, why) VALUES (?, ?)", (move.id, why))
             _prune(connection, repository)
 
         await self._state.write(work)
         return move
+
+    async def adopt(self, repository: str, sha: str, run_id: str | None = None) -> None:
+        """Record what was there before anything was deployed; "" is a branch without a commit."""
+        now = self._now()
+        move_id, detail = uuid7(), "was there already" if sha else "nothing was there"
+
+        def work(connection: sqlite3.Connection) -> list[Row]:
+            connection.execute(
+                "INSERT INTO gitops_move"
+                " (id, repository, from_sha, to_sha, state, detail, run_id, started_at, ended_at)"
+                " VALUES (?, ?, ?, ?, 'ok', ?, ?, ?, ?)",
+                (move_id, repository, sha, sha, detail, run_id, now, now),
+            )
+            return [self._row(connection, move_id)]
+
+        await self._spool.promise(work)
 
     async def end(self, move: Move, state: MoveState, detail: str = "", *, bad_sha: str = "") -> None:
         """Record how a move ended; what of its actions had not ended is interrupted. A move that has ended stays so.
@@ -145,6 +169,11 @@ class Moves:
 
     async def deployed(self, repository: str) -> Move | None:
         """Return the move that brought what is deployed; None while nothing was."""
+        start = await self.start(repository)
+        return start if start is not None and start.to_sha else None
+
+    async def start(self, repository: str) -> Move | None:
+        """Return the move that brought, or found, what the next one comes from; None before the first."""
         where = "repository = ? AND state = 'ok' ORDER BY rowid DESC LIMIT 1"
         found = await self._state.read(lambda connection: list(_moves(connection, where, (repository,))))
         return found[0] if found else None
@@ -198,9 +227,10 @@ _ACTION = ("move_id", "position", "name", "state", "detail", "started_at", "ende
 
 def _moves(connection: sqlite3.Connection, where: str, values: tuple[object, ...] = ()) -> Iterator[Move]:
     """Yield moves; `where` is written in this module."""
-    query = f"SELECT {', '.join(_MOVE)} FROM gitops_move WHERE {where}"  # noqa: S608
-    for *words, started_at, ended_at in connection.execute(query, values).fetchall():
-        yield Move(*(*words, moment(started_at), _moment(ended_at)))
+    why = "coalesce((SELECT why FROM gitops_back WHERE move_id = id), '')"
+    query = f"SELECT {', '.join(_MOVE)}, {why} FROM gitops_move WHERE {where}"  # noqa: S608
+    for *words, started_at, ended_at, going_back in connection.execute(query, values).fetchall():
+        yield Move(*(*words, moment(started_at), _moment(ended_at), going_back))
 
 
 def _actions(connection: sqlite3.Connection, move_id: str) -> Iterator[ActionRecord]:

@@ -58,14 +58,6 @@ class Synced:
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """Which files differ between two commits, None if that is not known; whether the newer contains the older."""
-
-    paths: tuple[str, ...] | None
-    contains: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Done:
     """How an action or a probe went: `detail` in words, `tail` the last of what it printed."""
 
@@ -98,14 +90,18 @@ class WorkingCopy:
     async def sync(self, sha: str = "") -> Synced:
         """Move forward to a commit of the branch, to its tip if none is given or the branch has it not.
 
-        Raises `AWAY`, as do `rollback`, `act` and `probe`.
+        Raises `AWAY`, as do `plan`, `rollback`, `act` and `probe`.
         """
         return await self._synced("git_sync", sha)
 
     async def plan(self, sha: str = "") -> Synced:
+        """Say what `sync` would do."""
+        return await self._synced("git_plan", sha)
+
+    async def look(self) -> Synced:
         """Say what `sync` would do; without a root half that is `not_available`."""
         try:
-            return await self._synced("git_plan", sha)
+            return await self.plan()
         except AWAY as error:
             return Synced("not_available", str(error), error.repair)
 
@@ -116,12 +112,14 @@ class WorkingCopy:
         """
         return await self._synced("git_rollback", sha, **({"plan": True} if plan else {}))
 
-    async def changed(self, old: str, new: str) -> Changed:
-        """Return the difference of two commits; raises what `Privileged.call` raises."""
+    async def changed(self, old: str, new: str) -> tuple[str, ...] | None:
+        """Return the files that differ between two commits, None if they cannot be told.
+
+        Raises what `Privileged.call` raises.
+        """
         async with self._git:
             answer = await self._call("git_changed", deadline=_GIT_SECONDS, old=old, new=new)
-        paths = None if answer.get("truncated") else tuple(map(str, answer["paths"]))
-        return Changed(paths, contains=bool(answer["contains"]))
+        return None if answer.get("truncated") else tuple(map(str, answer["paths"]))
 
     async def contained(self, head: str, shas: Sequence[str]) -> frozenset[str]:
         """Return those commits that are part of `head`; raises what `Privileged.call` raises."""

@@ -136,7 +136,7 @@ async def test_where_git_is_not_installed_that_is_said(site: Site, monkeypatch: 
 # Asking
 
 
-async def test_what_changed_is_told_by_name_and_which_contains_the_other(site: Site) -> None:
+async def test_what_changed_is_told_by_name(site: Site) -> None:
     old = site.head
     names = {"a.txt": None, "dir/moved.txt": "c\n", "dir/c.txt": None, 'it\'s "odd"\n\ttab': "x", "größe": "x"}
     site.remote.commit(names)
@@ -149,12 +149,12 @@ async def test_what_changed_is_told_by_name_and_which_contains_the_other(site: S
         new = (await half("git_sync"))["head"]
         said = await half("git_changed", old=old, new=new)
         assert sorted(said["paths"]) == sorted([*names, "bad\ufffdname"])
-        assert (said["truncated"], said["contains"]) == (False, True)
+        assert not said["truncated"]
         back = await half("git_changed", old=new, new=old)
-        assert (sorted(back["paths"]), back["contains"]) == (sorted(said["paths"]), False)
-        assert await half("git_changed", old=new, new=new) == {"paths": [], "truncated": False, "contains": True}
+        assert sorted(back["paths"]) == sorted(said["paths"])
+        assert await half("git_changed", old=new, new=new) == {"paths": [], "truncated": False}
         gone = await half("git_changed", old="1" * 40, new=new)
-        assert gone == {"paths": [], "truncated": True, "contains": False}
+        assert gone == {"paths": [], "truncated": True}
         with pytest.raises(VerbFailed, match="1111"):
             await half("git_changed", old=new, new="1" * 40)
 
@@ -185,7 +185,7 @@ async def test_more_names_than_can_be_told_are_none(site: Site) -> None:
         await half("git_sync")
         said = await half("git_changed", old=old, new=new)
         assert (len(said["paths"]), said["truncated"]) == (600, False)
-        assert await half("git_changed", old=old, new=newest) == {"paths": [], "truncated": True, "contains": True}
+        assert await half("git_changed", old=old, new=newest) == {"paths": [], "truncated": True}
 
 
 # Whatever its settings are
@@ -246,7 +246,7 @@ async def test_no_setting_of_the_working_copy_runs_a_program(site: Site) -> None
     async with serving(site.directory, site.settings()) as half:
         before = (await half("git_plan"))["head"]
         assert (await half("git_sync"))["head"] == target
-        assert (await half("git_changed", old=before, new=target))["contains"]
+        assert (await half("git_changed", old=before, new=target))["paths"]
         assert (await half("git_rollback", sha=before))["verdict"] == "ok"
     assert ran.read_text() == ""
 

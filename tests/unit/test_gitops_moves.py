@@ -106,6 +106,21 @@ async def test_after_a_kill_what_ended_is_not_begun_again_and_what_was_cut_short
         assert [row.values["state"] for row in await life.rows("gitops_action")] == ["ok", "interrupted"]
 
 
+async def test_which_way_a_move_goes_is_remembered_and_forward_is_what_an_earlier_release_began(tmp_path: Path) -> None:
+    clock = MovableClock()
+    async with living(tmp_path, clock) as life:
+        back = await life.moves.begin("homelab", B, A, going_back="the page does not answer")
+    async with living(tmp_path, clock) as life:
+        assert await life.moves.unfinished() == [back]
+        await life.moves.end(back, "ok")
+        assert [(move.going_back, move.state) for move in await life.moves.newest("homelab", 1)] == [
+            ("the page does not answer", "ok")
+        ]
+        await life.state.write(lambda connection: connection.execute("DROP TABLE gitops_back").close())
+    async with living(tmp_path, clock) as life:
+        assert [move.going_back for move in await life.moves.newest("homelab", 1)] == [""]
+
+
 async def test_a_bad_commit_is_remembered_until_it_is_forgiven(life: Life) -> None:
     move = await life.moves.begin("homelab", A, B)
     await life.moves.end(move, "rolled_back", "the page does not answer", bad_sha=B)

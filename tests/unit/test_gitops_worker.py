@@ -359,7 +359,8 @@ async def test_a_token_is_handed_over_by_descriptor_and_only_to_what_needs_it(to
         await here.ask()
         await here.closed(await here.push())
         given = dict(zip(here.half.calls, here.half.given, strict=True))
-        assert given == {"git_sync": int(bool(token)), "git_changed": 0, "run_action": 0}
+        remote = int(bool(token))
+        assert given == {"git_plan": remote, "git_sync": remote, "git_changed": 0, "run_action": 0}
 
 
 async def test_a_token_that_cannot_be_read_is_said_with_what_mends_it(tmp_path: Path) -> None:

@@ -63,11 +63,12 @@ CREATE TABLE IF NOT EXISTS gitops_learned_id (
 ) STRICT;
 
 -- One deployment: a working copy that moved from one commit to the next, and what followed.
--- The last that is 'ok' is what is deployed. The order is that of rowid.
+-- The last that is 'ok' is what is deployed; the first, which goes nowhere, what was there: '' for no commit at all.
+-- The order is that of rowid.
 CREATE TABLE IF NOT EXISTS gitops_move (
     id         TEXT PRIMARY KEY,
     repository TEXT    NOT NULL,
-    from_sha   TEXT    NOT NULL, -- '' for the first
+    from_sha   TEXT    NOT NULL,
     to_sha     TEXT    NOT NULL,
     state      TEXT    NOT NULL, -- running, ok, failed, rolled_back, interrupted
     detail     TEXT    NOT NULL DEFAULT '',
@@ -76,6 +77,12 @@ CREATE TABLE IF NOT EXISTS gitops_move (
     ended_at   INTEGER
 ) STRICT;
 CREATE INDEX IF NOT EXISTS gitops_move_repository ON gitops_move (repository);
+
+-- Of those that go back why they do: a person asked for it, or how what was deployed had failed.
+CREATE TABLE IF NOT EXISTS gitops_back (
+    move_id TEXT PRIMARY KEY REFERENCES gitops_move ON DELETE CASCADE,
+    why     TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- An action of a move, from before it begins.
 CREATE TABLE IF NOT EXISTS gitops_action (
