@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from homelab_agent.core.clock import Clock
+from homelab_agent.core.door import PublicDoor
 from homelab_agent.core.http import Answer, BadRequest, Json, NotFound, Request, Route
 from homelab_agent.gate import telling
 from homelab_agent.gate.intent import Intent
@@ -21,12 +22,19 @@ class Api:
     """The handlers and what they ask."""
 
     def __init__(
-        self, keepers: Sequence[Keeper], public: Keeper | None, intent: Intent, ledger: Ledger, clock: Clock
+        self,
+        keepers: Sequence[Keeper],
+        public: Keeper | None,
+        intent: Intent,
+        ledger: Ledger,
+        door: PublicDoor,
+        clock: Clock,
     ) -> None:
         self._keepers = keepers
         self._public = public
         self._intent = intent
         self._ledger = ledger
+        self._door = door
         self._clock = clock
 
     def routes(self) -> list[Route]:
@@ -40,8 +48,7 @@ class Api:
 
     async def doors(self, _request: Request) -> Answer:
         """Give every door as it stands; the one to the internet with its present opening."""
-        present = self._ledger.present
-        opening = telling.exposure(present) if present else None
+        opening = telling.present(self._ledger, self._door)
         told = [
             {**telling.as_fields(one), "exposure": opening if one is self._public else None} for one in self._keepers
         ]

@@ -82,7 +82,7 @@ class Service:
         return Capability(
             name="gate",
             tasks=tasks,
-            routes=Api(self.keepers, self.public, self.intent, self.ledger, self._base.clock).routes(),
+            routes=Api(self.keepers, self.public, self.intent, self.ledger, self._base.door, self._base.clock).routes(),
             checks=[Check(f"gate.{keeper.name}") for keeper in self.keepers],
             summary=lambda: telling.summary(self.keepers),
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from homelab_agent.core.door import PublicDoor
 from homelab_agent.core.health import Finding
 from homelab_agent.gate.keeper import Keeper
-from homelab_agent.gate.ledger import Exposure
+from homelab_agent.gate.ledger import Exposure, Ledger
 
 _SAID = {"closed": "shut", "opening": "opens", "closing": "shuts"}
 
@@ -41,6 +42,19 @@ def exposure(one: Exposure) -> Mapping[str, object]:
         "requests": one.requests,
         "sources": one.sources,
         "sent_bytes": one.sent_bytes,
+    }
+
+
+def present(ledger: Ledger, door: PublicDoor) -> Mapping[str, object] | None:
+    """Return what a program is told of the opening that lasts, with those who came until now; None if none does."""
+    if ledger.present is None:
+        return None
+    visits = door.visits()
+    return {
+        **exposure(ledger.present),
+        "requests": visits.requests,
+        "sources": visits.sources,
+        "sent_bytes": visits.sent_bytes,
     }
 
 

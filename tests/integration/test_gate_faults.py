@@ -66,7 +66,7 @@ def test_a_fault_shuts_it_says_why_and_what_mends_it_and_then_it_opens_by_itself
     told = home.becomes_shut(fault.overlay)
     assert fault.why in told["why"]
     assert fault.repair in told["repair"]
-    assert home.agent.finding("gate.funnel")["state"] == "failed"
+    home.agent.until("gate.funnel", "failed")
     assert home.agent.ready(), "the page does not suffer by it"
     if fault.name != "frozen":
         assert home.refused()

@@ -22,6 +22,7 @@ from homelab_agent.gitops import doctor
 from tests import user
 from tests.agent import Agent
 from tests.gitops_half import OWNER, ROOT, Site
+from tests.neighbours import machine as machines
 from tests.neighbours.git_remote import GitRemote
 from tests.neighbours.machine import Machine
 from tests.neighbours.neighbour import need_root
@@ -289,6 +290,13 @@ async def test_who_can_push_to_what_runs_as_root_is_said_to_be_root(ask: Practic
 
 
 UNIT = "[Service]\nExecStart=/bin/sleep 1000\n"
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """A machine that has this checkout, wherever that is: below /tmp, say, which is its own."""
+    with machines.running(shared=[ROOT]) as one:
+        yield one
 
 
 def test_the_group_docker_and_the_units_of_a_real_machine(machine: Machine) -> None:
