@@ -1,8 +1,8 @@
 """Jobs: what runs on a schedule or when asked, and the history of its runs.
 
 `scheduler` holds `Jobs`, which knows every job and starts it when it is due; `timetable` decides what a schedule asks
-for now, `schedule` says when; `runner` runs one at a time of those that exclude each other; `history` is the table,
-`output` what runs print.
+for now, `schedule` says when; `runner` runs one at a time of those that exclude each other (`claims`); `history` is the
+table, `output` what runs print.
 """
 
 from __future__ import annotations

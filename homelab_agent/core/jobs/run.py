@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -75,8 +76,11 @@ class Run:
     trigger: Trigger
     on_progress: Callable[[Progress], None]
     on_line: Callable[[str], None]
+    on_use: Callable[[frozenset[str]], AbstractAsyncContextManager[None]]
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: bool = False
+    waited: float = 0.0
+    """How many seconds it has waited in its middle for others."""
 
     def progress(self, done: float, total: float | None, unit: str, note: str = "") -> None:
         """Say how far the run is; call it as often as you like, from the event loop's thread."""
@@ -89,14 +93,22 @@ class Run:
         """
         self.on_line(line)
 
+    def using(self, uses: frozenset[str]) -> AbstractAsyncContextManager[None]:
+        """Use what others must not use meanwhile for as long as the context lasts, not for all of the run (`Job.uses`).
+
+        Those who use it, or have asked for it before, are waited for: that is told as `waits_for`, and takes none of
+        the run's time. Nobody who uses it may have to wait for what we use already: the containers come last.
+        """
+        return self.on_use(uses)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """Something that runs on a schedule ("every 6 hours", "15 3 * * *", "" for on demand only) or when asked.
 
     Runs whose `uses` meet never overlap. With `catch_up` a slot missed while the host was off or asleep is
-    made up for once. `deadline` in seconds, from when it runs, not from when it waits. One without `has_check` says
-    itself, by a check of its room, what its last run left wrong.
+    made up for once. `deadline` in seconds that it runs, not counting what it waits for others. One without `has_check`
+    says itself, by a check of its room, what its last run left wrong.
     """
 
     name: str

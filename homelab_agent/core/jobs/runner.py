@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import describe
+from homelab_agent.core.jobs.claims import Claim, Claims
 from homelab_agent.core.jobs.history import RunHistory
 from homelab_agent.core.jobs.output import Watched
 from homelab_agent.core.jobs.run import (
@@ -46,13 +47,15 @@ log = journal.logger("jobs")
 
 @dataclass(slots=True, eq=False)
 class _Live:
-    """A run that is not over: in the order of their requests, they wait for each other."""
+    """A run that is not over; `goes_on` is set while it waits for nobody in its middle."""
 
     job: Job
     run: Run
     watched: Watched
+    claim: Claim
+    held: set[str]
     told: asyncio.Event = field(default_factory=asyncio.Event)
-    free: asyncio.Event = field(default_factory=asyncio.Event)
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
     refused: Exception | None = None
     asked: Asked = ""
     task: asyncio.Task[None] | None = None
@@ -76,6 +79,7 @@ class Runner:
         self._clock = clock
         self._on_change = on_change
         self._live: dict[str, _Live] = {}
+        self._claims = Claims()
         self._ended: dict[str, Watched] = {}
         self._stopping = False
 
@@ -104,7 +108,7 @@ class Runner:
     def cancel(self, run_id: str) -> bool:
         """Ask a run to stop; return whether it is under way."""
         live = self._live.get(run_id)
-        if live is None or live.free.is_set():
+        if live is None or live.claim.over.is_set():
             return False
         live.ask("cancelled")
         return True
@@ -149,19 +153,18 @@ class Runner:
         run_id = uuid7()
         record = RunRecord(run_id, job.name, trigger, "waiting", now)
         watched = Watched(record)
-        run = Run(run_id, job.name, trigger, lambda progress: self._progress(live, progress), watched.say)
-        self._live[run_id] = live = _Live(job, run, watched)
-        if self._in_the_way(live) is None:
+        run = Run(
+            run_id,
+            job.name,
+            trigger,
+            on_progress=lambda progress: self._progress(live, progress),
+            on_line=watched.say,
+            on_use=lambda uses: self._using(live, uses),
+        )
+        self._live[run_id] = live = _Live(job, run, watched, self._claims.make(job.name, job.uses), set(job.uses))
+        if self._claims.in_the_way(live.claim) is None:
             watched.record = replace(record, state="running", started_at=now)
         return live
-
-    def _in_the_way(self, live: _Live) -> _Live | None:
-        for other in self._live.values():
-            if other is live:
-                break
-            if not other.free.is_set() and other.job.uses & live.job.uses:
-                return other
-        return None
 
     async def _carry_out(self, live: _Live, schedule: str, handled: datetime | None) -> None:
         try:
@@ -174,22 +177,23 @@ class Runner:
                 live.told.set()
             self._tell(live)
             ending = await self._wait_for_turn(live) or await self._perform(live)
-            live.free.set()
+            self._claims.end(live.claim)
             await self._conclude(live, ending)
         finally:
-            live.free.set()
+            self._claims.end(live.claim)
             self._live.pop(live.run.id, None)
 
     async def _wait_for_turn(self, live: _Live) -> Ending | None:
         """Return None when nothing is in the way, or the ending when it is asked to stop before that."""
-        while (other := self._in_the_way(live)) is not None:
-            self._change(live, replace(live.record, waits_for=other.job.name))
-            ways_on = [asyncio.ensure_future(event.wait()) for event in (other.free, live.run.cancelled)]
-            await asyncio.wait(ways_on, return_when=asyncio.FIRST_COMPLETED)
-            for way in ways_on:
-                way.cancel()
-            if live.run.cancelled.is_set():
+        turn = asyncio.ensure_future(self._turn(live, live.claim))
+        asked = asyncio.ensure_future(live.run.cancelled.wait())
+        try:
+            await asyncio.wait({turn, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not turn.done():
                 return Ending("cancelled", "was asked to stop before it began")
+        finally:
+            turn.cancel()
+            asked.cancel()
         if live.record.state == "waiting":
             now = self._clock.read().wall
             self._change(live, replace(live.record, state="running", started_at=now, waits_for=""))
@@ -197,10 +201,39 @@ class Runner:
                 await self._history.update(live.record)
         return None
 
+    async def _turn(self, live: _Live, claim: Claim) -> None:
+        """Return when nothing is in a claim's way."""
+        while (other := self._claims.in_the_way(claim)) is not None:
+            self._change(live, replace(live.record, waits_for=other.job))
+            await other.over.wait()
+
+    @contextlib.asynccontextmanager
+    async def _using(self, live: _Live, uses: frozenset[str]) -> AsyncIterator[None]:
+        claim = self._claims.make(live.job.name, uses - live.held)
+        live.held |= claim.uses
+        try:
+            if self._claims.in_the_way(claim) is not None:
+                await self._stand_still(live, claim)
+            yield
+        finally:
+            live.held -= claim.uses
+            self._claims.end(claim)
+
+    async def _stand_still(self, live: _Live, claim: Claim) -> None:
+        """Wait in the middle of a run."""
+        since = self._clock.read().monotonic
+        live.goes_on.clear()
+        try:
+            await self._turn(live, claim)
+        finally:
+            live.run.waited += self._clock.read().monotonic - since
+            live.goes_on.set()
+            self._change(live, replace(live.record, waits_for=""))
+
     async def _perform(self, live: _Live) -> Ending:
         log.info("jobs.run_started", job=live.job.name, run_id=live.run.id, trigger=live.run.trigger)
         live.work = work = asyncio.create_task(_call(live), name=f"job {live.job.name}")
-        limit = asyncio.ensure_future(self._clock.sleep(live.job.deadline))
+        limit = asyncio.ensure_future(self._deadline(live))
         asked = asyncio.ensure_future(live.run.cancelled.wait())
         try:
             await asyncio.wait({work, limit, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -217,6 +250,14 @@ class Runner:
         if error is not None:
             log.error("jobs.run_raised", job=live.job.name, run_id=live.run.id, exc_info=error)
         return judge(live.job, live.asked, None if error is not None else work.result(), error)
+
+    async def _deadline(self, live: _Live) -> None:
+        """Return when a run has taken as long as it may; that it waits for another is no time of its own."""
+        end = self._clock.read().monotonic + live.job.deadline
+        live.goes_on.set()
+        while (left := end + live.run.waited - self._clock.read().monotonic) > 0:
+            await self._clock.sleep(left)
+            await live.goes_on.wait()
 
     async def _conclude(self, live: _Live, ending: Ending) -> None:
         """Record the end; while that is impossible the run counts as under way."""
