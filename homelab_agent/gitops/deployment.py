@@ -7,6 +7,7 @@ by hand say, the next run makes up for.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -59,14 +60,20 @@ def is_news(planned: Synced, deployed: Move | None, newest: Move | None, bad: Ma
 
 
 class Deployment:
-    """Deploys and rolls back one repository, one thing at a time; what was cut short is taken up first."""
+    """Deploys and rolls back one repository, one thing at a time; what was cut short is taken up first.
 
-    def __init__(self, repository: Repository, copy: WorkingCopy, moves: Moves, rollout: Rollout) -> None:
+    For git at work there are `places`, which all repositories share.
+    """
+
+    def __init__(
+        self, repository: Repository, copy: WorkingCopy, moves: Moves, rollout: Rollout, places: asyncio.Semaphore
+    ) -> None:
         self.repository = repository
         self._name = repository.name
         self._copy = copy
         self._moves = moves
         self.rollout = rollout
+        self._places = places
 
     async def deploy(self, run: Run, asked: str = "", *, insist: bool = False) -> Verdict:
         """Bring the working copy to a commit, or to its branch's tip, and do what follows.
@@ -80,7 +87,8 @@ class Deployment:
                 return taken_up
             run.progress(0, None, "actions", "git")
             run.say("git is asked what is new")
-            synced = await self._sync(asked, run)
+            async with self._places:
+                synced = await self._sync(asked, run)
             if taken_up is not None and synced.target and synced.target == taken_up.sha_asked:
                 return taken_up
             if not synced.is_good:
@@ -95,7 +103,8 @@ class Deployment:
         Raises `StateUnavailable`, and `AWAY`, after which the next deployment goes back first.
         """
         await self.abandon("a rollback was asked for")
-        planned = await self._copy.look()
+        async with self._places:
+            planned = await self._copy.look()
         if not planned.head:
             return _verdict(planned)
         good = await self._good_before(planned.head)
@@ -207,20 +216,21 @@ class Deployment:
     async def _go_on(self, move: Move, run: Run) -> Verdict:
         run.say(f"{short(move.from_sha)} to {short(move.to_sha)}")
         paths = await self._changed(move)
-        failure = await self.rollout.carry_out(move, paths, run)
-        if failure is None:
-            names = [action.name for _, action in self.rollout.chosen(paths)]
-            followed = f"actions: {', '.join(names)}" if names else "nothing had to follow"
-            detail = f"{short(move.from_sha)} to {short(move.to_sha)}; {followed}"
-            await self._moves.end(move, "ok", detail)
-            return Verdict("ok", detail, sha_asked=move.to_sha, sha_reached=move.to_sha)
-        if self.repository.rollback == "automatic" and move.from_sha and failure.word != "interrupted":
-            why = failure.detail
-            back = await self._moves.begin(self._name, move.to_sha, move.from_sha, run.id, going_back=why)
-            return await self._undo(move, back, failure, run)
-        state: MoveState = "interrupted" if failure.word == "interrupted" else "failed"
-        await self._moves.end(move, state, failure.detail)
-        return failure.verdict(move)
+        async with run.using(self.rollout.uses(paths)):
+            failure = await self.rollout.carry_out(move, paths, run)
+            if failure is None:
+                names = [action.name for _, action in self.rollout.chosen(paths)]
+                followed = f"actions: {', '.join(names)}" if names else "nothing had to follow"
+                detail = f"{short(move.from_sha)} to {short(move.to_sha)}; {followed}"
+                await self._moves.end(move, "ok", detail)
+                return Verdict("ok", detail, sha_asked=move.to_sha, sha_reached=move.to_sha)
+            if self.repository.rollback == "automatic" and move.from_sha and failure.word != "interrupted":
+                why = failure.detail
+                back = await self._moves.begin(self._name, move.to_sha, move.from_sha, run.id, going_back=why)
+                return await self._undo(move, back, failure, run)
+            state: MoveState = "interrupted" if failure.word == "interrupted" else "failed"
+            await self._moves.end(move, state, failure.detail)
+            return failure.verdict(move)
 
     # Back.
 
@@ -235,6 +245,10 @@ class Deployment:
         return replace(failure.verdict(move), detail=detail)
 
     async def _go_back(self, back: Move, run: Run) -> Verdict:
+        async with run.using(self.rollout.uses(None)):
+            return await self._move_back(back, run)
+
+    async def _move_back(self, back: Move, run: Run) -> Verdict:
         run.progress(0, None, "actions", f"back to {short(back.to_sha)}")
         run.say(f"back to {short(back.to_sha)}")
         synced = await self._copy.rollback(back.to_sha)
@@ -283,7 +297,8 @@ class Deployment:
         if (why := (await self._moves.bad(self._name)).get(move.to_sha)) is not None:  # it had been rolled back
             await self._moves.end(move, "rolled_back", why)
             return Verdict("rolled_back", why, sha_asked=move.to_sha, sha_reached=move.from_sha)
-        planned = await self._copy.plan()
+        async with self._places:
+            planned = await self._copy.plan()
         if planned.head and planned.head != move.to_sha:
             await self.abandon(f"the working copy was moved to {short(planned.head)} meanwhile")
             return None

@@ -39,7 +39,7 @@ class Poll:
         self._status = status
         self._clock = clock
         self._interval = interval
-        self._places = asyncio.Semaphore(at_once)  # its own: a remote that hangs keeps no push waiting
+        self._places = asyncio.Semaphore(at_once)  # its own: where a remote hangs, only pushes to that one wait
         self._is_busy = is_busy
         self._wake = wake
 

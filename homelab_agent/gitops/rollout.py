@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from homelab_agent.core import journal
-from homelab_agent.core.jobs import Run
+from homelab_agent.core.jobs import CONTAINERS, Run
 from homelab_agent.core.privilege import PrivilegedUnavailable, VerbCutShort, VerbRefused
 from homelab_agent.gitops import actions
 from homelab_agent.gitops.delivery import Verdict
@@ -51,6 +51,12 @@ class Rollout:
     def chosen(self, paths: Sequence[str] | None) -> list[tuple[int, Action]]:
         """Return the actions that follow a change of these files, with their positions; None is every file."""
         return [(position, self._repository.action[position]) for position in self._positions(paths)]
+
+    def uses(self, paths: Sequence[str] | None) -> frozenset[str]:
+        """Return what others must not use while what follows a change of these files is done, or undone."""
+        touches_containers = any(action.kind != "systemctl" for action in self._repository.action)
+        follows = bool(self._repository.probe or self._positions(paths))
+        return frozenset({CONTAINERS}) if follows and touches_containers else frozenset()
 
     async def carry_out(self, move: Move, paths: Sequence[str] | None, run: Run) -> Failure | None:
         """Do what is left to be done of a move that changed these files; return why it is not good, None if it is.

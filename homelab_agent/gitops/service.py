@@ -9,7 +9,7 @@ from functools import partial
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check
-from homelab_agent.core.jobs import CONTAINERS, Job, Jobs
+from homelab_agent.core.jobs import Job, Jobs
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.gitops import github, recall, routes
 from homelab_agent.gitops.counters import Counters
@@ -46,9 +46,9 @@ class Service:
     def __init__(self, settings: GitopsSettings, base: Foundation) -> None:
         self._settings = settings
         self._clock = base.clock
+        self._places = asyncio.Semaphore(settings.syncs_at_once)
         self._counters = Counters(base.registry)
         repositories, clock = settings.repository, base.clock
-        places = asyncio.Semaphore(settings.syncs_at_once)
         self.inbox = Inbox(base.state, base.spool, clock, host=base.host, max_bytes=settings.inbox_max_bytes)
         self.moves = Moves(base.state, base.spool, clock, host=base.host)
         self.status = Status(repositories, clock, lambda name, found: base.health.report(f"gitops.{name}", found))
@@ -60,10 +60,7 @@ class Service:
             for one in repositories
         }
         self.deployments = {one.name: self._deployment(one, copies[one.name], base) for one in repositories}
-        self.syncs = {
-            name: Sync(deployment, self.inbox, self, clock, places=places)
-            for name, deployment in self.deployments.items()
-        }
+        self.syncs = {name: Sync(deployment, self.inbox, self, clock) for name, deployment in self.deployments.items()}
         self.worker = Worker(self.syncs, copies, self.inbox, self.moves, base.privileged, base.jobs, clock)
         self.poll = Poll(
             self.deployments,
@@ -121,11 +118,14 @@ class Service:
             await self.receiver.rest()
 
     def jobs(self) -> list[Job]:
-        """Return a sync and a rollback for each repository; the two of one never overlap."""
-        deadline = sum(map(self._longest, self._settings.repository))  # it may have to wait for all others
+        """Return a sync and a rollback for each repository; the two of one never overlap.
+
+        What others must not use meanwhile (`Rollout.uses`) they use only while they do what follows, not for git.
+        """
+        deadline = sum(map(self._longest, self._settings.repository))  # its git may have to wait for that of all others
         jobs = []
-        for name, sync in self.syncs.items():
-            uses = frozenset({f"gitops {name}", *([CONTAINERS] if _may_touch_containers(sync.repository) else [])})
+        for name in self.syncs:
+            uses = frozenset({f"gitops {name}"})
             job = partial(Job, deadline=deadline, uses=uses, has_check=False)  # `status` says what is wrong
             said = f"Bring {name} to what was pushed, and do what follows."
             jobs.append(job(JOB + name, partial(self.worker.sync, name), description=said))
@@ -174,7 +174,7 @@ class Service:
 
     def _deployment(self, repository: Repository, copy: WorkingCopy, base: Foundation) -> Deployment:
         gate = Gate(repository.probe, copy.probe, base.clock)
-        return Deployment(repository, copy, self.moves, Rollout(repository, copy, self.moves, gate))
+        return Deployment(repository, copy, self.moves, Rollout(repository, copy, self.moves, gate), self._places)
 
     def _longest(self, repository: Repository) -> float:
         """Return how long a run may take at most, with a rollback: in seconds."""
@@ -201,7 +201,3 @@ def _commit_statuses(settings: GitopsSettings, base: Foundation) -> CommitStatus
         api_url=settings.api_url,
         context=f"homelab-agent/{base.host}",
     )
-
-
-def _may_touch_containers(repository: Repository) -> bool:
-    return any(action.kind != "systemctl" for action in repository.action)

@@ -195,7 +195,7 @@ class GitopsSettings(Section):
         ge=0,
         le=86400,
     )
-    syncs_at_once: int = setting(2, "Repositories that are synced at the same time.", ge=1, le=32)
+    syncs_at_once: int = setting(2, "Repositories in which git is at work for a sync at the same time.", ge=1, le=32)
     sync_timeout: float = setting(300.0, "How long git may take for one sync.", unit="s", gt=0, le=86400)
     networks: list[str] = setting(
         [],

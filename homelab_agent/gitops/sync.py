@@ -63,22 +63,19 @@ class Left:
 
 
 class Sync:
-    """The runs of one repository; `places` are shared by all repositories.
+    """The runs of one repository.
 
     Cancelled by a person or too late, a run gives its verdicts all the same, when the root half has ended what it did;
     when the agent stops, it leaves all to be taken up. `busy` says that one is under way.
     """
 
-    def __init__(
-        self, deployment: Deployment, inbox: Inbox, listener: Listener, clock: Clock, *, places: asyncio.Semaphore
-    ) -> None:
+    def __init__(self, deployment: Deployment, inbox: Inbox, listener: Listener, clock: Clock) -> None:
         self.repository = deployment.repository
         self.busy = False
         self._deployment = deployment
         self._inbox = inbox
         self._listener = listener
         self._clock = clock
-        self._places = places
         self._away = 0
         self._taken: list[Attempt] = []
         """What the sync that is under way is for."""
@@ -144,45 +141,46 @@ class Sync:
         await self._conclude(run_id, attempts, verdict, {one.after: verdict for one in attempts}, 0.0)
 
     async def _work(self, run: Run) -> tuple[Outcome, Left]:
-        async with self._places:
-            began = self._clock.read()
-            away, self._away = self._away, 0
-            taken = self._taken = await self._inbox.open_attempts(self.repository.name)
-            pushed = list(dict.fromkeys(attempt.after for attempt in taken))
-            if pushed:
-                self._listener.began(self.repository, pushed[-1])
-            is_one = len(pushed) == 1 and run.trigger in {"webhook", "catch-up"}
-            crash: Exception | None = None
-            try:
-                asked = pushed[0] if is_one else ""
-                verdict = await self._deployment.deploy(run, asked, insist=_insists(run, taken))
-            except StateUnavailable:
-                raise
-            except AWAY as error:
-                self._away = away + 1
-                verdict = self._unfinished(error)
-            except Exception as error:  # noqa: BLE001 - an attempt must end; the run raises it after that
-                verdict, crash = Verdict("not_available", describe(error), "journalctl -u homelab-agent"), error
-            fates = await self._fates(pushed, verdict)
-            seconds = self._clock.read().monotonic - began.monotonic
-            await self._conclude(run.id, taken, verdict, fates, seconds)
+        began = self._clock.read().monotonic
+        away, self._away = self._away, 0
+        taken = self._taken = await self._inbox.open_attempts(self.repository.name)
+        pushed = list(dict.fromkeys(attempt.after for attempt in taken))
+        if pushed:
+            self._listener.began(self.repository, pushed[-1])
+        is_one = len(pushed) == 1 and run.trigger in {"webhook", "catch-up"}
+        crash: Exception | None = None
+        try:
+            asked = pushed[0] if is_one else ""
+            verdict = await self._deployment.deploy(run, asked, insist=_insists(run, taken))
+        except StateUnavailable:
+            raise
+        except AWAY as error:
+            self._away = away + 1
+            verdict = self._unfinished(error)
+        except Exception as error:  # noqa: BLE001 - an attempt must end; the run raises it after that
+            verdict, crash = Verdict("not_available", describe(error), "journalctl -u homelab-agent"), error
+        fates = await self._fates(pushed, verdict)
+        await self._conclude(run.id, taken, verdict, fates, self._since(began, run))
         if crash is not None:
             raise crash
         outcome = Outcome(verdict.word in GOOD, f"{verdict.word}: {verdict.detail}", verdict.repair)
         return outcome, Left(restart=self.repository.restart_agent and verdict.word == "ok", away=self._away)
 
     async def _back(self, run: Run) -> tuple[Outcome, Left]:
-        async with self._places:
-            began = self._clock.read().monotonic
-            away, self._away = self._away, 0
-            try:
-                verdict = await self._deployment.roll_back(run)
-            except AWAY as error:
-                self._away = away + 1
-                verdict = self._unfinished(error)
-            fates = {verdict.sha_asked: verdict} if verdict.word == "rolled_back" else {}
-            await self._conclude(run.id, [], verdict, fates, self._clock.read().monotonic - began)
+        began = self._clock.read().monotonic
+        away, self._away = self._away, 0
+        try:
+            verdict = await self._deployment.roll_back(run)
+        except AWAY as error:
+            self._away = away + 1
+            verdict = self._unfinished(error)
+        fates = {verdict.sha_asked: verdict} if verdict.word == "rolled_back" else {}
+        await self._conclude(run.id, [], verdict, fates, self._since(began, run))
         return Outcome(verdict.word == "rolled_back", verdict.detail, verdict.repair), Left(away=self._away)
+
+    def _since(self, began: float, run: Run) -> float:
+        """Return how many seconds of its own a run has taken."""
+        return self._clock.read().monotonic - began - run.waited
 
     def _unfinished(self, error: AgentError) -> Verdict:
         """Return the verdict of a run that the root half was not there for; how it goes on is said with it."""

@@ -191,12 +191,12 @@ async def test_a_run_that_takes_too_long_ends_like_one_that_was_cancelled(tmp_pa
 async def test_a_run_that_is_cancelled_while_it_waits_for_another_ends_its_deliveries_too(tmp_path: Path) -> None:
     names = ["homelab", "other"]
     async with house(tmp_path, half(*names), *(repository(name, LAST) for name in names)) as here:
-        brake = here.half.gate = Brake(("git_sync", "before"))
+        brake = here.half.gate = Brake(("run_action", "before"))
         first = await here.push()
         await brake.held.wait()
         second = await here.push(name="other")  # both may touch containers
         await until_waiting(here)
-        [waiting] = [run for run in await here.live_runs() if run.state == "waiting"]
+        [waiting] = [run for run in await here.live_runs() if run.waits_for]
         assert await here.base.jobs.cancel(waiting.id)
         assert (await here.closed(second))[0] == "interrupted"
         brake.release()
@@ -205,7 +205,7 @@ async def test_a_run_that_is_cancelled_while_it_waits_for_another_ends_its_deliv
 
 async def until_waiting(here: House) -> None:
     async def is_waiting() -> bool:
-        return any(run.state == "waiting" for run in await here.live_runs())
+        return any(run.waits_for for run in await here.live_runs())
 
     await eventually(is_waiting, "a run that waits")
 
