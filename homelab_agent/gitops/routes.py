@@ -16,6 +16,7 @@ from homelab_agent.gitops.moves import Moves
 from homelab_agent.gitops.ping import Pings
 from homelab_agent.gitops.receiver import Receiver
 from homelab_agent.gitops.status import Status
+from homelab_agent.gitops.sync import AGAIN
 from homelab_agent.gitops.worker import JOB, ROLLBACK_JOB
 
 BODY_MAX = 25 * 1024 * 1024
@@ -163,12 +164,12 @@ class Repositories:
         name = self._name(request)
         match request.query.get("again", "false"):
             case "true":
-                await self._deployments[name].forgive()
+                options = frozenset({AGAIN})
             case "false":
-                pass
+                options = frozenset()
             case _:
                 raise BadRequest(cause="again is true or false")
-        return started(await self._jobs.start(JOB + name))
+        return started(await self._jobs.start(JOB + name, options=options))
 
     async def plan_back(self, request: Request) -> Answer:
         """Give where a rollback would go now: verdict, commit, files and actions."""

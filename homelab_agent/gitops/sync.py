@@ -24,6 +24,9 @@ from homelab_agent.gitops.settings import Repository
 AWAY_MAX = 20
 """So many runs in a row go on by themselves that the root half was not there for, or went away from."""
 
+AGAIN = "again"
+"""In `Run.options`: also to a commit that was rolled back from."""
+
 _CUT_SHORT = "it was asked to stop, or took too long"
 
 log = journal.logger("gitops")
@@ -150,6 +153,8 @@ class Sync:
         is_one = len(pushed) == 1 and run.trigger in {"webhook", "catch-up"}
         crash: Exception | None = None
         try:
+            if AGAIN in run.options:
+                await self._deployment.forgive()
             asked = pushed[0] if is_one else ""
             verdict = await self._deployment.deploy(run, asked, insist=_insists(run, taken))
         except StateUnavailable:

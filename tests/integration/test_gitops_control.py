@@ -133,6 +133,23 @@ async def test_a_sync_and_a_rollback_are_runs_that_can_be_followed(tmp_path: Pat
         assert (await here.status())["deployed"] == second
 
 
+async def test_who_asks_once_more_while_a_sync_is_under_way_is_told_so_and_has_forgiven_nothing(tmp_path: Path) -> None:
+    async with serving(tmp_path) as here:
+        await here.sync()
+        bad = here.tree.push({"a": "1"})
+        await here.sync()
+        await here.ended((await here.post("/api/gitops/homelab/rollback"))["run"])
+        brake = here.half.gate = Brake(("git_plan", "before"))
+        run = (await here.post("/api/gitops/homelab/sync"))["run"]
+        await brake.held.wait()
+        assert run in str(await here.post("/api/gitops/homelab/sync?again=true", 409))
+        brake.release()
+        assert (await here.ended(run))["detail"].startswith("bad_sha: ")
+        assert [one["sha"] for one in (await here.status())["bad"]] == [bad]
+        assert (await here.sync("?again=true"))["state"] == "ok"
+        assert (await here.status())["bad"] == []
+
+
 async def test_what_is_under_way_and_what_waits_is_told(tmp_path: Path) -> None:
     async with serving(tmp_path) as here:
         at_rest = {"busy": False, "run": None, "waits_for": "", "waiting": 0}

@@ -77,6 +77,8 @@ class Run:
     on_progress: Callable[[Progress], None]
     on_line: Callable[[str], None]
     on_use: Callable[[frozenset[str]], AbstractAsyncContextManager[None]]
+    options: frozenset[str] = frozenset()
+    """What who asked for it wants besides, in words that the job knows."""
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     stopping: bool = False
     waited: float = 0.0

@@ -87,7 +87,15 @@ class Runner:
         """Start what is asked for (again), until `stop`."""
         self._stopping = False
 
-    async def start(self, job: Job, trigger: Trigger, schedule: str = "", handled: datetime | None = None) -> str:
+    async def start(
+        self,
+        job: Job,
+        trigger: Trigger,
+        schedule: str = "",
+        handled: datetime | None = None,
+        *,
+        options: frozenset[str] = frozenset(),
+    ) -> str:
         """Start a run and return its id, once it is on disk; `handled`: see `RunHistory.begin`.
 
         Raises `AlreadyRunning`, `AgentStopping`, `StateUnavailable`. It goes on whether one waits here or
@@ -98,7 +106,7 @@ class Runner:
         for other in self._live.values():
             if other.job.name == job.name:
                 raise AlreadyRunning(job=job.name, state=other.record.state, run=other.run.id)
-        live = self._admit(job, trigger)
+        live = self._admit(job, trigger, options)
         live.task = asyncio.create_task(self._carry_out(live, schedule, handled), name=f"run of {job.name}")
         await live.told.wait()
         if live.refused is not None:
@@ -148,7 +156,7 @@ class Runner:
             left = [live.job.name for live in runs if live.task is not None and not live.task.done()]
             log.warning("jobs.left_behind", jobs=left)
 
-    def _admit(self, job: Job, trigger: Trigger) -> _Live:
+    def _admit(self, job: Job, trigger: Trigger, options: frozenset[str]) -> _Live:
         now = self._clock.read().wall
         run_id = uuid7()
         record = RunRecord(run_id, job.name, trigger, "waiting", now)
@@ -160,6 +168,7 @@ class Runner:
             on_progress=lambda progress: self._progress(live, progress),
             on_line=watched.say,
             on_use=lambda uses: self._using(live, uses),
+            options=options,
         )
         self._live[run_id] = live = _Live(job, run, watched, self._claims.make(job.name, job.uses), set(job.uses))
         if self._claims.in_the_way(live.claim) is None:

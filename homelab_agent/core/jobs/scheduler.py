@@ -82,8 +82,8 @@ class Jobs:
         jobs = [job for job in self._jobs.values() if job.has_check]
         return [Check(f"job.{job.name}", partial(self._probe, job)) for job in jobs]
 
-    async def start(self, name: str, trigger: Trigger = "command") -> str:
-        """Start a run now and return its id; it is on disk then.
+    async def start(self, name: str, trigger: Trigger = "command", *, options: frozenset[str] = frozenset()) -> str:
+        """Start a run now and return its id; it is on disk then. `options` are the job's own (`Run.options`).
 
         Raises `UnknownJob`, `AlreadyRunning`, `AgentStopping` or `StateUnavailable`.
         """
@@ -91,7 +91,7 @@ class Jobs:
         if job is None:
             raise UnknownJob(job=name)
         await self._recover()
-        return await self._runner.start(job, trigger)
+        return await self._runner.start(job, trigger, options=options)
 
     async def cancel(self, run_id: str) -> bool:
         """Ask a run to stop; return whether it was under way. It ends as `cancelled`, soon."""
