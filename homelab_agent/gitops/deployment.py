@@ -8,7 +8,7 @@ by hand say, the next run makes up for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from homelab_agent.core import journal
@@ -75,11 +75,11 @@ class Deployment:
         self.rollout = rollout
         self._places = places
 
-    async def deploy(self, run: Run, asked: str = "", *, insist: bool = False) -> Verdict:
-        """Bring the working copy to a commit, or to its branch's tip, and do what follows.
+    async def deploy(self, run: Run, asked: str, insists: Callable[[Move], bool]) -> Verdict:
+        """Bring the working copy to a commit, or with "" to its branch's tip, and do what follows.
 
-        A commit whose deployment failed is not tried again unless we `insist`. Cancelled, or without a root half
-        (raises `AWAY`), it leaves the move to be taken up by the next call. Raises `StateUnavailable`.
+        A commit whose deployment failed is tried again where `insists` says so of that move. Cancelled, or without a
+        root half (raises `AWAY`), it leaves the move to be taken up by the next call. Raises `StateUnavailable`.
         """
         try:
             taken_up = await self._take_up(run)
@@ -93,7 +93,7 @@ class Deployment:
                 return taken_up
             if not synced.is_good:
                 return _verdict(synced)
-            return await self._follow(synced, run, insist=insist)
+            return await self._follow(synced, run, insists)
         except VerbRefused as error:
             return Verdict("not_available", str(error), error.repair)
 
@@ -200,7 +200,7 @@ class Deployment:
         detail = f"{short(planned.target)} was rolled back from: {bad[planned.target]}"
         return replace(planned, word="bad_sha", detail=detail, repair=way_forward(self._name))
 
-    async def _follow(self, synced: Synced, run: Run, *, insist: bool) -> Verdict:
+    async def _follow(self, synced: Synced, run: Run, insists: Callable[[Move], bool]) -> Verdict:
         """Do what follows from where the working copy is now."""
         head = synced.head
         start = await self._moves.start(self._name)
@@ -208,7 +208,7 @@ class Deployment:
         if start.to_sha == head:
             return _verdict(synced)
         for newest in await self._moves.newest(self._name, 1):
-            if newest.to_sha == head and newest.state in {"failed", "interrupted"} and not insist:
+            if newest.to_sha == head and newest.state in {"failed", "interrupted"} and not insists(newest):
                 return (await self.rollout.failure(newest)).verdict(newest)
         move = await self._moves.begin(self._name, start.to_sha, head, run.id)
         return await self._go_on(move, run)

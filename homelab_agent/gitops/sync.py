@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from homelab_agent.core import journal
@@ -19,6 +20,7 @@ from homelab_agent.core.state import StateUnavailable
 from homelab_agent.gitops.delivery import GOOD, Attempt, Verdict
 from homelab_agent.gitops.deployment import Deployment, short
 from homelab_agent.gitops.inbox import Inbox
+from homelab_agent.gitops.moves import Move
 from homelab_agent.gitops.settings import Repository
 
 AWAY_MAX = 20
@@ -156,7 +158,7 @@ class Sync:
             if AGAIN in run.options:
                 await self._deployment.forgive()
             asked = pushed[0] if is_one else ""
-            verdict = await self._deployment.deploy(run, asked, insist=_insists(run, taken))
+            verdict = await self._deployment.deploy(run, asked, insists=partial(_insists, run, taken))
         except StateUnavailable:
             raise
         except AWAY as error:
@@ -248,18 +250,19 @@ async def _over(work: asyncio.Future[Any], run: Run) -> None:
                 raise
 
 
-def _insists(run: Run, attempts: Sequence[Attempt]) -> bool:
+def _insists(run: Run, attempts: Sequence[Attempt], failed: Move) -> bool:
     """Return whether what failed before is to be tried again: for a person who asks, or has it delivered once more.
 
-    Not in a run that catches up: the failure may be what it catches up with.
+    In a run that catches up only where that was after the failure: else this is what came of it.
     """
+    again = [attempt for attempt in attempts if attempt.again]
     match run.trigger:
         case "command":
             return True
         case "webhook" | "schedule":
-            return any(attempt.again for attempt in attempts)
+            return bool(again)
         case "catch-up":
-            return False
+            return any(failed.ended_at is not None and attempt.opened_at >= failed.ended_at for attempt in again)
 
 
 def _also(verdict: Verdict, more: str) -> Verdict:
