@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from homelab_agent.core import journal
 from homelab_agent.core.jobs import Run
-from homelab_agent.core.privilege import AWAY, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import VerbRefused
 from homelab_agent.gitops.delivery import Verdict
+from homelab_agent.gitops.difference import Difference
 from homelab_agent.gitops.moves import KEPT, Move, Moves, MoveState
 from homelab_agent.gitops.rollout import Failure, Rollout
 from homelab_agent.gitops.settings import Repository
@@ -45,17 +46,21 @@ def earlier(history: Iterable[Move], current: str, bad: Mapping[str, str]) -> st
     return ""
 
 
-def is_news(planned: Synced, deployed: Move | None, newest: Move | None, bad: Mapping[str, str]) -> bool:
+def is_news(
+    planned: Synced, deployed: Move | None, newest: Move | None, bad: Mapping[str, str], tried: Sequence[str] = ()
+) -> bool:
     """Return whether a look found something to be done: a commit that was neither deployed nor tried before.
 
-    `newest` is the newest move, however it ended; one that was cut short is to be taken up.
+    `newest` is the newest move, however it ended; one that was cut short is to be taken up. `tried` are the commits
+    that actions were begun for since what is deployed was: it may be left in part.
     """
     if newest is not None and newest.state == "running":
         return planned.word != "not_available"  # without a root half it could not be gone on with
     if not planned.is_good or planned.target in bad:
         return False
     if deployed is not None and planned.target == deployed.to_sha:
-        return planned.head != planned.target
+        is_left = bool(tried) and newest is not None and newest.to_sha != planned.target
+        return planned.head != planned.target or is_left
     return newest is None or newest.to_sha != planned.target
 
 
@@ -74,6 +79,7 @@ class Deployment:
         self._moves = moves
         self.rollout = rollout
         self._places = places
+        self._difference = Difference(self._name, copy, moves)
 
     async def deploy(self, run: Run, asked: str, insists: Callable[[Move], bool]) -> Verdict:
         """Bring the working copy to a commit, or with "" to its branch's tip, and do what follows.
@@ -151,7 +157,8 @@ class Deployment:
         planned = await self._copy.look()
         deployed, bad = await self._moves.deployed(self._name), await self._moves.bad(self._name)
         newest = next(iter(await self._moves.newest(self._name, 1)), None)
-        return self._unless_bad(planned, bad), is_news(planned, deployed, newest, bad)
+        tried = await self._moves.tried(self._name)
+        return self._unless_bad(planned, bad), is_news(planned, deployed, newest, bad, tried)
 
     async def forgive(self) -> None:
         """Let commits that were rolled back from be deployed again; raises `StateUnavailable`."""
@@ -164,9 +171,7 @@ class Deployment:
 
     async def _told(self, judged: Synced, start: str, target: str) -> Mapping[str, object]:
         """Return what a move from one commit to another would be; `judged` says whether it can be."""
-        paths: Sequence[str] | None = ()
-        if target and target != start:
-            paths = await self._copy.changed(start, target) if start else None
+        paths = await self._difference.between(start, target)
         return {
             "verdict": judged.word,
             "detail": judged.detail,
@@ -205,7 +210,7 @@ class Deployment:
         head = synced.head
         start = await self._moves.start(self._name)
         assert start is not None  # noqa: S101 - what was there has been recorded before git moved it
-        if start.to_sha == head:
+        if start.to_sha == head and not await self._moves.tried(self._name):
             return _verdict(synced)
         for newest in await self._moves.newest(self._name, 1):
             if newest.to_sha == head and newest.state in {"failed", "interrupted"} and not insists(newest):
@@ -215,7 +220,7 @@ class Deployment:
 
     async def _go_on(self, move: Move, run: Run) -> Verdict:
         run.say(f"{short(move.from_sha)} to {short(move.to_sha)}")
-        paths = await self._changed(move)
+        paths = await self._difference.of(move)
         async with run.using(self.rollout.uses(paths)):
             failure = await self.rollout.carry_out(move, paths, run)
             if failure is None:
@@ -224,7 +229,7 @@ class Deployment:
                 detail = f"{short(move.from_sha)} to {short(move.to_sha)}; {followed}"
                 await self._moves.end(move, "ok", detail)
                 return Verdict("ok", detail, sha_asked=move.to_sha, sha_reached=move.to_sha)
-            if self.repository.rollback == "automatic" and move.from_sha and failure.word != "interrupted":
+            if self.repository.rollback == "automatic" and move.leads_on and failure.word != "interrupted":
                 why = failure.detail
                 back = await self._moves.begin(self._name, move.to_sha, move.from_sha, run.id, going_back=why)
                 return await self._undo(move, back, failure, run)
@@ -260,7 +265,7 @@ class Deployment:
             return _verdict(synced)
         if synced.kept_ref:
             run.say(f"{short(back.from_sha)} stays as {synced.kept_ref}")
-        failure = await self.rollout.carry_out(back, await self._changed(back), run)
+        failure = await self.rollout.carry_out(back, await self._difference.of(back), run)
         said = f"rolled back to {short(back.to_sha)}: {back.going_back}"
         repair = way_forward(self._name)
         reached = Verdict("rolled_back", said, repair, sha_asked=back.from_sha, sha_reached=back.to_sha)
@@ -303,18 +308,6 @@ class Deployment:
             await self.abandon(f"the working copy was moved to {short(planned.head)} meanwhile")
             return None
         return await self._go_on(move, run)
-
-    async def _changed(self, move: Move) -> Sequence[str] | None:
-        """Return the files that a move changed; None is every file: git cannot tell, as after a commit is gone."""
-        if not move.from_sha:
-            return None
-        try:
-            return await self._copy.changed(move.from_sha, move.to_sha)
-        except AWAY:
-            raise
-        except VerbFailed as error:
-            log.warning("gitops.difference_unknown", repository=self._name, error=error)
-            return None
 
 
 def _verdict(synced: Synced) -> Verdict:

@@ -42,6 +42,11 @@ class Move:
     ended_at: datetime | None
     going_back: str = ""
 
+    @property
+    def leads_on(self) -> bool:
+        """Whether it comes from another commit, to which one could go back."""
+        return self.from_sha not in {"", self.to_sha}
+
 
 @dataclass(frozen=True, slots=True)
 class ActionRecord:
@@ -177,6 +182,21 @@ class Moves:
         where = "repository = ? AND state = 'ok' ORDER BY rowid DESC LIMIT 1"
         found = await self._state.read(lambda connection: list(_moves(connection, where, (repository,))))
         return found[0] if found else None
+
+    async def tried(self, repository: str, before: Move | None = None) -> list[str]:
+        """Return the commits for which actions were begun since what is deployed was, the first first.
+
+        With `before` only those of the moves before that one.
+        """
+        query = (
+            "SELECT DISTINCT to_sha FROM gitops_move AS tried WHERE repository = :repository"
+            " AND rowid > (SELECT coalesce(max(rowid), 0) FROM gitops_move"
+            "  WHERE repository = :repository AND state = 'ok')"
+            " AND rowid < coalesce((SELECT rowid FROM gitops_move WHERE id = :before), 9223372036854775807)"
+            " AND EXISTS (SELECT 1 FROM gitops_action WHERE move_id = tried.id) ORDER BY rowid"
+        )
+        values = {"repository": repository, "before": before.id if before is not None else None}
+        return await self._state.read(lambda connection: [sha for (sha,) in connection.execute(query, values)])
 
     async def newest(self, repository: str, limit: int) -> list[Move]:
         """Return a repository's newest moves, the newest first."""

@@ -34,7 +34,7 @@ class Failure:
 
     def verdict(self, move: Move) -> Verdict:
         """Return the verdict on a move that failed so, and was not rolled back."""
-        again = self.word == "interrupted" or not move.from_sha
+        again = self.word == "interrupted" or not move.leads_on
         repair = f"homelab-agent gitops {'sync' if again else 'rollback'} {move.repository}"
         return Verdict(self.word, self.detail, repair, sha_asked=move.to_sha, sha_reached=move.to_sha)
 
