@@ -21,7 +21,7 @@ async def recalled(repository: str, moves: Moves, rollout: Rollout) -> tuple[Ver
     if not history or (ended_at := history[0].ended_at) is None:
         return None
     newest = history[0]
-    if newest.from_sha not in await moves.bad(repository):  # it went forward
+    if not newest.going_back:
         if newest.state == "ok":
             return None
         failure = await rollout.failure(newest)
