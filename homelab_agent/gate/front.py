@@ -18,8 +18,11 @@ class Front(Protocol):
     async def settle(self) -> None:
         """Put on disk what an earlier agent left open; raises `StateUnavailable`."""
 
-    async def open(self, why: str) -> None:
-        """Let visitors in; raises `StateUnavailable`, and does not."""
+    async def prepare(self, why: str) -> None:
+        """Put on disk that visitors are let in from now on; raises `StateUnavailable`."""
+
+    def open(self) -> None:
+        """Let visitors in; at once, so that nothing has happened since it was decided."""
 
     def shut(self) -> None:
         """Let nobody in any more; at once, and whatever the disk does."""
@@ -39,11 +42,14 @@ class PublicFront:
         """End in the ledger what a killed agent left open."""
         await self._ledger.settle()
 
-    async def open(self, why: str) -> None:
-        """Let visitors in, once that is on disk."""
-        if not self._door.is_open and not self._door.is_barred:
-            if self._ledger.present is None:
-                await self._ledger.begin(why)
+    async def prepare(self, why: str) -> None:
+        """Begin an opening in the ledger, if none lasts."""
+        if self._ledger.present is None and not self._door.is_barred:
+            await self._ledger.begin(why)
+
+    def open(self) -> None:
+        """Let visitors in, if that is on disk."""
+        if self._ledger.present is not None:
             self._door.open()
 
     def shut(self) -> None:
@@ -56,6 +62,8 @@ class PublicFront:
             await self._ledger.beat(self._door.visits())
         elif self._ledger.present is not None:
             await self._ledger.end(why, self._door.visits(), checks=checks)
+        elif self._ledger.owes:
+            await self._ledger.settle()
 
 
 class NoFront:
@@ -64,7 +72,10 @@ class NoFront:
     async def settle(self) -> None:
         """Do nothing."""
 
-    async def open(self, why: str) -> None:
+    async def prepare(self, why: str) -> None:
+        """Do nothing."""
+
+    def open(self) -> None:
         """Do nothing."""
 
     def shut(self) -> None:

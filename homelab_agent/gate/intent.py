@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -32,8 +33,10 @@ class Intent:
     A loss of earlier state may have taken a hold along: so it is one itself, once, until it is released.
     """
 
-    def __init__(self, state: State, clock: Clock) -> None:
+    def __init__(self, state: State, clock: Clock, *, changed: Callable[[], None] = lambda: None) -> None:
+        """Call `changed` as soon as the door is held, before the disk knows."""
         self._state = state
+        self._changed = changed
         self._clock = clock
         self._hold: Hold | None = None
         self._agreed = 0  # the opening of state.db in which it says what is known here
@@ -56,6 +59,7 @@ class Intent:
         """
         held = Hold(recordable(who), recordable(why), self._clock.read().wall, until)
         self._hold, self._agreed = held, 0
+        self._changed()
         await self._agree()
         return held
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.errors import AgentError
+from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.core.waiting import all_done
 from homelab_agent.gate import policy
@@ -26,6 +26,12 @@ from homelab_agent.gate.watch import Watch
 
 LOOK_SECONDS = 10.0
 """A look, and what follows from it, takes no longer."""
+
+RECORD_SECONDS = 2.0
+"""How long the disk may take before nobody is let in any more: a hung one must not leave an open door alone."""
+
+FRESH_SECONDS = 2.0
+"""A look that is older opens no door."""
 
 log = journal.logger("gate")
 
@@ -101,9 +107,14 @@ class Keeper:
                 await self._until_woken(pause)
         finally:
             self._front.shut()
-            await self._session.close()
-            with suppress(StateUnavailable):  # the next start records it
-                await self._front.record(STOPS, ())
+            try:
+                await self._session.close()
+            finally:
+                self.gate = Gate(since=self._clock.read().monotonic, why=STOPS)
+                with suppress(StateUnavailable, TimeoutError):  # the next start records it
+                    async with asyncio.timeout(RECORD_SECONDS):
+                        await self._front.record(STOPS, ())
+                self._looked(self)
 
     async def _cycle(self) -> float:
         visit, self._visit = self._visit, None
@@ -113,7 +124,7 @@ class Keeper:
         if not policy.lets_in(self.gate):
             self._front.shut()
         await self._carry_out(order, seen)
-        await self._let_in_or_record()
+        await self._let_in_or_record(seen)
         self._tell(before)
         self._looked(self)
         return policy.next_look(self.gate, order, self._timing)
@@ -134,17 +145,33 @@ class Keeper:
         except AgentError as error:
             self._ended = Obstacle(str(error), error.repair)
             log.warning("gate.not_done", door=self.name, order=order, error=error)
+        except Exception as error:  # a door that cannot be opened must not keep the others from being looked at
+            self._ended = Obstacle(describe(error), "journalctl -u homelab-agent")
+            log.exception("gate.not_done", door=self.name, order=order)
 
-    async def _let_in_or_record(self) -> None:
+    async def _let_in_or_record(self, seen: Seen) -> None:
+        """Let visitors in, if that is on disk and what was seen is what is so; put on disk how the door stands."""
         try:
-            if policy.lets_in(self.gate):
-                await self._front.open(self.gate.why)
-            await self._front.record(self.gate.shut_why or self.gate.why, self.watch.checks)
+            async with asyncio.timeout(RECORD_SECONDS):
+                if policy.lets_in(self.gate):
+                    await self._front.prepare(self.gate.why)
+                    if self._is_still_so(seen):
+                        self._front.open()
+                    else:
+                        self.wake()
+                await self._front.record(self.gate.shut_why or self.gate.why, self.watch.checks)
             self._unrecorded = ""
-        except StateUnavailable as error:  # what is not on disk does not happen
+        except (StateUnavailable, TimeoutError) as error:  # what is not on disk does not happen
             self._front.shut()
-            self._unrecorded = str(error)
-            log.warning("gate.not_recorded", door=self.name, error=error)
+            late = f"state.db does not answer within {RECORD_SECONDS:g} s"
+            self._unrecorded = late if isinstance(error, TimeoutError) else str(error)
+            log.warning("gate.not_recorded", door=self.name, error=self._unrecorded)
+            if policy.lets_in(self.gate):
+                self.wake()
+
+    def _is_still_so(self, seen: Seen) -> bool:
+        """Return whether nothing was heard since a look, and it is not long ago: the disk may have taken its time."""
+        return not self._woken.is_set() and self._clock.read().monotonic - seen.now < FRESH_SECONDS
 
     def _tell(self, before: Gate) -> None:
         now = self.gate

@@ -72,6 +72,11 @@ class Ledger:
             "homelab_agent_gate_exposure_seconds", "Seconds for which the internet was let in.", registry=registry
         )
 
+    @property
+    def owes(self) -> bool:
+        """Whether there are ends that the disk did not take."""
+        return bool(self._owed)
+
     async def begin(self, why: str) -> Exposure:
         """Record that the door opens now; it may open when this returns, and not if it raises."""
         if self.present is not None:

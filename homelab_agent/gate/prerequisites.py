@@ -86,7 +86,7 @@ def bypasses(config: ServeConfig, target: str) -> list[Obstacle]:
             blocks=False,
         )
         for one in found
-        if urlsplit(one.target).port == web.port and one.aims_at(f"tcp://{web.hostname}:{web.port}")
+        if one.aims_at(f"tcp://{web.hostname}:{web.port}")
     ]
 
 

@@ -54,7 +54,7 @@ class Service:
         self._base = base
         self._user = pwd.getpwuid(os.geteuid()).pw_name
         self._daemon = Tailscaled(settings.socket)
-        self.intent = Intent(base.state, base.clock)
+        self.intent = Intent(base.state, base.clock, changed=self._wake)
         self.ledger = Ledger(base.state, base.spool, base.clock, host=base.host, registry=base.registry)
         self._web = f"http://127.0.0.1:{port}"
         self.public: Keeper | None = None
@@ -100,6 +100,10 @@ class Service:
         keeper = Keeper(name, watch, session, front, timing, clock, self._looked)
         self.keepers.append(keeper)
         return keeper
+
+    def _wake(self) -> None:
+        if self.public is not None:
+            self.public.wake()
 
     def _looked(self, keeper: Keeper) -> None:
         """Report how a door stands, and under which name the web server is asked through it."""

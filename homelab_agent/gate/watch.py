@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
+from homelab_agent.core.errors import describe
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.gate import prerequisites, reading
 from homelab_agent.gate.child import Session
@@ -21,6 +23,9 @@ from homelab_agent.gate.visitor import Visit
 
 HOLD_SECONDS = 2.0
 """How long the disk may take to say whether the door is held."""
+
+
+log = journal.logger("gate")
 
 
 class Lookout(Protocol):
@@ -94,8 +99,15 @@ class Watch:
         """Ask tailscaled how it stands and what it publishes on our port."""
         try:
             told = await self._daemon.read()
+            return self._understood(told)
         except DaemonUnreachable as error:
             return Found("unknown", Obstacle(str(error), error.repair))
+        except Exception as error:
+            log.exception("gate.not_understood", port=self.door.port)
+            why = f"what tailscaled answers is not understood: {describe(error)}"
+            return Found("unknown", Obstacle(why, "tailscale funnel status --json"))
+
+    def _understood(self, told: Reading) -> Found:
         target = self._session.command.target
         entry = reading.presence(
             told.config,

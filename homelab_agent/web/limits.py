@@ -8,6 +8,7 @@ what comes in between is a head. It tells it, too, when a request is the public'
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Callable
@@ -106,7 +107,8 @@ class Guard(asyncio.Protocol):
         if transport is None or not self._was_public:
             return
         if self.is_public:
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+            with contextlib.suppress(OSError):  # the other end may have ended it
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
             transport.abort()
         elif self._head != 0:  # a request is under way, or its head comes
             self.is_last = True
