@@ -22,14 +22,15 @@ def lack() -> int:
 
 async def test_every_call_has_its_outcome_and_the_loop_is_free_meanwhile() -> None:
     lane: Lane[int] = Lane("test")
-    release = threading.Event()
-    calls = {
-        "one": Call(lambda: 1, 5),
-        "broken": Call(fail, 5),
-        "lacking": Call(lack, 5),
-        "slow": Call(lambda: int(release.wait()), 5),
-    }
+    begun, release = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        begun.set()
+        return int(release.wait())
+
+    calls = {"one": Call(lambda: 1, 5), "broken": Call(fail, 5), "lacking": Call(lack, 5), "slow": Call(slow, 5)}
     gathering = asyncio.create_task(lane.gather(calls))
+    await asyncio.to_thread(begun.wait)
     await asyncio.sleep(0.05)
     assert not gathering.done()
     release.set()
