@@ -34,6 +34,14 @@ PATHS_BYTES_MAX = 128 * 1024
 GRACE_SECONDS = 20.0
 """How long what is told to stop may take to put back what it had half done; who called waits for longer."""
 _CAUSE_MAX = 600
+_FORGET = """
+for one; do
+    [ -f "./$one/.git" ] && [ ! -L "./$one/.git" ] || continue
+    target=$(sed -n 's/^gitdir: //p' "./$one/.git")
+    case $target in '') continue ;; /*) ;; *) target=./$one/$target ;; esac
+    [ -e "$target" ] || rm -f "./$one/.git"
+done
+"""
 _SETTINGS = {
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
@@ -101,11 +109,27 @@ class Git:
         script = 'for name; do rm -f "./$name"; case $name in */*) rmdir -p "./${name%/*}" 2>/dev/null ;; esac; done'
         await self._run(["xargs", "-0", "sh", "-c", script, "sh"], {}, stdin=names)
 
+    async def forget_cut_short(self) -> None:
+        """Remove what a submodule's clone that was cut short may have left: a `.git` that leads nowhere.
+
+        With it git does not even say how the working copy stands.
+        """
+        if not self.repository.submodules:
+            return
+        words = ("config", "--file", ".gitmodules", "--null", "--get-regexp", r"^submodule\..*\.path$")
+        told = (await self.run(*words)).stdout.split(b"\0")
+        paths = [path for _, found, path in (one.partition(b"\n") for one in told) if found and _is_inside(path)]
+        if paths:
+            await self._run(
+                ["xargs", "-0", "sh", "-c", _FORGET, "sh"], {}, stdin=b"".join(one + b"\0" for one in paths)
+            )
+
     async def sync(self, sha: str, *, plan: bool) -> Answer:
         """Move forward to a commit, or to the tip, or with `plan` say what would happen: the script's JSON line.
 
         Raises `NoVerdict`.
         """
+        await self.forget_cut_short()
         script = await asyncio.to_thread(os.open, SCRIPT, os.O_RDONLY | os.O_CLOEXEC)
         late = False
         try:  # by descriptor: the owner may be unable to read it where it is
@@ -229,6 +253,11 @@ def verdict(word: str, detail: str, repair: str | Sequence[str] = (), **more: st
     """Return an answer as the script's; `repair` is one sentence, or commands to be run in the working copy."""
     assert word in VERDICTS, word  # noqa: S101 - a closed set
     return {"verdict": word, "detail": detail, "repair": repair, **more}
+
+
+def _is_inside(path: bytes) -> bool:
+    """Return whether a path, as somebody has pushed it, is one below the working copy."""
+    return not path.startswith(b"/") and b".." not in path.split(b"/")
 
 
 def _lines(words: Sequence[str]) -> bytes:

@@ -69,6 +69,7 @@ async def roll_back(git: Git, good: str, *, plan: bool = False) -> Answer:
     comes to its end, whoever goes away, but for the submodules, which may be far away. Raises `git.GitFailed` for what
     git cannot do for a reason of its own.
     """
+    await git.forget_cut_short()
     done = await git.run(*_status(git.repository.ignore_dirty))
     if done.code != 0:
         return _refused(git, done, "")

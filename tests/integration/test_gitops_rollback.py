@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,7 +190,29 @@ async def test_who_goes_away_is_not_kept_waiting_by_submodules(site: Site) -> No
         await until(lambda: site.head == good and len(site.workers()) > 2, "the remote is asked", seconds=30)
         asked.cancel()
         await until(lambda: site.workers() == [], "it has ended", seconds=30)
-    assert site.head == good
+        assert site.head == good
+        site.remote.mend()
+        assert (await half("git_plan"))["verdict"] == "ok", "what was cut short keeps nothing from moving"
+    assert site.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("back", [False, True])
+async def test_a_submodule_whose_clone_was_cut_short_keeps_nothing_from_moving(site: Site, *, back: bool) -> None:
+    good = with_a_submodule(site.remote)
+    async with serving(site.directory, site.settings(submodules=True)) as half:
+        assert (await half("git_sync"))["verdict"] == "ok"
+        site.remote.commit({"b.txt": "b\n"})
+        if back:
+            assert (await half("git_sync"))["verdict"] == "ok"
+        shutil.rmtree(site.path / ".git/modules/sub")
+        leads_nowhere = (site.path / "sub/.git").read_bytes()
+        shutil.rmtree(site.path / "sub")
+        (site.path / "sub").mkdir()
+        (site.path / "sub/.git").write_bytes(leads_nowhere)
+        site.own()
+        done = await (half("git_rollback", sha=good) if back else half("git_sync"))
+        assert done["verdict"] == "ok", done
+    assert site.git("submodule", "status").endswith(")"), "it is checked out"
     assert site.git("status", "--porcelain") == ""
 
 
