@@ -176,3 +176,11 @@ class Route:
     login: bool = True
     body_max: int = 64 * 1024
     deadline: float | None = 30.0
+
+
+def limit(request: Request, *, usual: int = 50, most: int = 1000) -> int:
+    """Return how many of the newest are asked for, by `?limit=`; raises `BadRequest`."""
+    asked = request.query.get("limit", str(usual))
+    if not (asked.isascii() and asked.isdecimal() and len(asked) <= 4 and 1 <= int(asked) <= most):
+        raise BadRequest(cause=f"limit is a number from 1 to {most}")
+    return int(asked)

@@ -8,7 +8,7 @@ from typing import Any
 
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.door import PublicDoor
-from homelab_agent.core.http import Answer, BadRequest, Json, NotFound, Request, Route
+from homelab_agent.core.http import Answer, BadRequest, Json, NotFound, Request, Route, limit
 from homelab_agent.gate import telling
 from homelab_agent.gate.intent import Intent
 from homelab_agent.gate.keeper import Keeper
@@ -56,10 +56,8 @@ class Api:
 
     async def history(self, request: Request) -> Answer:
         """Give the newest openings to the internet, at most `limit`."""
-        limit = request.query.get("limit", "20")
-        if not (limit.isascii() and limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= KEPT):
-            raise BadRequest(cause=f"limit is a number from 1 to {KEPT}")
-        return Json({"openings": [telling.exposure(one) for one in await self._ledger.newest(int(limit))]})
+        openings = await self._ledger.newest(limit(request, usual=20, most=KEPT))
+        return Json({"openings": [telling.exposure(one) for one in openings]})
 
     async def hold(self, request: Request) -> Answer:
         """Shut the door to the internet, for `seconds` or until it is released; `reason` says why."""

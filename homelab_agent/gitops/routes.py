@@ -7,7 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from homelab_agent.core.door import PUBLIC_PATH
-from homelab_agent.core.http import Answer, Audience, BadRequest, Json, NotFound, Request, Response, Route, started
+from homelab_agent.core.http import (
+    Answer,
+    Audience,
+    BadRequest,
+    Json,
+    NotFound,
+    Request,
+    Response,
+    Route,
+    limit,
+    started,
+)
 from homelab_agent.core.jobs import Jobs, RunRecord
 from homelab_agent.gitops.delivery import OPEN, Word
 from homelab_agent.gitops.deployment import Deployment
@@ -26,7 +37,6 @@ _DEADLINE = 20.0
 """For a whole delivery; GitHub itself waits for ten seconds."""
 
 _PLAN_SLACK_SECONDS = 120.0
-_LIMIT_MAX = 1000
 _STANDINGS = frozenset({"", OPEN, *get_args(Word)})
 
 
@@ -78,10 +88,10 @@ class Deliveries:
 
         With `verdict`, or `verdict=open`, only those whose last attempt is so.
         """
-        limit, verdict = _limit(request), request.query.get("verdict", "")
+        most, verdict = limit(request), request.query.get("verdict", "")
         if verdict not in _STANDINGS:
             raise BadRequest(cause=f"verdict is one of {', '.join(sorted(_STANDINGS - {''}))}")
-        return Json({"deliveries": await self._inbox.newest(limit, request.query.get("repository", ""), verdict)})
+        return Json({"deliveries": await self._inbox.newest(most, request.query.get("repository", ""), verdict)})
 
     async def one(self, request: Request) -> Answer:
         """Give one delivery with its attempts and its headers."""
@@ -146,7 +156,7 @@ class Repositories:
 
     async def history(self, request: Request) -> Answer:
         """Give a repository's newest deployments, the newest first, at most `limit`."""
-        return Json({"moves": await self._moves.newest(self._name(request), _limit(request))})
+        return Json({"moves": await self._moves.newest(self._name(request), limit(request))})
 
     async def moves(self, request: Request) -> Answer:
         """Give one deployment by its id, or those of a run by the run's, each with its actions and their output."""
@@ -196,11 +206,3 @@ def _under_way(name: str, runs: Sequence[RunRecord]) -> dict[str, object]:
     for run in sorted(its, key=lambda run: run.state != "running"):
         return {"busy": run.state == "running", "run": run.id, "waits_for": run.waits_for}
     return {"busy": False, "run": None, "waits_for": ""}
-
-
-def _limit(request: Request) -> int:
-    """Return how many are asked for; raises `BadRequest`."""
-    limit = request.query.get("limit", "50")
-    if not (limit.isascii() and limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= _LIMIT_MAX):
-        raise BadRequest(cause=f"limit is a number from 1 to {_LIMIT_MAX}")
-    return int(limit)

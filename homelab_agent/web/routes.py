@@ -12,7 +12,6 @@ from homelab_agent.core.health import Standing, State
 from homelab_agent.core.http import (
     Answer,
     Audience,
-    BadRequest,
     Caller,
     Conflict,
     Events,
@@ -21,6 +20,7 @@ from homelab_agent.core.http import (
     Request,
     Response,
     Route,
+    limit,
     started,
 )
 from homelab_agent.core.jobs import UnknownJob
@@ -30,7 +30,6 @@ from homelab_agent.web.pages import Pages
 
 Reload = Callable[[], Awaitable[object]]
 _PROBE_SECONDS = 60.0
-_RUNS_MAX = 1000
 
 
 class Api:
@@ -140,10 +139,7 @@ class Api:
 
     async def runs(self, request: Request) -> Answer:
         """Give the newest runs: `job` of one job, at most `limit`."""
-        limit = request.query.get("limit", "50")
-        if not (limit.isascii() and limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= _RUNS_MAX):
-            raise BadRequest(cause=f"limit is a number from 1 to {_RUNS_MAX}")
-        history = await self.base.jobs.history(job=request.query.get("job", ""), limit=int(limit))
+        history = await self.base.jobs.history(job=request.query.get("job", ""), limit=limit(request))
         return Json({"runs": history})
 
     async def run(self, request: Request) -> Answer:
