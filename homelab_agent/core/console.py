@@ -12,7 +12,10 @@ from typing import Any, Protocol
 
 import click
 
-from homelab_agent.core.client import ANSWER_SECONDS, Client
+from homelab_agent.core.client import ANSWER_SECONDS, Client, RemoteProblem
+from homelab_agent.core.errors import AgentError
+
+_NOT_FOUND = 404
 
 
 class AddEntry(Protocol):
@@ -75,6 +78,24 @@ class Console:
         click.echo(f"{title}" + (f"\n  cause:  {cause}" if cause else ""), err=True)
         if repair:
             click.echo(f"  repair: {repair}", err=True)
+
+
+class CapabilityGroup(click.Group):
+    """Commands that ask for what only an agent has where a capability is on; `off` is raised where it is not."""
+
+    def __init__(self, *args: Any, off: type[AgentError], **kwargs: Any) -> None:
+        """Take `off` beside what `click.Group` takes."""
+        super().__init__(*args, **kwargs)
+        self._off = off
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; raises `off` where the agent knows none of these paths."""
+        try:
+            return super().invoke(ctx)
+        except RemoteProblem as error:
+            if error.status == _NOT_FOUND and not error.repair:  # what is missing of ours has one
+                raise self._off from error
+            raise
 
 
 def local_time(text: str | None) -> str:

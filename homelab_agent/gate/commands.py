@@ -9,31 +9,16 @@ from typing import Any
 
 import click
 
-from homelab_agent.core.client import RemoteProblem
-from homelab_agent.core.console import Console, local_time
+from homelab_agent.core.console import CapabilityGroup, Console, local_time
 from homelab_agent.core.errors import AgentError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_NOT_FOUND = 404
 
 
 class GateOff(AgentError):
     """The running agent keeps no door."""
 
     repair = "[gate] funnel = true (to the internet) or tailnet = true, then restart the agent"
-
-
-class Commands(click.Group):
-    """Commands that ask for what only an agent with a gate has."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; raises `GateOff` where the agent knows none of these paths."""
-        try:
-            return super().invoke(ctx)
-        except RemoteProblem as error:
-            if error.status == _NOT_FOUND and not error.repair:
-                raise GateOff from error
-            raise
 
 
 class Duration(click.ParamType[float]):
@@ -49,7 +34,7 @@ class Duration(click.ParamType[float]):
         return float(match[1]) * _UNITS[match[2]]
 
 
-@click.group("gate", cls=Commands)
+@click.group("gate", cls=CapabilityGroup, off=GateOff)
 def commands() -> None:
     """Keep the doors to the internet and to the tailnet: how they stand, why, and a hold."""
 

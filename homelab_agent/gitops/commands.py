@@ -10,15 +10,12 @@ from urllib.parse import quote
 import click
 
 from homelab_agent.core import following
-from homelab_agent.core.client import RemoteProblem
-from homelab_agent.core.console import Console, local_time
+from homelab_agent.core.console import CapabilityGroup, Console, local_time
 from homelab_agent.core.errors import AgentError
 from homelab_agent.gitops import ping_command
 
 PLAN_SECONDS = 3600.0
 """How long a plan is waited for: the agent itself gives up after `[gitops] sync_timeout`."""
-
-_NOT_FOUND = 404
 
 
 class GitopsOff(AgentError):
@@ -27,20 +24,7 @@ class GitopsOff(AgentError):
     repair = "homelab-agent gitops add URL DIR, then restart the agent"
 
 
-class Commands(click.Group):
-    """Commands that ask for what only an agent has that deploys from git."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; raises `GitopsOff` where the agent knows none of these paths."""
-        try:
-            return super().invoke(ctx)
-        except RemoteProblem as error:
-            if error.status == _NOT_FOUND and not error.repair:  # what is missing of ours has one
-                raise GitopsOff from error
-            raise
-
-
-@click.group("gitops", cls=Commands)
+@click.group("gitops", cls=CapabilityGroup, off=GitopsOff)
 def commands() -> None:
     """Deploy from git: what is deployed, a sync, a rollback, a new repository."""
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from homelab_agent.core import following
-from homelab_agent.core.console import Console, local_time
+from homelab_agent.core.console import CapabilityGroup, Console, local_time
 from homelab_agent.core.errors import AgentError
 from homelab_agent.gitops import commands as gitops
 from homelab_agent.gitops.delivery import GOOD, OPEN, Word
@@ -33,7 +33,7 @@ class ReplayFailed(AgentError):
     repair = "{repair}"
 
 
-@click.group("deliveries", cls=gitops.Commands)
+@click.group("deliveries", cls=CapabilityGroup, off=gitops.GitopsOff)
 def commands() -> None:
     """Look at the webhooks that came, and replay one."""
 
