@@ -13,7 +13,6 @@ from pathlib import Path
 
 from benchmarks import process
 from tests import agent as agents
-from tests import gate_home
 from tests.agent import Agent
 from tests.gate_home import WEBHOOK, Home
 from tests.neighbours import tailnet as neighbour
@@ -28,12 +27,11 @@ PACE = "closed_at_least = 0\nopen_at_least = 0\n"
 def run(*, minutes: float) -> None:
     """Measure with the real tailscaled and a relay before it."""
     del minutes
-    gate_home.QUICK = PACE
     with tempfile.TemporaryDirectory(prefix="homelab-agent-bench-") as name, neighbour.running() as tailnet:
         directory = Path(name)
         directory.chmod(0o755)
         with agents.running(directory / "agent") as agent:
-            home = Home(tailnet, agent, directory)
+            home = Home(tailnet, agent, directory, pace=PACE)
             _started(home)
             _held(home)
             _killed(home)

@@ -21,9 +21,10 @@ QUICK = "every = 0.5\nin_doubt = 0.1\nclosed_at_least = 0.5\nopen_at_least = 0.5
 class Home:
     """An agent that opens its door in a tailnet."""
 
-    def __init__(self, tailnet: Tailnet, agent: Agent, directory: Path) -> None:
+    def __init__(self, tailnet: Tailnet, agent: Agent, directory: Path, *, pace: str = QUICK) -> None:
         self.tailnet = tailnet
         self.agent = agent
+        self._pace = pace
         agent.enter(tailnet.network)
         secret = directory / "hook-secret"
         secret.write_text(SECRET)
@@ -36,7 +37,7 @@ class Home:
     def configure(self, more: str = "", *, interval: int = 1) -> None:
         """Write the configuration: a gate, and a repository whose hook may come in."""
         host = self.tailnet.homelab
-        gate = f'[gate]\nfunnel = true\nsocket = "{host.socket}"\nprogram = "{host.program}"\n{QUICK}{more}\n'
+        gate = f'[gate]\nfunnel = true\nsocket = "{host.socket}"\nprogram = "{host.program}"\n{self._pace}{more}\n'
         self.agent.write(gate + self._gitops, interval=interval)
 
     def start(self, more: str = "") -> Home:
