@@ -5,6 +5,7 @@ The gate opens and shuts it, the web server stands in it; neither knows the othe
 
 from __future__ import annotations
 
+import ipaddress
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ FUNNEL_HEADER = "Tailscale-Funnel-Request"
 
 PROBE_HEADER = "X-Homelab-Probe"
 """Where a probe says its nonce, and hears it again."""
+
+TAILNET_RANGES = (ipaddress.ip_network("100.64.0.0/10"), ipaddress.ip_network("fd7a:115c:a1e0::/48"))
+"""Where Tailscale numbers the machines of a tailnet: RFC 6598's shared space, and its own ULA prefix."""
 
 SOURCES_MAX = 10_000
 _NONCE_BYTES = 24

@@ -13,13 +13,12 @@ import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_network
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from homelab_agent.core.door import PROBE_HEADER
+from homelab_agent.core.door import PROBE_HEADER, TAILNET_RANGES
 from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.gate import body, dns
 
@@ -31,7 +30,6 @@ ADDRESSES_MAX = 3
 _MESSAGE_BYTES = 64 * 1024
 _DNS_MESSAGE = "application/dns-message"
 _AGENT = {"User-Agent": "homelab-agent"}
-_TAILNET = (ip_network("100.64.0.0/10"), ip_network("fd7a:115c:a1e0::/48"))
 
 
 class NotResolved(AgentError):
@@ -74,7 +72,7 @@ class Visitor:
             return Visit(None, str(error))
         if not addresses:
             return Visit(alive=False, detail=f"{name} is not known on the internet")
-        outside = [one for one in addresses if not any(one in network for network in _TAILNET)]
+        outside = [one for one in addresses if not any(one in network for network in TAILNET_RANGES)]
         if not outside:
             return Visit(None, f"{self._resolver} leads into the tailnet: no public resolver")
         met = []

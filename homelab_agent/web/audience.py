@@ -15,13 +15,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from email.header import decode_header, make_header
 
-from homelab_agent.core.door import FUNNEL_HEADER, PROBE_HEADER, PUBLIC_PATH
+from homelab_agent.core.door import FUNNEL_HEADER, PROBE_HEADER, PUBLIC_PATH, TAILNET_RANGES
 from homelab_agent.core.http import Audience, Caller, Route
 
 Headers = Sequence[tuple[str, str]]
-
-TAILNET_RANGES = (ipaddress.ip_network("100.64.0.0/10"), ipaddress.ip_network("fd7a:115c:a1e0::/48"))
-"""Where Tailscale numbers the machines of a tailnet: RFC 6598's shared space, and its own ULA prefix."""
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
