@@ -327,3 +327,14 @@ def look_up(who: str | int) -> User:
         raise NoSuchUser(name=who) from None
     groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
     return User(entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir, groups)
+
+
+def owner(directory: Path) -> int:
+    """Return the number of whose a directory is, our own where there is none; blocking.
+
+    Whose the state directory is, as that the agent runs.
+    """
+    try:
+        return directory.stat().st_uid
+    except OSError:
+        return os.geteuid()

@@ -16,7 +16,7 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.gate import prerequisites, reading
 from homelab_agent.gate.prerequisites import Door
-from homelab_agent.gate.settings import GateSettings
+from homelab_agent.gate.settings import FUNNEL, GateSettings
 from homelab_agent.gate.tailscale import Tailscaled
 
 _STARTS_NOTHING = "[gate] funnel = true (to the internet) or tailnet = true (the page, inside the tailnet)"
@@ -29,11 +29,7 @@ def checks(settings: GateSettings, directory: Path) -> Sequence[Check]:
 
 def beside(settings: GateSettings, directory: Path) -> Sequence[Check]:
     """Return those that a running agent does not ask itself: of each door all that is missing, at once."""
-    doors = {"funnel": settings.port} if settings.funnel else {}
-    if settings.tailnet:
-        doors["tailnet"] = settings.tailnet_port
-        if settings.grafana:
-            doors["grafana"] = settings.grafana_port
+    doors = settings.doors()
     found = [Check("gate.program", partial(_program, settings, has_doors=bool(doors)))]
     for name, port in doors.items():
         found.append(Check(f"gate.{name}.needs", partial(_needs, settings, directory, name, port)))
@@ -54,10 +50,10 @@ async def _needs(settings: GateSettings, directory: Path, name: str, port: int) 
     """Say all that is in a door's way, or will be before long."""
     try:
         told = await Tailscaled(settings.socket).read()
-        user = (await asyncio.to_thread(_who_owns, directory)).name
+        user = (await asyncio.to_thread(_agents_user, directory)).name
     except AgentError as error:
         return Finding.of(error)
-    door = Door(port, is_funnel=name == "funnel", user=user, safe_versions=settings.safe_versions)
+    door = Door(port, is_funnel=name == FUNNEL, user=user, safe_versions=settings.safe_versions)
     found = prerequisites.obstacles(told, door, SystemClock().read().wall)
     if _is_background(told.config, port):
         found.append(prerequisites.conflict(told.config.entries(port), port))
@@ -72,7 +68,5 @@ def _is_background(config: reading.ServeConfig, port: int) -> bool:
     return any(not one.session for one in config.entries(port))
 
 
-def _who_owns(directory: Path) -> privilege.User:
-    """Return whose the state directory is, or who we are where there is none yet; raises `NoSuchUser`."""
-    there = next(path for path in (directory, *directory.parents) if path.exists())
-    return privilege.look_up(there.stat().st_uid)
+def _agents_user(directory: Path) -> privilege.User:
+    return privilege.look_up(privilege.owner(directory))

@@ -6,14 +6,13 @@ It is the last to open and the first to shut, and each opening is in the ledger 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from homelab_agent.core.door import PublicDoor
 from homelab_agent.gate.ledger import Ledger
 
 
-class Front(Protocol):
-    """What stands before a session."""
+class Front:
+    """Nothing, as before the tailnet's doors: the web server asks everybody there to log in, open or not."""
 
     async def settle(self) -> None:
         """Put on disk what an earlier agent left open; raises `StateUnavailable`."""
@@ -31,7 +30,7 @@ class Front(Protocol):
         """Put on disk how it stands now; `why` it is shut if it is. Raises `StateUnavailable`."""
 
 
-class PublicFront:
+class PublicFront(Front):
     """The internet's: the web server's door, and the ledger of its openings."""
 
     def __init__(self, door: PublicDoor, ledger: Ledger) -> None:
@@ -64,22 +63,3 @@ class PublicFront:
             await self._ledger.end(why, self._door.visits(), checks=checks)
         elif self._ledger.owes:
             await self._ledger.settle()
-
-
-class NoFront:
-    """The tailnet's: the web server asks everybody there to log in, whether there is a door or not."""
-
-    async def settle(self) -> None:
-        """Do nothing."""
-
-    async def prepare(self, why: str) -> None:
-        """Do nothing."""
-
-    def open(self) -> None:
-        """Do nothing."""
-
-    def shut(self) -> None:
-        """Do nothing."""
-
-    async def record(self, why: str, checks: Sequence[str]) -> None:
-        """Do nothing."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.gate import telling
 from homelab_agent.gate.child import Command, Session, Verb
-from homelab_agent.gate.front import Front, NoFront, PublicFront
+from homelab_agent.gate.front import Front, PublicFront
 from homelab_agent.gate.intent import Hold, Intent
 from homelab_agent.gate.keeper import Keeper
 from homelab_agent.gate.ledger import Ledger
@@ -20,12 +17,10 @@ from homelab_agent.gate.policy import Timing
 from homelab_agent.gate.prerequisites import Door
 from homelab_agent.gate.readiness import Always, Public
 from homelab_agent.gate.routes import Api
-from homelab_agent.gate.settings import GateSettings
-from homelab_agent.gate.tailscale import Tailscaled
+from homelab_agent.gate.settings import FUNNEL, GateSettings
+from homelab_agent.gate.tailscale import Tailscaled, own_name
 from homelab_agent.gate.visitor import Visitor
 from homelab_agent.gate.watch import Lookout, Watch
-
-FUNNEL = "funnel"
 
 
 class NowhereToLead(AgentError):
@@ -52,22 +47,15 @@ class Service:
         """`port` is the web server's, on 127.0.0.1."""
         self._settings = settings
         self._base = base
-        self._user = pwd.getpwuid(os.geteuid()).pw_name
+        self._user = own_name()
         self._daemon = Tailscaled(settings.socket)
         self.intent = Intent(base.state, base.clock, changed=self._wake)
         self.ledger = Ledger(base.state, base.spool, base.clock, host=base.host, registry=base.registry)
-        self._web = f"http://127.0.0.1:{port}"
-        self.public: Keeper | None = None
-        self.keepers: list[Keeper] = []
-        if settings.funnel:
-            lookout = Public(base.health, base.door, base.clock, port=port)
-            front = PublicFront(base.door, self.ledger)
-            self.public = self._keeper(FUNNEL, settings.port, self._web, front, lookout)
+        keepers = {name: self._keeper(name, at, port) for name, at in settings.doors().items()}
+        self.keepers = list(keepers.values())
+        self.public = keepers.get(FUNNEL)
+        if self.public is not None:
             base.door.on_shut(self.public.wake)
-        if settings.tailnet:
-            self._keeper("tailnet", settings.tailnet_port, self._web, NoFront(), Always())
-            if settings.grafana:
-                self._keeper("grafana", settings.grafana_port, settings.grafana, NoFront(), Always())
 
     def capability(self) -> Capability:
         """Return what all this contributes."""
@@ -87,18 +75,21 @@ class Service:
             summary=lambda: telling.summary(self.keepers),
         )
 
-    def _keeper(self, name: str, port: int, target: str, front: Front, lookout: Lookout) -> Keeper:
-        settings, is_funnel = self._settings, name == FUNNEL
+    def _keeper(self, name: str, at: int, web: int) -> Keeper:
+        """Return the keeper of a door at the port `at`; `web` is the web server's port."""
+        settings, base, is_funnel = self._settings, self._base, name == FUNNEL
         verb: Verb = "funnel" if is_funnel else "serve"
-        command = Command(settings.program, settings.socket, verb, port, target)
-        door = Door(port, is_funnel=is_funnel, user=self._user, safe_versions=settings.safe_versions)
-        session = Session(command, on_end=lambda: keeper.wake())  # noqa: PLW0108 - it is made after this
+        target = settings.grafana if name == "grafana" else f"http://127.0.0.1:{web}"
+        session = Session(
+            Command(settings.program, settings.socket, verb, at, target),
+            on_end=lambda: keeper.wake(),  # noqa: PLW0108 - it is made after this
+        )
+        front = PublicFront(base.door, self.ledger) if is_funnel else Front()
+        lookout: Lookout = Public(base.health, base.door, base.clock, port=web) if is_funnel else Always()
         held = self.intent.current if is_funnel else _nobody
-        clock = self._base.clock
-        watch = Watch(door, session, self._daemon, lookout, held, clock)
-        timing = Timing.of(settings)
-        keeper = Keeper(name, watch, session, front, timing, clock, self._looked)
-        self.keepers.append(keeper)
+        door = Door(at, is_funnel=is_funnel, user=self._user, safe_versions=settings.safe_versions)
+        watch = Watch(door, session, self._daemon, lookout, held, base.clock)
+        keeper = Keeper(name, watch, session, front, Timing.of(settings), base.clock, self._looked)
         return keeper
 
     def _wake(self) -> None:

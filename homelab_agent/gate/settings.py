@@ -10,6 +10,12 @@ from pydantic import field_validator, model_validator
 from homelab_agent.core.settings import Section, setting
 from homelab_agent.gate import version
 
+FUNNEL = "funnel"
+"""The door to the internet; the others lead no further than the tailnet."""
+
+_PORTS = {FUNNEL: "port", "tailnet": "tailnet_port", "grafana": "grafana_port"}
+"""Keys of the doors' ports."""
+
 
 class GateSettings(Section):
     """The doors that the agent opens while it is well, and shuts when it is not: to the internet, and in the tailnet.
@@ -96,14 +102,18 @@ class GateSettings(Section):
                 raise ValueError(message)
         return value
 
+    def doors(self) -> dict[str, int]:
+        """Return the doors that are to be kept, by name, with their ports."""
+        is_on = {FUNNEL: self.funnel, "tailnet": self.tailnet, "grafana": self.tailnet and self.grafana}
+        return {name: getattr(self, key) for name, key in _PORTS.items() if is_on[name]}
+
     @model_validator(mode="after")
     def _doors_have_ports_of_their_own(self) -> Self:
-        doors = {"port": self.funnel, "tailnet_port": self.tailnet, "grafana_port": self.tailnet and self.grafana}
         taken: dict[int, str] = {}
-        for key, is_there in doors.items():
-            other = taken.setdefault(getattr(self, key), key) if is_there else key
-            if other != key:
-                message = f"`{other}` and `{key}` are the same: each door needs a port of its own"
+        for name, port in self.doors().items():
+            other = taken.setdefault(port, _PORTS[name])
+            if other != _PORTS[name]:
+                message = f"`{other}` and `{_PORTS[name]}` are the same: each door needs a port of its own"
                 raise ValueError(message)
         return self
 

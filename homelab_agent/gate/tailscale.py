@@ -178,12 +178,13 @@ async def _set(session: aiohttp.ClientSession, raw: Mapping[str, Any], etag: str
             case 412:
                 return False
             case 401 | 403:
-                raise NotPermitted(user=await asyncio.to_thread(_own_name), cause=await _words(answer))
+                raise NotPermitted(user=await asyncio.to_thread(own_name), cause=await _words(answer))
             case _:
                 raise NotChanged(cause=await _words(answer))
 
 
-def _own_name() -> str:
+def own_name() -> str:
+    """Return what tailscaled calls who we are: a user's name, or the number of one that has none; blocking."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

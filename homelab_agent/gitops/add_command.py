@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import click
 
+from homelab_agent.core import privilege
 from homelab_agent.core.client import AgentNotRunning, RemoteProblem
 from homelab_agent.core.console import Console
 from homelab_agent.core.door import PUBLIC_PATH
@@ -69,7 +69,7 @@ def add(
     began = datetime.now(UTC)
     configuration, state = console.find_configuration(), console.find_state()
     place = adding.place_for_secrets(configuration, state)
-    reader = state.stat().st_uid if state.exists() else os.geteuid()
+    reader = privilege.owner(state)
     added = asyncio.run(adding.add(wish, place, reader=reader))
     console.add_entry(configuration, "gitops.repository", added.entry, again=_again(wish))
     form = _form(address.host, added, settings.web.hosts)

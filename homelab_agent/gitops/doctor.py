@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from homelab_agent.core import process, secret
+from homelab_agent.core import privilege, process, secret
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding, State
@@ -181,10 +181,7 @@ class _Asking:
 
     async def _agent(self) -> int:
         """Return the number of the user whom the agent runs as: whose its state directory is, else our own."""
-        try:
-            return (await asyncio.to_thread(self._directory.stat)).st_uid
-        except OSError:
-            return os.geteuid()
+        return await asyncio.to_thread(privilege.owner, self._directory)
 
 
 class _Alone:
