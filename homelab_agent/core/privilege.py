@@ -32,7 +32,7 @@ GRACE_SECONDS = 30.0
 UNIT_SOCKET = Path("/run/homelab-agent/privileged.sock")
 """Made by homelab-agent-privileged.socket, for the agent's user alone."""
 
-_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_DIGITS = re.compile(r"[0-9a-f]+")
 
 
 class VerbRefused(AgentError):
@@ -115,15 +115,24 @@ class Name:
 
 
 @dataclass(frozen=True, slots=True)
-class Sha:
-    """A git object: 40 or 64 hexadecimal digits, lower case."""
+class Digits:
+    """So many hexadecimal digits, lower case: one of the `lengths`."""
+
+    lengths: tuple[int, ...]
 
     def check(self, value: object) -> object:
         """Return the digits."""
-        if isinstance(value, str) and _SHA.fullmatch(value):
+        if isinstance(value, str) and len(value) in self.lengths and _DIGITS.fullmatch(value):
             return value
-        message = "40 or 64 hexadecimal digits"
+        message = f"{' or '.join(map(str, self.lengths))} hexadecimal digits"
         raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Sha(Digits):
+    """A git object."""
+
+    lengths: tuple[int, ...] = (40, 64)
 
 
 @dataclass(frozen=True, slots=True)

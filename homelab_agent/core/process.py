@@ -25,7 +25,7 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -298,25 +298,31 @@ def _find(names: Sequence[str], path: str) -> dict[str, str]:
     return {name: where for name, where in found.items() if where is not None}
 
 
+def living(holds: Callable[[Path], bool]) -> list[int]:
+    """Return the process ids of which `holds` is true, given a process's directory in /proc; blocking.
+
+    Not of one that has ended meanwhile, or is not ours to look into: what `holds` finds there raises OSError then.
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):
+                if holds(entry):
+                    found.append(int(entry.name))
+    return found
+
+
 def _end_all_marked(mark: str) -> None:
     """Kill whatever carries `mark` until nothing does: some may be started while others are killed."""
+    carried = f"{_MARK}={mark}".encode()
     for _ in range(_ROUNDS):
-        marked = [process for process in Path("/proc").iterdir() if _carries(process, mark)]
+        marked = living(lambda entry: carried in (entry / "environ").read_bytes())
         if not marked:
             return
-        for process in marked:
+        for pid in marked:
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(int(process.name), signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.005)
-
-
-def _carries(process: Path, mark: str) -> bool:
-    if not process.name.isdecimal():
-        return False
-    try:
-        return f"{_MARK}={mark}".encode() in (process / "environ").read_bytes()
-    except OSError:  # it has ended, or is not ours to look into
-        return False
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Waiting for tasks with an end to it, by the clock that tests can move."""
+"""Waiting with an end to it, for tasks or for an event, by the clock that tests can move."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ async def all_done(tasks: Collection[asyncio.Future[Any]], clock: Clock, *, with
     finally:
         limit.cancel()
     return not pending
+
+
+async def is_set(event: asyncio.Event, clock: Clock, *, within: float) -> bool:
+    """Wait until `event` is set, at most `within` seconds; return whether it is."""
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        return await all_done([waiting], clock, within=within)
+    finally:
+        waiting.cancel()

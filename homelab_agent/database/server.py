@@ -110,16 +110,12 @@ class Server:
     def processes(self) -> list[int]:
         """Return the process ids of all servers on the data directory, of their children, and of initdb's."""
         of_initdb = f"PGDATA={self.data}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal():
-                try:
-                    is_there = (entry / "cwd").readlink() == self.data
-                    if is_there or of_initdb in (entry / "environ").read_bytes().split(b"\0"):
-                        found.append(int(entry.name))
-                except OSError:  # it has ended, or is another user's
-                    continue
-        return found
+
+        def is_of_ours(entry: Path) -> bool:
+            is_there = (entry / "cwd").readlink() == self.data
+            return is_there or of_initdb in (entry / "environ").read_bytes().split(b"\0")
+
+        return process.living(is_of_ours)
 
     def trim_log(self) -> None:
         """Set the log aside when it has grown; a running server goes on with an empty one."""

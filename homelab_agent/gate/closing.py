@@ -14,6 +14,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from homelab_agent.core import process
 from homelab_agent.gate.child import Command
 from homelab_agent.gate.reading import Entry
 from homelab_agent.gate.tailscale import DaemonNotRunning, Tailscaled
@@ -55,35 +56,27 @@ async def close_now(command: Command) -> Closed:
 
 def _end_all(command: Command) -> tuple[int, ...]:
     """Kill every process that runs `command` and is ours to kill; return those that have ended by it."""
-    return tuple(pid for pid in _processes() if _end(pid, command))
-
-
-def _processes() -> list[int]:
-    return [int(directory.name) for directory in Path("/proc").glob("[0-9]*")]
+    found = process.living(lambda entry: _runs(entry, command))
+    return tuple(pid for pid in found if _end(pid, command))
 
 
 def _end(pid: int, command: Command) -> bool:
-    """Kill a process if it runs `command`; whether it has ended by that. Another's is left to tailscaled."""
-    if not _runs(pid, command):
-        return False
+    """Kill a process if it still runs `command`; whether it has ended by that. Another's is left to tailscaled."""
     try:
-        process = os.pidfd_open(pid)
+        descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return False
     try:
-        if not _runs(pid, command):  # the number is another's by now
+        if not _runs(Path(f"/proc/{pid}"), command):  # the number is another's by now
             return False
-        signal.pidfd_send_signal(process, signal.SIGKILL)
-        return bool(select.select([process], [], [], _KILLED_SECONDS)[0])
-    except (ProcessLookupError, PermissionError):
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        return bool(select.select([descriptor], [], [], _KILLED_SECONDS)[0])
+    except OSError:  # it has ended, or is not ours to kill
         return False
     finally:
-        os.close(process)
+        os.close(descriptor)
 
 
-def _runs(pid: int, command: Command) -> bool:
-    try:
-        _, *words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-    except OSError:  # it has ended
-        return False
+def _runs(entry: Path, command: Command) -> bool:
+    _, *words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     return words == [word.encode() for word in command.words]

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 
+from homelab_agent.core.privilege import Digits
 from homelab_agent.gitops.settings import Repository
-
-_FORM = re.compile(r"[0-9a-f]{64}")
 
 
 def digest(repository: Repository) -> str:
@@ -23,12 +21,7 @@ def digest(repository: Repository) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Digest:
-    """An argument of a verb (`core.privilege.Argument`): what `digest` returns."""
+class Digest(Digits):
+    """An argument of a verb: what `digest` returns."""
 
-    def check(self, value: object) -> object:
-        """Return the digits."""
-        if isinstance(value, str) and _FORM.fullmatch(value):
-            return value
-        message = "64 hexadecimal digits"
-        raise ValueError(message)
+    lengths: tuple[int, ...] = (64,)

@@ -16,7 +16,7 @@ from homelab_agent.core.jobs import AgentStopping, AlreadyRunning, Jobs, Outcome
 from homelab_agent.core.jobs.run import Trigger
 from homelab_agent.core.privilege import Privileged
 from homelab_agent.core.state import StateUnavailable
-from homelab_agent.core.waiting import all_done
+from homelab_agent.core.waiting import is_set
 from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.inbox import Inbox
 from homelab_agent.gitops.moves import Moves
@@ -138,14 +138,10 @@ class Worker:
 
     async def _until_more(self) -> None:
         """Wait until something is asked for or a run has ended; while something cannot be done, not for long."""
-        more = asyncio.ensure_future(self._more.wait())
-        try:
-            if self._asked or not self._looked:
-                await all_done([more], self._clock, within=AGAIN_SECONDS)
-            else:
-                await more
-        finally:
-            more.cancel()
+        if self._asked or not self._looked:
+            await is_set(self._more, self._clock, within=AGAIN_SECONDS)
+        else:
+            await self._more.wait()
 
     async def _look(self) -> None:
         """Ask for what was left open; end what is of no repository that is known today."""
