@@ -14,8 +14,8 @@ from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.state import StateUnavailable
-from homelab_agent.core.waiting import all_done
-from homelab_agent.gate import policy
+from homelab_agent.core.waiting import all_done, is_set
+from homelab_agent.gate import disk, policy
 from homelab_agent.gate.child import Session
 from homelab_agent.gate.front import Front
 from homelab_agent.gate.policy import Gate, Order, Seen, Timing
@@ -26,9 +26,6 @@ from homelab_agent.gate.watch import Watch
 
 LOOK_SECONDS = 10.0
 """A look, and what follows from it, takes no longer."""
-
-RECORD_SECONDS = 2.0
-"""How long the disk may take before nobody is let in any more: a hung one must not leave an open door alone."""
 
 FRESH_SECONDS = 2.0
 """A look that is older opens no door."""
@@ -104,15 +101,15 @@ class Keeper:
                 for looked in waiting:
                     looked.set_result(None)
                 self.watch.lookout.expect_by(pause)
-                await self._until_woken(pause)
+                await is_set(self._woken, self._clock, within=pause)
         finally:
             self._front.shut()
             try:
                 await self._session.close()
             finally:
                 self.gate = Gate(since=self._clock.read().monotonic, why=STOPS)
-                with suppress(StateUnavailable, TimeoutError):  # the next start records it
-                    async with asyncio.timeout(RECORD_SECONDS):
+                with suppress(StateUnavailable):  # the next start records it
+                    async with disk.promptly():
                         await self._front.record(STOPS, ())
                 self._looked(self)
 
@@ -152,7 +149,7 @@ class Keeper:
     async def _let_in_or_record(self, seen: Seen) -> None:
         """Let visitors in, if that is on disk and what was seen is what is so; put on disk how the door stands."""
         try:
-            async with asyncio.timeout(RECORD_SECONDS):
+            async with disk.promptly():
                 if policy.lets_in(self.gate):
                     await self._front.prepare(self.gate.why)
                     if self._is_still_so(seen):
@@ -161,10 +158,9 @@ class Keeper:
                         self.wake()
                 await self._front.record(self.gate.shut_why or self.gate.why, self.watch.checks)
             self._unrecorded = ""
-        except (StateUnavailable, TimeoutError) as error:  # what is not on disk does not happen
+        except StateUnavailable as error:
             self._front.shut()
-            late = f"state.db does not answer within {RECORD_SECONDS:g} s"
-            self._unrecorded = late if isinstance(error, TimeoutError) else str(error)
+            self._unrecorded = str(error)
             log.warning("gate.not_recorded", door=self.name, error=self._unrecorded)
             if policy.lets_in(self.gate):
                 self.wake()
@@ -187,10 +183,3 @@ class Keeper:
             repair=now.repair,
             checks=", ".join(self.watch.checks),
         )
-
-    async def _until_woken(self, seconds: float) -> None:
-        woken = asyncio.ensure_future(self._woken.wait())
-        try:
-            await all_done([woken], self._clock, within=seconds)
-        finally:
-            woken.cancel()

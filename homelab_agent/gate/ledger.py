@@ -55,6 +55,10 @@ class Exposure:
     sources: int = 0
     sent_bytes: int = 0
 
+    def as_fields(self) -> dict[str, Any]:
+        """Return what is told of it, here and in PostgreSQL."""
+        return {name: getattr(self, name) for name in _TOLD}
+
 
 class Ledger:
     """One opening at a time. Every method raises `StateUnavailable` when state.db cannot be written or read."""
@@ -156,8 +160,7 @@ class Ledger:
         )
 
     def _row(self, exposure: Exposure) -> Row:
-        values = {name: getattr(exposure, name) for name in _TOLD}
-        return Row("gate_exposure", ("host", "id"), {"host": self._host, **values}, exposure.seen_at)
+        return Row("gate_exposure", ("host", "id"), {"host": self._host, **exposure.as_fields()}, exposure.seen_at)
 
 
 # What follows runs in a transaction of state.db.

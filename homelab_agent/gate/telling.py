@@ -31,18 +31,7 @@ def as_fields(keeper: Keeper) -> Mapping[str, object]:
 
 def exposure(one: Exposure) -> Mapping[str, object]:
     """Return what a program is told of an opening."""
-    return {
-        "id": one.id,
-        "opened_at": one.opened_at,
-        "opened_why": one.opened_why,
-        "closed_at": one.closed_at,
-        "closed_why": one.closed_why,
-        "checks": one.checks,
-        "seconds": round(one.seconds, 3),
-        "requests": one.requests,
-        "sources": one.sources,
-        "sent_bytes": one.sent_bytes,
-    }
+    return {**one.as_fields(), "seconds": round(one.seconds, 3)}
 
 
 def present(ledger: Ledger, door: PublicDoor) -> Mapping[str, object] | None:

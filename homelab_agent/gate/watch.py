@@ -11,7 +11,7 @@ from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import describe
 from homelab_agent.core.state import StateUnavailable
-from homelab_agent.gate import prerequisites, reading
+from homelab_agent.gate import disk, prerequisites, reading
 from homelab_agent.gate.child import Session
 from homelab_agent.gate.intent import Hold
 from homelab_agent.gate.policy import Seen
@@ -20,10 +20,6 @@ from homelab_agent.gate.readiness import Readiness
 from homelab_agent.gate.reading import Presence, Reading
 from homelab_agent.gate.tailscale import DaemonUnreachable, Tailscaled
 from homelab_agent.gate.visitor import Visit
-
-HOLD_SECONDS = 2.0
-"""How long the disk may take to say whether the door is held."""
-
 
 log = journal.logger("gate")
 
@@ -127,9 +123,7 @@ class Watch:
     async def _ask_hold(self) -> tuple[Hold | None, str]:
         """Return who holds the door, or why nobody can know: then it may not be open."""
         try:
-            async with asyncio.timeout(HOLD_SECONDS):
+            async with disk.promptly():
                 return await self._held(), ""
         except StateUnavailable as error:
             return None, str(error)
-        except TimeoutError:
-            return None, f"state.db does not answer within {HOLD_SECONDS:g} s"

@@ -12,6 +12,7 @@ import pytest
 
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.process import ProgramWillNotEnd
+from homelab_agent.gate import disk
 from homelab_agent.gate import keeper as keepers
 from homelab_agent.gate.keeper import Keeper
 from homelab_agent.gate.policy import Seen, Timing
@@ -145,7 +146,7 @@ async def test_it_opens_and_shuts_as_it_is_decided() -> None:
 
 
 async def test_a_disk_that_hangs_leaves_no_open_door_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keepers, "RECORD_SECONDS", 0.05)
+    monkeypatch.setattr(disk, "PATIENCE_SECONDS", 0.05)
     async with kept() as here:
         await until(lambda: here.front.is_open, "it is open")
         here.front.records.clear()
