@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.uuid7 import uuid7
-from homelab_agent.database.database import Database
-from homelab_agent.database.settings import DatabaseSettings
-from homelab_agent.database.shipper import Shipper
 from homelab_agent.gitops.delivery import Verdict
 from homelab_agent.gitops.moves import Moves
 from tests import hooks, payloads
 from tests.clock import until
 from tests.neighbours.postgres import Postgres
+from tests.shipping import shipping
 
 
 async def test_verdicts_moves_and_actions_arrive(any_postgres: Postgres, tmp_path: Path) -> None:
@@ -34,25 +31,18 @@ async def test_verdicts_moves_and_actions_arrive(any_postgres: Postgres, tmp_pat
         await moves.end_action(move, 1, "ok", "done")
         await moves.end(move, "ok")
 
-        database = Database(DatabaseSettings(url=any_postgres.url), directory=tmp_path, clock=clock)
-        tasks = [
-            asyncio.ensure_future(one) for one in (database.run(), Shipper(database, base.spool, clock, 0.1).run())
-        ]
-        await asyncio.wait_for(database.wait_until_up(), 60)
-        await until(lambda: not base.spool.status().rows_disk, "all rows have arrived")
-        verdicts = await database.fetch("SELECT * FROM gitops_verdict ORDER BY guid, attempt")
-        assert [(row["guid"], row["attempt"], row["verdict"]) for row in verdicts] == [
-            ("first-guid", 1, "dirty"),
-            ("first-guid", 2, "dirty"),
-            ("second-guid", 1, "pong"),
-        ]
-        assert (str(verdicts[0]["run_id"]), verdicts[0]["detail"], verdicts[0]["host"]) == (run_id, "ab", "attic")
-        assert verdicts[2]["run_id"] is None
-        (moved,) = await database.fetch("SELECT * FROM gitops_move")
-        assert (str(moved["id"]), moved["from_sha"], moved["to_sha"]) == (move.id, "", push["after"])
-        (action,) = await database.fetch("SELECT * FROM gitops_action JOIN gitops_move ON move_id = id")
-        assert (action["name"], action["position"]) == ("web", 1)
-        assert base.spool.status().rejected == 0
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        async with shipping(any_postgres.url, tmp_path, base.spool, clock) as database:
+            await until(lambda: not base.spool.status().rows_disk, "all rows have arrived")
+            verdicts = await database.fetch("SELECT * FROM gitops_verdict ORDER BY guid, attempt")
+            assert [(row["guid"], row["attempt"], row["verdict"]) for row in verdicts] == [
+                ("first-guid", 1, "dirty"),
+                ("first-guid", 2, "dirty"),
+                ("second-guid", 1, "pong"),
+            ]
+            assert (str(verdicts[0]["run_id"]), verdicts[0]["detail"], verdicts[0]["host"]) == (run_id, "ab", "attic")
+            assert verdicts[2]["run_id"] is None
+            (moved,) = await database.fetch("SELECT * FROM gitops_move")
+            assert (str(moved["id"]), moved["from_sha"], moved["to_sha"]) == (move.id, "", push["after"])
+            (action,) = await database.fetch("SELECT * FROM gitops_action JOIN gitops_move ON move_id = id")
+            assert (action["name"], action["position"]) == ("web", 1)
+            assert base.spool.status().rejected == 0

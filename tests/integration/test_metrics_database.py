@@ -19,14 +19,12 @@ from homelab_agent.core.health import State as Standing
 from homelab_agent.core.jobs import Jobs
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
-from homelab_agent.database.database import Database
-from homelab_agent.database.settings import DatabaseSettings
-from homelab_agent.database.shipper import Shipper
 from homelab_agent.metrics import service
 from homelab_agent.metrics.names import METRICS
 from homelab_agent.metrics.settings import MetricsSettings
 from tests.clock import until
 from tests.neighbours.postgres import Postgres
+from tests.shipping import shipping
 
 SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
 
@@ -36,16 +34,12 @@ async def foundation(directory: Path, url: str) -> AsyncIterator[Foundation]:
     clock = SystemClock()
     state = await State.open(directory, SCHEMAS, clock=clock)
     spool = Spool(state, clock, host="here", max_bytes=2**24, max_age=86400)
-    database = Database(DatabaseSettings(url=url), directory=directory, clock=clock)
     jobs = Jobs(state, spool, clock, host="here", timezone=UTC)
-    base = Foundation("here", directory, clock, state, spool, Health(clock), jobs, database, CollectorRegistry())
-    tasks = [asyncio.create_task(database.run()), asyncio.create_task(Shipper(database, spool, clock, 0.1).run())]
     try:
-        yield base
+        async with shipping(url, directory, spool, clock) as database:
+            health, registry = Health(clock), CollectorRegistry()
+            yield Foundation("here", directory, clock, state, spool, health, jobs, database, registry)
     finally:
-        for task in reversed(tasks):
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
         await spool.close()
         await state.close()
 
