@@ -145,9 +145,7 @@ def _events(console: Console, run_id: str) -> Iterator[Event]:
         except AgentNotRunning:
             if not seen:
                 raise
-            if seen == before:
-                return
-        else:
+        if seen == before:  # what is cut may look as if it had come to its end: only that nothing more comes is one
             return
 
 
