@@ -10,11 +10,15 @@ import asyncio
 import faulthandler
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 EXIT_AT_ONCE = 128 + signal.SIGINT
+
+_NUMBERS = 4096
+"""So many signals are read away at once."""
 
 
 def has_terminal() -> bool:
@@ -50,8 +54,25 @@ def handled(stop: Callable[[], None]) -> Iterator[None]:
         faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
     try:
-        yield
+        with _waking(loop):
+            yield
     finally:
         if not received:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def _waking(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Have each signal wake the loop: one that comes just before it begins to wait would be heard after that only."""
+    heard, written = socket.socketpair()
+    with heard, written:
+        heard.settimeout(0)
+        written.settimeout(0)
+        loop.add_reader(heard, heard.recv, _NUMBERS)
+        before = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.remove_reader(heard)
