@@ -137,7 +137,7 @@ class House:
 
     async def is_quiet(self) -> bool:
         worker = self.service.worker
-        if not worker._looked or any(map(worker.is_busy, self.half.trees)):
+        if not worker._looked or worker._left or any(map(worker.is_busy, self.half.trees)):
             return False
         return not await self.service.inbox.waiting() and not await self.live_runs()
 

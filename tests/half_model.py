@@ -37,6 +37,8 @@ class Tree:
     """Where HEAD has been, in order."""
     ran: list[tuple[str, str]] = field(default_factory=list)
     """Actions that were begun, with where HEAD was then."""
+    done: list[tuple[str, str]] = field(default_factory=list)
+    """Those that succeeded."""
     holds: bool = True
     """What probes say."""
 
@@ -196,6 +198,8 @@ class HalfModel:
         if on_line is not None:
             on_line("stdout", f"{action} at {tree.head}")
         fails = action in tree.broken or action in tree.broken_at.get(tree.head, frozenset())
+        if not fails:
+            tree.done.append((tree.head, action))
         state, code, tail = ("failed", 3, "first\nout of cheese\n") if fails else ("ok", 0, "fine\n")
         return {"state": state, "code": code, "tail": tail, "seconds": 0.5}
 

@@ -220,11 +220,11 @@ class Deployment:
 
     async def _go_on(self, move: Move, run: Run) -> Verdict:
         run.say(f"{short(move.from_sha)} to {short(move.to_sha)}")
-        paths = await self._difference.of(move)
-        async with run.using(self.rollout.uses(paths)):
-            failure = await self.rollout.carry_out(move, paths, run)
+        chosen = await self.rollout.follow(move, await self._difference.of(move))
+        async with run.using(self.rollout.uses(chosen)):
+            failure = await self.rollout.carry_out(move, chosen, run)
             if failure is None:
-                names = [action.name for _, action in self.rollout.chosen(paths)]
+                names = [action.name for _, action in chosen]
                 followed = f"actions: {', '.join(names)}" if names else "nothing had to follow"
                 detail = f"{short(move.from_sha)} to {short(move.to_sha)}; {followed}"
                 await self._moves.end(move, "ok", detail)
@@ -250,7 +250,7 @@ class Deployment:
         return replace(failure.verdict(move), detail=detail)
 
     async def _go_back(self, back: Move, run: Run) -> Verdict:
-        async with run.using(self.rollout.uses(None)):
+        async with run.using(self.rollout.uses(self.rollout.chosen(None))):
             return await self._move_back(back, run)
 
     async def _move_back(self, back: Move, run: Run) -> Verdict:
@@ -265,7 +265,8 @@ class Deployment:
             return _verdict(synced)
         if synced.kept_ref:
             run.say(f"{short(back.from_sha)} stays as {synced.kept_ref}")
-        failure = await self.rollout.carry_out(back, await self._difference.of(back), run)
+        chosen = await self.rollout.follow(back, await self._difference.of(back))
+        failure = await self.rollout.carry_out(back, chosen, run)
         said = f"rolled back to {short(back.to_sha)}: {back.going_back}"
         repair = way_forward(self._name)
         reached = Verdict("rolled_back", said, repair, sha_asked=back.from_sha, sha_reached=back.to_sha)

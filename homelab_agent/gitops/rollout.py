@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from homelab_agent.core import journal
 from homelab_agent.core.jobs import CONTAINERS, Run
@@ -39,6 +39,10 @@ class Failure:
         return Verdict(self.word, self.detail, repair, sha_asked=move.to_sha, sha_reached=move.to_sha)
 
 
+Chosen: TypeAlias = Sequence[tuple[int, Action]]
+"""Actions with their positions in the configuration, in the order in which they run."""
+
+
 class Rollout:
     """Carries out what follows the moves of one repository."""
 
@@ -48,22 +52,26 @@ class Rollout:
         self._moves = moves
         self._gate = gate
 
-    def chosen(self, paths: Sequence[str] | None) -> list[tuple[int, Action]]:
-        """Return the actions that follow a change of these files, with their positions; None is every file."""
+    def chosen(self, paths: Sequence[str] | None) -> Chosen:
+        """Return the actions that follow a change of these files; None is every file."""
         return [(position, self._repository.action[position]) for position in self._positions(paths)]
 
-    def uses(self, paths: Sequence[str] | None) -> frozenset[str]:
-        """Return what others must not use while what follows a change of these files is done, or undone."""
-        touches_containers = any(action.kind != "systemctl" for action in self._repository.action)
-        follows = bool(self._repository.probe or self._positions(paths))
-        return frozenset({CONTAINERS}) if follows and touches_containers else frozenset()
+    async def follow(self, move: Move, paths: Sequence[str] | None) -> Chosen:
+        """Return the actions that follow a move that changed these files, with those that had begun for it before."""
+        known = [record.position for record in await self._moves.actions(move)]
+        positions = sorted({*self._positions(paths), *filter(self._name, known)})
+        return [(position, self._repository.action[position]) for position in positions]
 
-    async def carry_out(self, move: Move, paths: Sequence[str] | None, run: Run) -> Failure | None:
-        """Do what is left to be done of a move that changed these files; return why it is not good, None if it is.
+    def uses(self, chosen: Chosen) -> frozenset[str]:
+        """Return what others must not use while these actions and the health gate follow a move, or it is undone."""
+        touches_containers = any(action.kind != "systemctl" for action in self._repository.action)
+        return frozenset({CONTAINERS}) if touches_containers and (chosen or self._repository.probe) else frozenset()
+
+    async def carry_out(self, move: Move, chosen: Chosen, run: Run) -> Failure | None:
+        """Do what is left to be done of what follows a move; return why it is not good, None if it is.
 
         Cancelled, or where the root half is away or refuses (raises `AWAY`, `VerbRefused`), the move is taken up later.
         """
-        chosen = self.chosen(paths)
         known = {record.position: record for record in await self._moves.actions(move)}
         if any(self._name(position) != record.name for position, record in known.items()):
             return Failure("interrupted", "the actions in the configuration are no longer those that had begun")

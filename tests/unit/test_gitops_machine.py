@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.jobs import AlreadyRunning
+from homelab_agent.core.jobs import CONTAINERS, AlreadyRunning, Job, Outcome, Run
 from homelab_agent.core.privilege import PrivilegedUnavailable, VerbCutShort, VerbFailed
 from homelab_agent.core.state import StateUnavailable, Work
 from homelab_agent.gitops.delivery import DONE
+from homelab_agent.gitops.sync import AGAIN as AGAIN_OPTION
 from tests.gitops_house import House, action, die, half, house, repository
 from tests.half_model import HalfModel, Tree
 
@@ -36,18 +37,28 @@ ERRORS = (
 )
 FILES = ("compose/a", "notes", "docs/b")
 SETTLED_SECONDS = 60.0
+TURN_SECONDS = 2.0
+STUCK_SECONDS = 20.0
+PLACES = [(verb, when) for verb in VERBS if verb != "run_probe" for when in ("before", "after")]
 
 
 class World:
     """One repository, its agent, which may die, and what must be true of both."""
 
-    def __init__(self, rollback: str) -> None:
+    def __init__(self, rollback: str, *, is_born: bool) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="homelab-agent-machine-"))
         probe = {"kind": "unit", "target": "caddy", "within": 5.0}
         self.section = repository("homelab", ONCE, AGAIN, rollback=rollback, probe=[probe])
         self.half: HalfModel = half()
         self.half.failing = self.failing
         self.half.gate = self.gate
+        if not is_born:
+            self.tree.head = ""
+        self.stuck: tuple[str, str] | None = None
+        self.takes_to_end = 0.0
+        self.is_stuck = False
+        self.backups = 0
+        self.looking: list[asyncio.Future[None]] = []
         self.pushed: list[str] = [self.tree.tip]
         self.guids: list[str] = []
         self.failures: dict[str, list[AgentError]] = {}
@@ -85,6 +96,8 @@ class World:
             return await write(work)
 
         state.write = fallible  # type: ignore[method-assign]
+        uses = frozenset({CONTAINERS})
+        self.here.base.jobs.add([Job("backup", self.back_up, deadline=86400.0, uses=uses)])
 
     async def kill(self, writes: int) -> None:
         """Kill it after so many more writes, or when it has nothing more to do."""
@@ -105,16 +118,19 @@ class World:
     async def stop(self) -> None:
         """Stop it in order, whatever it does, and start it again."""
         await self.stack.aclose()
+        await die()  # what was not waited for ends with the process
         self.stack = contextlib.AsyncExitStack()
         await self.start()
 
     async def turn(self) -> None:
         await asyncio.sleep(0.001)
-        await self.here.clock.advance(2)
+        await self.here.clock.advance(TURN_SECONDS)
 
     async def is_quiet(self) -> bool:
         try:
-            return await self.here.is_quiet() and not self.here.service.worker.goes_on_later("homelab")
+            looks = any(not look.done() for look in self.looking)
+            later = self.here.service.worker.goes_on_later("homelab")
+            return not looks and not later and await self.here.is_quiet()
         except StateUnavailable:
             return False
 
@@ -159,17 +175,39 @@ class World:
                 assert known.attempts[-1].verdict not in {"", *DONE}
                 self.guids.append(receipt.guid)
 
-    async def ask(self, job: str) -> None:
+    async def ask(self, job: str, *options: str) -> None:
         with contextlib.suppress(AlreadyRunning, StateUnavailable):
-            await self.here.base.jobs.start(f"gitops.{job}.homelab")
+            await self.here.base.jobs.start(job, options=frozenset(options))
 
     async def look(self) -> None:
-        await self.here.service.poll.look("homelab")
+        self.looking = [look for look in self.looking if not look.done()]
+        self.looking.append(asyncio.ensure_future(self.here.service.poll.look("homelab")))
+        await asyncio.sleep(0.001)
 
-    async def cancel(self) -> None:
-        with contextlib.suppress(StateUnavailable):
-            for run in await self.here.live_runs():
+    async def cancel(self, *, only_waiting: bool = False) -> None:
+        for run in self.here.base.jobs.live():
+            if run.waits_for or not only_waiting:
                 await self.here.base.jobs.cancel(run.id)
+
+    async def back_up(self, _: Run) -> Outcome:
+        """Use the containers for a while: no action runs meanwhile."""
+        self.backups += 1
+        try:
+            await self.here.clock.sleep(STUCK_SECONDS)
+        finally:
+            self.backups -= 1
+        return Outcome(ok=True, detail="")
+
+    def stick(self, place: tuple[str, str], takes_to_end: float) -> None:
+        """Have the half stuck in a place, once; cancelled there, it takes so long to end."""
+        self.stuck, self.is_stuck, self.takes_to_end = place, False, takes_to_end
+
+    async def until_stuck(self) -> None:
+        """Wait until the half is stuck, or does not get there."""
+        for _ in range(40):
+            if self.is_stuck or await self.is_quiet():
+                break
+            await asyncio.sleep(0.001)
 
     def failing(self, verb: str) -> AgentError | None:
         errors = self.failures.get(verb)
@@ -178,6 +216,13 @@ class World:
     async def gate(self, _: str, verb: str, when: str) -> None:
         if verb == "run_action" and when == "before":
             await self.judge_action()
+        if (verb, when) == self.stuck:
+            self.stuck, self.is_stuck = None, True
+            try:
+                await self.here.clock.sleep(STUCK_SECONDS)
+            except asyncio.CancelledError:
+                await self.here.clock.sleep(self.takes_to_end)
+                raise
         await asyncio.sleep(0)
 
     # What must be true.
@@ -187,6 +232,8 @@ class World:
 
         What is raised here would be an error of the root half's, and no failure of the test: it is written down.
         """
+        if self.backups:
+            self.broken_rules.append("an action runs while others use the containers")
         started = [row for row in await self.here.rows("gitops_action") if row["state"] == "started"]
         if len(started) != 1:
             self.broken_rules.append(f"an action begins while on disk these have begun: {started}")
@@ -208,7 +255,7 @@ class World:
         for move in moves:
             assert move["state"] != "running", "what the root half went away from goes on by itself"
             assert self.moves_ended.setdefault(move["id"], move["state"]) == move["state"]
-        deployed = {move["to_sha"] for move in moves if move["state"] == "ok"}
+        deployed = {move["to_sha"] for move in moves if move["state"] == "ok"} - {""}
         assert deployed <= set(self.tree.reached)
         assert await self.here.deployed() in {"", *deployed}
         for row in attempts.values():
@@ -223,8 +270,9 @@ class World:
     async def finish(self) -> None:
         """Mend everything, and see that it all gets well."""
         self.failures.clear()
-        self.refused_writes = 0
+        self.refused_writes, self.stuck = 0, None
         self.tree.dirty, self.tree.broken, self.tree.holds = False, frozenset(), True
+        self.tree.lacks_submodules = False
         self.tree.broken_at.clear()
         await self.settle()
         if not self.tree.contains(self.tree.tip, self.tree.head):
@@ -235,6 +283,17 @@ class World:
         assert self.tree.head == self.tree.tip == await self.here.deployed()
         await self.judge()
         assert await self.here.service.moves.unfinished() == []
+        await self.judge_actions()
+
+    async def judge_actions(self) -> None:
+        """Of the files that it follows, each action has last seen what is there now: none was left out on the way."""
+        found = (await self.here.rows("gitops_move"))[0]["to_sha"]
+        now = self.tree.files[self.tree.head]
+        for name, top in (("once", "compose/"), ("again", "")):
+            seen = self.tree.files.get(next((sha for sha, ran in self.tree.done[::-1] if ran == name), found), {})
+            assert {path: text for path, text in seen.items() if path.startswith(top)} == {
+                path: text for path, text in now.items() if path.startswith(top)
+            }, (name, await self.here.moves(), self.tree.done)
 
     async def close(self) -> None:
         await die()
@@ -248,14 +307,15 @@ class Machine(RuleBasedStateMachine):
     runner: asyncio.Runner
     world: World
     rollbacks: ClassVar = st.sampled_from(["manual", "automatic"])
+    durations: ClassVar = st.sampled_from([0.0, 12.0, 100.0])
 
-    @initialize(rollback=rollbacks)
-    def begin(self, rollback: str) -> None:
+    @initialize(rollback=rollbacks, is_born=st.sampled_from([True, True, False]))
+    def begin(self, rollback: str, is_born: bool) -> None:  # noqa: FBT001
         self.runner = asyncio.Runner()
-        self.runner.run(self._begin(rollback))
+        self.runner.run(self._begin(rollback, is_born=is_born))
 
-    async def _begin(self, rollback: str) -> None:
-        self.world = World(rollback)
+    async def _begin(self, rollback: str, *, is_born: bool) -> None:
+        self.world = World(rollback, is_born=is_born)
         await self.world.start()
 
     @rule(
@@ -291,25 +351,67 @@ class Machine(RuleBasedStateMachine):
         else:
             tree.broken = frozenset(broken)
 
-    @rule(dirty=st.booleans(), holds=st.booleans())
-    def touch(self, dirty: bool, holds: bool) -> None:  # noqa: FBT001
+    @rule(dirty=st.booleans(), holds=st.booleans(), lacks=st.booleans())
+    def touch(self, dirty: bool, holds: bool, lacks: bool) -> None:  # noqa: FBT001
         self.world.tree.dirty, self.world.tree.holds = dirty, holds
+        self.world.tree.lacks_submodules = lacks
 
     @rule(times=st.integers(1, 4))
     def fill_the_disk(self, times: int) -> None:
         self.world.refused_writes = times
 
-    @rule(job=st.sampled_from(["sync", "rollback"]))
+    @rule(job=st.sampled_from(["gitops.sync.homelab", "gitops.rollback.homelab", "backup"]))
     def ask(self, job: str) -> None:
         self.runner.run(self.world.ask(job))
+
+    @rule()
+    def ask_again(self) -> None:
+        self.runner.run(self.world.ask("gitops.sync.homelab", AGAIN_OPTION))
 
     @rule()
     def look(self) -> None:
         self.runner.run(self.world.look())
 
-    @rule()
-    def cancel(self) -> None:
-        self.runner.run(self.world.cancel())
+    @rule(only_waiting=st.booleans())
+    def cancel(self, only_waiting: bool) -> None:  # noqa: FBT001
+        self.runner.run(self.world.cancel(only_waiting=only_waiting))
+
+    @rule(place=st.sampled_from(PLACES), takes_to_end=durations)
+    def stick(self, place: tuple[str, str], takes_to_end: float) -> None:
+        self.world.stick(place, takes_to_end)
+
+    @rule(place=st.sampled_from(PLACES), takes_to_end=durations, file=st.sampled_from(FILES))
+    def cancel_where_it_is_stuck(self, place: tuple[str, str], takes_to_end: float, file: str) -> None:
+        self.runner.run(self._cancel_stuck(place, takes_to_end, file))
+
+    async def _cancel_stuck(self, place: tuple[str, str], takes_to_end: float, file: str) -> None:
+        self.world.stick(place, takes_to_end)
+        await self.world.push(file, delivered=True, parent=None)
+        await self.world.until_stuck()
+        await self.world.cancel()
+
+    @rule(file=st.sampled_from(FILES))
+    def cancel_what_waits_for_a_rollback(self, file: str) -> None:
+        self.runner.run(self._cancel_behind_a_rollback(file))
+
+    async def _cancel_behind_a_rollback(self, file: str) -> None:
+        await self.world.settle()
+        self.world.stick(("git_rollback", "after"), 0.0)
+        await self.world.ask("gitops.rollback.homelab")
+        await self.world.until_stuck()
+        await self.world.push(file, delivered=True, parent=None)
+        await self._turns(1)
+        await self.world.cancel(only_waiting=True)
+
+    @rule(file=st.sampled_from(FILES))
+    def kill_between_git_and_what_follows(self, file: str) -> None:
+        self.runner.run(self._kill_after_git(file))
+
+    async def _kill_after_git(self, file: str) -> None:
+        self.world.stick(("git_sync", "after"), 0.0)
+        await self.world.push(file, delivered=True, parent=None)
+        await self.world.until_stuck()
+        await self.world.kill(0)
 
     @rule(turns=st.integers(1, 10))
     def go_on(self, turns: int) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from homelab_agent.core.privilege import VerbFailed
 from homelab_agent.gitops.sync import AGAIN
-from tests.gitops_house import House, action, half, house, repository
+from tests.gitops_house import House, action, die, half, house, repository
+from tests.half_model import Brake
 
 STACKS = action("stacks", "compose/**")
 LAST = action("last")
@@ -85,3 +86,21 @@ async def test_a_deployment_that_failed_and_was_taken_back_by_hand_is_made_up_fo
         assert (await here.ask()).detail.startswith("ok: ")
         assert here.tree.ran[-2:] == [(good, "stacks"), (good, "last")]
         assert await here.deployed() == good
+
+
+async def test_an_action_that_was_cut_short_is_told_though_git_knows_better_by_then_what_had_changed(
+    tmp_path: Path,
+) -> None:
+    root_half = half()
+    async with house(tmp_path, root_half, SECTION) as here:
+        await here.ask()
+        root_half.failing = lambda verb: VerbFailed(message="no") if verb == "git_changed" else None
+        acts = root_half.gate = Brake(("run_action", "after"))
+        guid = await here.push({"notes": "1"})
+        await acts.held.wait()  # for all that git could say, stacks may have changed
+        await die()
+    root_half.failing, root_half.gate = lambda _: None, None
+    async with house(tmp_path, root_half, SECTION) as here:
+        detail = "action stacks was cut short, and is not repeated by itself"
+        assert await here.closed(guid) == ("interrupted", detail)
+        assert [name for _, name in here.tree.ran] == ["stacks"]

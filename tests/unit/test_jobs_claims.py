@@ -112,6 +112,25 @@ async def test_to_wait_for_another_is_no_time_of_ones_own(tmp_path: Path) -> Non
         assert (await here.ended(run_id)).state == "ok"  # all was done
 
 
+async def test_nor_is_it_where_that_is_the_first_that_it_does(tmp_path: Path) -> None:
+    clock = MovableClock()
+    async with house(tmp_path, clock) as here:
+        late, backup = Late(), Work()
+        late.may_use.set()
+        here.jobs.add([Job("late", late, deadline=60.0), Job("backup", backup, deadline=6000.0, uses=DISK)])
+        await here.jobs.start("backup")
+        await here.jobs.start("late")
+        await until(lambda: any(run.waits_for for run in here.jobs.live()), "it waits")
+        await clock.advance(1000)
+        assert not late.is_late
+        backup.may_end.set()
+        await late.uses.wait()
+        await clock.advance(59)
+        assert not late.is_late
+        await clock.advance(2)
+        await until(lambda: late.is_late, "its time is over")
+
+
 async def test_one_that_is_cancelled_while_it_waits_is_in_nobody_s_way(tmp_path: Path) -> None:
     clock = MovableClock()
     async with house(tmp_path, clock) as here:

@@ -171,6 +171,7 @@ class Runner:
             options=options,
         )
         self._live[run_id] = live = _Live(job, run, watched, self._claims.make(job.name, job.uses), set(job.uses))
+        live.goes_on.set()
         if self._claims.in_the_way(live.claim) is None:
             watched.record = replace(record, state="running", started_at=now)
         return live
@@ -263,7 +264,6 @@ class Runner:
     async def _deadline(self, live: _Live) -> None:
         """Return when a run has taken as long as it may; that it waits for another is no time of its own."""
         end = self._clock.read().monotonic + live.job.deadline
-        live.goes_on.set()
         while (left := end + live.run.waited - self._clock.read().monotonic) > 0:
             await self._clock.sleep(left)
             await live.goes_on.wait()
