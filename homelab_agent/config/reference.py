@@ -80,7 +80,7 @@ def _tidied(described: dict[str, Any]) -> dict[str, Any]:
     kept = {
         name: value
         for name, value in described.items()
-        if name not in {"example", "renamed_from", "title"} and not (name in {"unit", "reload"} and not value)
+        if name not in {"example", "renamed_from", "title"} and not (name in {"unit", "reload", "secret"} and not value)
     }
     if described.get("example") is not None:
         kept["examples"] = [described["example"]]

@@ -12,6 +12,7 @@ from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.gate.settings import GateSettings
 from homelab_agent.gitops.settings import GitopsSettings
 from homelab_agent.metrics.settings import MetricsSettings
+from homelab_agent.secrets.settings import SecretsSettings
 from homelab_agent.web.settings import WebSettings
 
 
@@ -22,6 +23,7 @@ class Settings(Section):
     log: LogSettings = Field(default_factory=LogSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    secrets: SecretsSettings = Field(default_factory=SecretsSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     gitops: GitopsSettings | None = None
     gate: GateSettings | None = None

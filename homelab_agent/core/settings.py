@@ -27,15 +27,17 @@ def setting(
     reload: bool = False,
     renamed_from: str = "",
     example: Any = None,
+    secret: bool = False,
     **bounds: Any,
 ) -> Any:
     """Describe one key.
 
     `unit` is shown beside the value ("s", "bytes"); `reload` says that a running agent takes a new value without a
     restart; `renamed_from` is the key's old name, which works for two releases; `example` is what the sample shows,
-    commented out, where the default is empty; `bounds` are pydantic's (`ge`, `le`, `min_length`, `pattern`).
+    commented out, where the default is empty; `secret` says that it holds a secret or a reference to one; `bounds` are
+    pydantic's (`ge`, `le`, `min_length`, `pattern`).
     """
-    extra = {"unit": unit, "reload": reload, "renamed_from": renamed_from, "example": example}
+    extra = {"unit": unit, "reload": reload, "renamed_from": renamed_from, "example": example, "secret": secret}
     if isinstance(default, list | dict):
         return Field(default_factory=default.copy, description=doc, json_schema_extra=extra, **bounds)
     return Field(default=default, description=doc, json_schema_extra=extra, **bounds)
