@@ -38,6 +38,13 @@ class OpenBao:
         """Take the keys that change in a running agent."""
         self._poll, self._store.max_stale = settings.poll, settings.max_stale
 
+    async def log_in(self) -> None:
+        """Keep the log-in alive until cancelled, and leave then."""
+        try:
+            await self.client.run()
+        finally:
+            await self.client.close()
+
     async def run(self) -> None:
         """Ask for new versions until cancelled."""
         while True:

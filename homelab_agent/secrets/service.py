@@ -30,7 +30,7 @@ def add_openbao(settings: SecretsSettings, secrets: Secrets, directory: Path, cl
 
     secret_id = secrets.find(settings.secret_id) if settings.secret_id else None
     token = secrets.find(settings.token) if settings.token else None
-    client = Client(settings, directory=directory, secret_id=secret_id, token=token, clock=clock)
+    client = Client(settings, directory=directory, secret_id=secret_id, token=token, clock=clock, hide=secrets.hide)
     return OpenBao(settings, secrets, client, clock)
 
 
@@ -42,7 +42,7 @@ def build(openbao: OpenBao | None, base: Foundation) -> Capability:
         return Capability(name="secrets", routes=routes)
     return Capability(
         name="secrets",
-        tasks=[Task("secrets.log_in", openbao.client.run), Task("secrets.poll", openbao.run)],
+        tasks=[Task("secrets.log_in", openbao.log_in), Task("secrets.poll", openbao.run)],
         routes=routes,
         checks=[Check("secrets.openbao", openbao.probe, deadline=15.0)],
         summary=openbao.summary,

@@ -95,15 +95,18 @@ class Secret:
         raises, `SecretMissing` or `SecretUnreadable` among others, and `SecretStale`.
         """
         held = self._held
-        reading = held.reading
-        if reading is None:
-            now = self._clock.read()
-            (reading,) = held.origin.read([held.name], now.monotonic)
-            held.redactor.add(reading.value)
-            held.take(reading, now.wall)
+        value = self.reread() if held.reading is None else held.reading.value
         until = held.origin.good_until(held.group)
         if until is not None and self._clock.read().monotonic > until:
             raise SecretStale(reference=held.reference)
+        return value
+
+    def reread(self) -> str:
+        """Read the value again and return it; for a thread, and for the only one that uses it: nobody is asked."""
+        now = self._clock.read()
+        (reading,) = self._held.origin.read([self._held.name], now.monotonic)
+        self._held.redactor.add(reading.value)
+        self._held.take(reading, now.wall)
         return reading.value
 
     def accepted(self) -> tuple[str, ...]:
