@@ -34,6 +34,9 @@ class Client:
         self.failed: list[BaseException] = []
         self._database = database
 
+    async def goes_on(self, before: int, more: int) -> None:
+        await until(lambda: self.answered > before + more, "it is answered as before")
+
     async def ask(self) -> None:
         while True:
             try:
@@ -91,7 +94,7 @@ async def test_a_new_password_is_taken_over_and_no_query_fails(there: There) -> 
             await asyncio.to_thread(there.server.change_password, f"new-password-{round_}")
             await asyncio.to_thread(there.write, f"new-password-{round_}")
             await there.secret.refresh()
-            await until(lambda at=before: client.answered > at + 100, "it goes on")
+            await client.goes_on(before, 100)
         assert not client.failed
     assert there.redactor.mask("new-password-2") == MASK
 
@@ -102,7 +105,7 @@ async def test_one_that_the_server_has_already_is_found_when_the_old_one_is_refu
         await asyncio.to_thread(there.server.change_password, "changed-meanwhile")
         await asyncio.to_thread(there.server.disconnect)
         before = client.answered
-        await until(lambda: client.answered > before + 100, "it goes on though nobody had the secret read")
+        await client.goes_on(before, 100)
     assert there.secret.get() == "changed-meanwhile"
 
 
@@ -113,7 +116,7 @@ async def test_one_that_the_server_refuses_stays_untouched(there: There) -> None
         with pytest.raises(SecretRefused) as caught:
             await there.secret.refresh()
         before = client.answered
-        await until(lambda: client.answered > before + 50, "it goes on with the old one")
+        await client.goes_on(before, 50)
         assert not client.failed
     assert there.secret.get() == old
     assert "wrong-password" not in f"{caught.value}"
