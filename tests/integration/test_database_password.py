@@ -4,59 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from homelab_agent.core.clock import SystemClock
-from homelab_agent.core.errors import NeighbourUnreachable
 from homelab_agent.core.journal.redaction import MASK, Redactor
 from homelab_agent.core.secret import Secret, SecretRefused, Secrets
 from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
-from tests.clock import until
+from tests.asked_database import asked, without_password
 from tests.neighbours.postgres import Postgres
-
-
-def without_password(url: str) -> str:
-    parts = urlsplit(url)
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}"))
-
-
-class Client:
-    """Asks PostgreSQL without a pause, as eight users at once, and counts."""
-
-    def __init__(self, database: Database) -> None:
-        self.answered = 0
-        self.failed: list[BaseException] = []
-        self._database = database
-
-    async def goes_on(self, before: int, more: int) -> None:
-        await until(lambda: self.answered > before + more, "it is answered as before")
-
-    async def ask(self) -> None:
-        while True:
-            try:
-                await self._database.fetch("SELECT pg_sleep(0.005)")
-                self.answered += 1
-            except NeighbourUnreachable as error:
-                self.failed.append(error)
-                await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def asked(database: Database) -> AsyncIterator[Client]:
-    client = Client(database)
-    tasks = [asyncio.create_task(client.ask()) for _ in range(8)]
-    try:
-        yield client
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class There:
