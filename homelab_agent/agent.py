@@ -12,7 +12,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from homelab_agent import capabilities, config, places, references, reloading
+from homelab_agent import capabilities, config, places, reloading
+from homelab_agent.config import references
 from homelab_agent.core import health, jobs, journal, systemd, telling
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.clock import SystemClock
@@ -74,8 +75,9 @@ async def _live(
 ) -> Exit:
     settings = loaded.settings
     half = RootHalf(directory, _command(loaded.path))
-    secrets = Secrets(redactor, SystemClock(), uses=references.uses(settings))
-    openbao = secrets_service.add_openbao(settings.secrets, secrets, directory)
+    clock = SystemClock()
+    secrets = Secrets(redactor, clock, uses=references.uses(settings))
+    openbao = secrets_service.add_openbao(settings.secrets, secrets, directory, clock)
     async with _foundation(settings, directory, secrets, redactor, half, listeners.loopback_port()) as base:
         ground = [secrets_service.build(openbao, base), database_service.build(settings.database, base)]
         if any(capabilities.has_room(name, "verbs") for name, _ in settings.enabled()):

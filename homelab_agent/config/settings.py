@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from homelab_agent import capabilities
+from homelab_agent.config import references
 from homelab_agent.core.settings import AgentSettings, LogSettings, Section
 from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.gate.settings import GateSettings
@@ -27,6 +29,14 @@ class Settings(Section):
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     gitops: GitopsSettings | None = None
     gate: GateSettings | None = None
+
+    @model_validator(mode="after")
+    def _has_openbao(self) -> Self:
+        asking = [key for text, keys in references.uses(self).items() if text.startswith("openbao:") for key in keys]
+        if asking and not self.secrets.url:
+            message = f"[secrets] url says where OpenBao is, and is not set; it is asked for {', '.join(asking)}"
+            raise ValueError(message)
+        return self
 
     def enabled(self) -> Iterator[tuple[str, Section]]:
         """Yield the capabilities that are on and their sections, in the order of `capabilities.NAMES`.
