@@ -17,7 +17,7 @@ from homelab_agent.core.secret import Secret
 from homelab_agent.secrets.errors import Slow
 from homelab_agent.secrets.kv import Version
 from homelab_agent.secrets.lane import Lane
-from homelab_agent.secrets.server import Server, away
+from homelab_agent.secrets.health import Server, away
 from homelab_agent.secrets.settings import SecretsSettings
 
 if TYPE_CHECKING:

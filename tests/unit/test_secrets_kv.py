@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from homelab_agent.secrets import kv, server
+from homelab_agent.secrets import health, kv
 from homelab_agent.secrets.errors import (
     KeyAbsent,
     NotKeyValue,
@@ -17,7 +17,7 @@ from homelab_agent.secrets.errors import (
     VersionDestroyed,
 )
 from homelab_agent.secrets.kv import Mount
-from homelab_agent.secrets.server import State
+from homelab_agent.secrets.health import State
 
 NOW = datetime(2026, 11, 28, 20, tzinfo=UTC)
 PATH = "secret/homelab/postgres"
@@ -85,7 +85,7 @@ def test_the_server_tells_where_a_mount_ends_and_of_which_kind_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("health", "state"),
+    ("said", "state"),
     [
         ({"initialized": False, "sealed": True, "standby": True, "version": "2.7.2"}, State.UNINITIALIZED),
         ({"initialized": True, "sealed": True, "standby": True, "version": "2.7.2"}, State.SEALED),
@@ -93,9 +93,9 @@ def test_the_server_tells_where_a_mount_ends_and_of_which_kind_it_is() -> None:
         ({"initialized": True, "sealed": False, "standby": False, "version": "2.7.2"}, State.ACTIVE),
     ],
 )
-def test_a_server_says_how_it_stands(health: dict[str, Any], state: State) -> None:
-    assert server.told(health).state is state
-    assert server.told(health).detail == f"OpenBao 2.7.2 is {state}"
+def test_a_server_says_how_it_stands(said: dict[str, Any], state: State) -> None:
+    assert health.told(said).state is state
+    assert health.told(said).detail == f"OpenBao 2.7.2 is {state}"
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_a_server_says_how_it_stands(health: dict[str, Any], state: State) -> No
     [("2.7.2", True), ("2.4.0", True), ("2.10.0-beta1", True), ("2.3.2", False), ("1.17.3", False), ("", False)],
 )
 def test_the_log_in_goes_with_the_request_from_openbao_2_4_on(version: str, *, takes: bool) -> None:
-    assert server.told({"initialized": True, "version": version}).takes_inline is takes
-    assert not server.told({"initialized": True, "version": version, "enterprise": False}).takes_inline
+    assert health.told({"initialized": True, "version": version}).takes_inline is takes
+    assert not health.told({"initialized": True, "version": version, "enterprise": False}).takes_inline
 
 
 def test_a_server_that_does_not_answer_has_a_state_too() -> None:
-    away = server.away(Unreachable(url="http://127.0.0.1:1", cause="refused"))
+    away = health.away(Unreachable(url="http://127.0.0.1:1", cause="refused"))
     assert (away.state, away.repair) == (State.UNREACHABLE, "systemctl status openbao; see also the key secrets.url")
     assert "refused" in away.detail
