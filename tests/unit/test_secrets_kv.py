@@ -16,8 +16,8 @@ from homelab_agent.secrets.errors import (
     VersionDeleted,
     VersionDestroyed,
 )
-from homelab_agent.secrets.kv import Mount
 from homelab_agent.secrets.health import State
+from homelab_agent.secrets.kv import Mount
 
 NOW = datetime(2026, 11, 28, 20, tzinfo=UTC)
 PATH = "secret/homelab/postgres"
