@@ -15,9 +15,9 @@ from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.secret import Secret
 from homelab_agent.secrets.errors import Slow
+from homelab_agent.secrets.health import Server, away
 from homelab_agent.secrets.kv import Version
 from homelab_agent.secrets.lane import Lane
-from homelab_agent.secrets.server import Server, away
 from homelab_agent.secrets.settings import SecretsSettings
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Finding
 from homelab_agent.core.secret import Secrets
 from homelab_agent.secrets.client import Client
+from homelab_agent.secrets.health import Server, State
 from homelab_agent.secrets.reference import SCHEME
-from homelab_agent.secrets.server import Server, State
 from homelab_agent.secrets.settings import SecretsSettings
 from homelab_agent.secrets.store import Store
 

@@ -13,8 +13,8 @@ import hvac
 
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.secret import Secret
-from homelab_agent.secrets import kv, login, server, snapshot, transport
-from homelab_agent.secrets.errors import CannotAsk, Denied, NoSnapshots, Refused, Unexpected, VersionGone
+from homelab_agent.secrets import health, kv, login, snapshot, transport
+from homelab_agent.secrets.errors import CannotAsk, Denied, NoSnapshots, PathAbsent, Refused, Unexpected, VersionGone
 from homelab_agent.secrets.kv import Mount, Version
 from homelab_agent.secrets.role import Role
 from homelab_agent.secrets.settings import SecretsSettings
@@ -85,7 +85,12 @@ class Session:
 
     def read(self, path: str, version: int | None = None) -> Version:
         """Return a secret, in its current version unless one is named."""
-        mount, data = self._data(path, partial(_values, path=path, version=version), Mount.data)
+        try:
+            mount, data = self._data(path, partial(_values, path=path, version=version), Mount.data)
+        except PathAbsent:
+            if version is not None and self._is_there(path):
+                raise VersionGone(path=path, version=version) from None
+            raise
         if mount.versioned:
             return kv.version_2(path, data)
         if version is not None:
@@ -97,12 +102,12 @@ class Session:
         mount, data = self._data(path, partial(_versions, path=path), Mount.metadata)
         return kv.current(path, data, self._clock.read().wall) if mount.versioned else 0
 
-    def status(self) -> server.Server:
+    def status(self) -> health.Server:
         """Return how the server stands; needs no log-in, raises nothing."""
         try:
-            return transport.health(self._plainly(), self._transport.url)
+            return transport.ask_health(self._plainly(), self._transport.url)
         except CannotAsk as error:
-            return server.away(error)
+            return health.away(error)
 
     def snapshot(self, to: Path) -> int:
         """Write a snapshot of the server's storage to a file, whole or not at all; return its bytes.
@@ -162,7 +167,7 @@ class Session:
         return login.ByRole(self._transport, self._clock, role)
 
     def _takes_inline(self) -> bool:
-        return transport.health(self._plainly(), self._transport.url).takes_inline
+        return transport.ask_health(self._plainly(), self._transport.url).takes_inline
 
     def _mount_of(self, path: str) -> Mount:
         """Return where a secret lies as far as is known, else where it would on most servers."""
@@ -186,6 +191,13 @@ class Session:
             else:
                 self._mounts[mount.path] = mount
                 return mount, data
+
+    def _is_there(self, path: str) -> bool:
+        try:
+            self.current(path)
+        except Refused:
+            return False
+        return True
 
     def _where(self, path: str, tried: Mount, refusal: Answered) -> Mount | None:
         """Return where the server says that a secret lies, None where that is known or cannot be learnt."""

@@ -29,7 +29,7 @@ def take(client: hvac.Client, to: Path) -> int:
 
     Raises `SnapshotBroken`, OSError for the file, and what a request raises.
     """
-    response = client.sys.take_raft_snapshot()
+    response = client.adapter.get(f"/v1/{PATH}", stream=True)  # hvac's own method goes past our adapter
     fresh = to.with_name(f"{to.name}.new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -24,7 +24,7 @@ import urllib3.connection
 import urllib3.connectionpool
 
 from homelab_agent.core.errors import describe
-from homelab_agent.secrets import server
+from homelab_agent.secrets import health
 from homelab_agent.secrets.errors import (
     Broken,
     Busy,
@@ -250,25 +250,26 @@ class _Adapter(hvac.adapters.JSONAdapter):  # type: ignore[misc] # hvac has no t
 
     def _why(self, response: requests.Response) -> CannotAsk:
         """Return what is wrong with a server that answered with an error of its own."""
-        health = hvac.adapters.RawAdapter.request(self, "get", _HEALTH, raise_exception=False, timeout=self._seconds)
-        body = _body(health)
-        match server.told(body).state if body is not None else None:
-            case server.State.SEALED:
+        body = _body(
+            hvac.adapters.RawAdapter.request(self, "get", _HEALTH, raise_exception=False, timeout=self._seconds)
+        )
+        match health.told(body).state if body is not None else None:
+            case health.State.SEALED:
                 return Sealed(url=self._where)
-            case server.State.UNINITIALIZED:
+            case health.State.UNINITIALIZED:
                 return Uninitialized(url=self._where)
-            case server.State.STANDBY:
+            case health.State.STANDBY:
                 return Standby(url=self._where)
         errors = "; ".join((_body(response) or {}).get("errors") or ())
         return Broken(url=self._where, status=response.status_code, cause=" ".join(errors.split()))
 
 
-def health(client: hvac.Client, url: str) -> server.Server:
+def ask_health(client: hvac.Client, url: str) -> health.Server:
     """Return how the server stands; raises `CannotAsk`."""
     body = _body(client.sys.read_health_status(method="GET"))
     if body is None or "initialized" not in body:
         raise NotOpenBao(url=url)
-    return server.told(body)
+    return health.told(body)
 
 
 def _body(response: requests.Response) -> dict[str, Any] | None:
