@@ -59,12 +59,12 @@ class OpenBao:
 
     async def probe(self) -> Finding:
         """Say how OpenBao stands; it is asked only while the looks do not tell that it is well."""
-        if self._server is None or self.troubles or self._store.asked_at is None:
-            self._server = await self.client.status()
-        if self._server.state is State.ACTIVE and not self.troubles:
-            where = f"OpenBao {self._server.version} at {self._url}"
-            return Finding.ok(f"{where}; {self.client.standing()}; {self.summary()}")
-        return self._in_trouble(self._server)
+        server = self._server
+        if server is None or server.state is not State.ACTIVE or self.troubles or self._store.asked_at is None:
+            server = self._server = await self.client.status()
+        if server.state is State.ACTIVE and not self.troubles:
+            return Finding.ok(f"OpenBao {server.version} at {self._url}; {self.client.standing()}; {self.summary()}")
+        return self._in_trouble(server)
 
     def summary(self) -> str:
         """Return how many secrets come from it, and how old the oldest of them is, in words."""
@@ -80,7 +80,7 @@ class OpenBao:
             said = "; ".join(dict.fromkeys(str(error).rstrip(".") for error in self.troubles.values()))
         else:
             said = server.detail.rstrip(".")
-        repair = server.repair or (first.repair if first is not None else "homelab-agent doctor secrets")
+        repair = (first.repair if first is not None else server.repair) or "homelab-agent doctor secrets"
         lost = [reference for reference in self.troubles if not self._is_usable(reference)]
         if lost:
             return Finding.failed(f"{said}; not to be used: {', '.join(lost)}", repair)
