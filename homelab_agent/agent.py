@@ -33,6 +33,7 @@ from homelab_agent.database import service as database_service
 from homelab_agent.database.database import Database
 from homelab_agent.privileged import service as privileged_service
 from homelab_agent.privileged.client import Client as RootHalf
+from homelab_agent.secrets import openbao
 from homelab_agent.secrets import service as secrets_service
 from homelab_agent.web import service as web_service
 from homelab_agent.web import sockets
@@ -77,9 +78,9 @@ async def _live(
     half = RootHalf(directory, _command(loaded.path))
     clock = SystemClock()
     secrets = Secrets(redactor, clock, uses=references.uses(settings))
-    openbao = secrets_service.add_openbao(settings.secrets, secrets, directory, clock)
+    bao = openbao.add(settings.secrets, secrets, directory, clock)
     async with _foundation(settings, directory, secrets, redactor, half, listeners.loopback_port()) as base:
-        ground = [secrets_service.build(openbao, base), database_service.build(settings.database, base)]
+        ground = [secrets_service.build(bao, base), database_service.build(settings.database, base)]
         if any(capabilities.has_room(name, "verbs") for name, _ in settings.enabled()):
             ground.append(privileged_service.build(base))
         rooms = [*ground]

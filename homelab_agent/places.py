@@ -14,7 +14,7 @@ from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secrets
 from homelab_agent.core.settings import AgentSettings
-from homelab_agent.secrets import service
+from homelab_agent.secrets import openbao
 
 SERVICE_SOCKET = Path("/run/homelab-agent/agent.sock")
 """Made by the .socket unit, kept over restarts."""
@@ -42,7 +42,7 @@ def secrets(settings: config.Settings) -> Secrets:
     directory = state_directory(settings.agent)
     files = secret.Local(secret.files_of(privilege.owner(directory)))
     found = Secrets(Redactor(), origins={**secret.ORIGINS, "file": files}, uses=references.uses(settings))
-    service.add_openbao(settings.secrets, found, directory, SystemClock())
+    openbao.add(settings.secrets, found, directory, SystemClock())
     return found
 
 

@@ -14,6 +14,7 @@ from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.gate.settings import GateSettings
 from homelab_agent.gitops.settings import GitopsSettings
 from homelab_agent.metrics.settings import MetricsSettings
+from homelab_agent.secrets import reference
 from homelab_agent.secrets.settings import SecretsSettings
 from homelab_agent.web.settings import WebSettings
 
@@ -31,11 +32,14 @@ class Settings(Section):
     gate: GateSettings | None = None
 
     @model_validator(mode="after")
-    def _has_openbao(self) -> Self:
-        asking = [key for text, keys in references.uses(self).items() if text.startswith("openbao:") for key in keys]
+    def _can_ask_openbao(self) -> Self:
+        asking = {text: keys for text, keys in references.uses(self).items() if text.startswith(f"{reference.SCHEME}:")}
+        faults = [f"{', '.join(keys)}: {fault}" for text, keys in asking.items() if (fault := reference.fault(text))]
         if asking and not self.secrets.url:
-            message = f"[secrets] url says where OpenBao is, and is not set; it is asked for {', '.join(asking)}"
-            raise ValueError(message)
+            named = ", ".join(key for keys in asking.values() for key in keys)
+            faults.append(f"[secrets] url says where OpenBao is, and is not set; it is asked for {named}")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     def enabled(self) -> Iterator[tuple[str, Section]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.secret import Change, Outcome
-from homelab_agent.core.spool import Row, Spool
+from homelab_agent.core.spool import Row, Scalar, Spool
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.core.uuid7 import uuid7
 
@@ -37,7 +37,7 @@ class Changes:
 
     def _row(self, change: Change, reference: str) -> Row:
         at = self._clock.read().wall
-        values = {
+        values: dict[str, Scalar] = {
             "host": self._host,
             "id": uuid7(),
             "at": at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError
@@ -12,10 +13,10 @@ from homelab_agent.core.health import Finding
 from homelab_agent.core.secret import Secrets
 from homelab_agent.secrets.client import Client
 from homelab_agent.secrets.health import Server, State
+from homelab_agent.secrets.reference import SCHEME
 from homelab_agent.secrets.settings import SecretsSettings
 from homelab_agent.secrets.store import Store
 
-SCHEME = "openbao"
 _JITTER = 0.1
 
 
@@ -70,15 +71,15 @@ class OpenBao:
         read = [one for one in self._secrets.standings() if one.reference.startswith(f"{SCHEME}:") and one.read_at]
         asked_at = self._store.asked_at
         if asked_at is None:
-            return "no secret was read from it yet"
-        return f"{len(read)} secrets, asked for {self._clock.read().monotonic - asked_at:.0f} s ago"
+            return "secrets: 0"
+        return f"secrets: {len(read)}, asked for {self._clock.read().monotonic - asked_at:.0f} s ago"
 
     def _in_trouble(self, server: Server) -> Finding:
         first = next(iter(self.troubles.values()), None)
         if server.state is State.ACTIVE:
-            said = "; ".join(dict.fromkeys(str(error) for error in self.troubles.values()))
+            said = "; ".join(dict.fromkeys(str(error).rstrip(".") for error in self.troubles.values()))
         else:
-            said = server.detail
+            said = server.detail.rstrip(".")
         repair = server.repair or (first.repair if first is not None else "homelab-agent doctor secrets")
         lost = [reference for reference in self.troubles if not self._is_usable(reference)]
         if lost:
@@ -97,3 +98,21 @@ class OpenBao:
         age = now.monotonic - asked_at
         until = now.wall + timedelta(seconds=self._store.max_stale - age)
         return f", {age:.0f} s old, until {until.astimezone():%Y-%m-%d %H:%M}"
+
+
+def add(settings: SecretsSettings, secrets: Secrets, directory: Path, clock: Clock) -> OpenBao | None:
+    """Have `secrets` understand references to OpenBao, where it is configured; return it then.
+
+    `directory` is the agent's state directory. Raises `ReferenceFaulty` for what it is to log in with.
+    """
+    if not settings.url:
+        return None
+    client = Client(
+        settings,
+        directory=directory,
+        secret_id=secrets.find(settings.secret_id) if settings.secret_id else None,
+        token=secrets.find(settings.token) if settings.token else None,
+        clock=clock,
+        hide=secrets.hide,
+    )
+    return OpenBao(settings, secrets, client, clock)

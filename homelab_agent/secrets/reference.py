@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from homelab_agent.core.errors import AgentError, Exit
 
+SCHEME = "openbao"
+
 
 class ReferenceFaulty(AgentError):
     """A reference to OpenBao is openbao:MOUNT/PATH#KEY, or with a version openbao:MOUNT/PATH#KEY@3; {fault}.
@@ -49,3 +51,12 @@ def parse(name: str) -> Reference:
     if at and not (number.isascii() and number.isdigit() and number[0] != "0" and len(number) <= 9):
         raise ReferenceFaulty(fault="here the version is not a number from 1 up")
     return Reference(path, key, int(number) if at else None)
+
+
+def fault(text: str) -> str:
+    """Return what is wrong with a reference, its scheme included; "" if nothing."""
+    try:
+        parse(text.removeprefix(f"{SCHEME}:"))
+    except ReferenceFaulty as error:
+        return str(error)
+    return ""

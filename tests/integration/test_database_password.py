@@ -4,56 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 from homelab_agent.core.clock import SystemClock
-from homelab_agent.core.errors import NeighbourUnreachable
 from homelab_agent.core.journal.redaction import MASK, Redactor
 from homelab_agent.core.secret import Secret, SecretRefused, Secrets
 from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
-from tests.clock import until
+from tests.asked_database import asked, without_password
 from tests.neighbours.postgres import Postgres
-
-
-def without_password(url: str) -> str:
-    parts = urlsplit(url)
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}@{host}"))
-
-
-class Client:
-    """Asks PostgreSQL without a pause, as eight users at once, and counts."""
-
-    def __init__(self, database: Database) -> None:
-        self.answered = 0
-        self.failed: list[BaseException] = []
-        self._database = database
-
-    async def ask(self) -> None:
-        while True:
-            try:
-                await self._database.fetch("SELECT pg_sleep(0.005)")
-                self.answered += 1
-            except NeighbourUnreachable as error:
-                self.failed.append(error)
-                await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def asked(database: Database) -> AsyncIterator[Client]:
-    client = Client(database)
-    tasks = [asyncio.create_task(client.ask()) for _ in range(8)]
-    try:
-        yield client
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class There:
@@ -91,7 +52,7 @@ async def test_a_new_password_is_taken_over_and_no_query_fails(there: There) -> 
             await asyncio.to_thread(there.server.change_password, f"new-password-{round_}")
             await asyncio.to_thread(there.write, f"new-password-{round_}")
             await there.secret.refresh()
-            await until(lambda at=before: client.answered > at + 100, "it goes on")
+            await client.goes_on(before, 100)
         assert not client.failed
     assert there.redactor.mask("new-password-2") == MASK
 
@@ -102,7 +63,7 @@ async def test_one_that_the_server_has_already_is_found_when_the_old_one_is_refu
         await asyncio.to_thread(there.server.change_password, "changed-meanwhile")
         await asyncio.to_thread(there.server.disconnect)
         before = client.answered
-        await until(lambda: client.answered > before + 100, "it goes on though nobody had the secret read")
+        await client.goes_on(before, 100)
     assert there.secret.get() == "changed-meanwhile"
 
 
@@ -113,7 +74,7 @@ async def test_one_that_the_server_refuses_stays_untouched(there: There) -> None
         with pytest.raises(SecretRefused) as caught:
             await there.secret.refresh()
         before = client.answered
-        await until(lambda: client.answered > before + 50, "it goes on with the old one")
+        await client.goes_on(before, 50)
         assert not client.failed
     assert there.secret.get() == old
     assert "wrong-password" not in f"{caught.value}"
