@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secrets
 from homelab_agent.secrets.client import Client
 from homelab_agent.secrets.settings import SecretsSettings
-from tests.neighbours.openbao import AGENT, OpenBao
+from tests.neighbours.openbao import AGENT, OpenBao, Refused
 
 INLINE = ("auto", "inline")
 """`auto` is inline with the server of the tests."""
 
 _LOG_IN = "update auth/approle/login"
+_ROLE = f"auth/approle/role/{AGENT}"
 
 
 class Home:
@@ -85,3 +86,30 @@ class Home:
             assert asked[::2] == [_LOG_IN] * len(asked[1::2]), asked
             asked = asked[1::2]
         found += asked
+
+    def tokens(self) -> int:
+        """Return how many tokens of the agent's role the server knows."""
+        return sum((found["meta"] or {}).get("role_name") == AGENT for _, found in self.openbao._tokens())
+
+    def log_ins(self) -> int:
+        """Return how often the agent's role has logged in."""
+        return sum(f"{one.operation} {one.path}" == _LOG_IN for one in self.openbao.requests())
+
+    def destroy_secret_id(self) -> None:
+        """Make the secret id worthless."""
+        self.openbao.ask("POST", f"{_ROLE}/secret-id/destroy", {"secret_id": self.openbao.secret_id})
+
+    def restore_role(self) -> None:
+        """Make the role again that was deleted, with the same ids."""
+        self.openbao.role(role_id=AGENT, token_policies=[AGENT])
+        self.openbao.ask("POST", f"{_ROLE}/custom-secret-id", {"secret_id": self.openbao.secret_id})
+
+    @contextmanager
+    def locked_out(self) -> Iterator[None]:
+        """Have the server let nobody of the role in, as after five refusals, while the context lasts."""
+        for _ in range(5):
+            with suppress(Refused):
+                self.openbao.log_in("no-secret-id")
+        yield
+        mount = self.openbao.ask("GET", "sys/auth/approle")["data"]["accessor"]
+        self.openbao.ask("POST", f"sys/locked-users/{mount}/unlock/{AGENT}")
