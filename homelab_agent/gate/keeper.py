@@ -100,7 +100,6 @@ class Keeper:
                 pause = await self._cycle()
                 for looked in waiting:
                     looked.set_result(None)
-                self.watch.lookout.expect_by(pause)
                 await is_set(self._woken, self._clock, within=pause)
         finally:
             self._front.shut()

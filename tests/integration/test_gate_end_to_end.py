@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from homelab_agent.core.errors import Exit
+from homelab_agent.gate.ledger import KEPT
 from tests.agent import Agent
+from tests.fixtures.soak import Soak
 from tests.gate_home import WEBHOOK, Home
 from tests.neighbours.tailnet import Tailnet
 from tests.neighbours.tailnet_world import PORTS
@@ -54,13 +56,7 @@ def test_a_hold_shuts_it_and_outlives_the_agent_until_it_is_released(home: Home)
     assert home.agent.run("gate", "auto").returncode == 0
     home.open()
     assert home.ping() == 200
-    assert [one["closed_at"] is None for one in openings(home)] == [True, False]
-
-
-def openings(home: Home) -> list[dict[str, Any]]:
-    """Return the openings that the ledger knows, the newest first."""
-    known: list[dict[str, Any]] = json.loads(home.agent.run("gate", "history", "--json").stdout)
-    return known
+    assert [one["closed_at"] is None for one in home.openings()] == [True, False]
 
 
 def test_a_hold_for_a_time_ends_by_itself(home: Home) -> None:
@@ -83,10 +79,10 @@ def test_when_the_agent_ends_the_door_is_shut(home: Home, number: signal.Signals
 
 def test_when_the_session_is_killed_it_opens_anew(home: Home) -> None:
     home.start().open()
-    assert len(openings(home)) == 1
+    assert len(home.openings()) == 1
     [child] = [pid for pid in family(home.agent.pid) if b"funnel" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(child, signal.SIGKILL)
-    until(lambda: len(openings(home)) == 2, "it is opened anew", seconds=60)
+    until(lambda: len(home.openings()) == 2, "it is opened anew", seconds=60)
     home.open()
     assert home.ping() == 200
 
@@ -116,20 +112,33 @@ def test_what_a_dead_agent_left_is_taken_back_without_one_and_nothing_else(home:
     assert host.entries == others
 
 
-def test_through_ten_openings_others_entries_are_untouched_and_each_is_in_the_ledger(home: Home) -> None:
+def open_and_shut(home: Home, rounds: Iterable[int]) -> None:
+    """Hold and release the door so often, beside what others publish: that stays, and each opening is written down."""
     host = home.tailnet.homelab
     host.publish(9000, port=10000, public=True)
     others = host.entries
-    with host.session(9001, port=443, public=False):
+    with host.session(9001, port=443, public=False) as other:
         foreground = host.entries - others
         home.start().open()
-        for number in range(10):
+        for number in rounds:
             assert home.agent.run("gate", "close", "--reason", f"round {number}").returncode == 0
             assert host.entries == others | foreground
             assert home.agent.run("gate", "auto").returncode == 0
             home.open()
             assert host.entries > others | foreground
-    assert len(openings(home)) == 11
+        assert other.runs
+    known = json.loads(home.agent.run("gate", "history", "--limit", str(KEPT), "--json").stdout)
+    assert ["round" in one["closed_why"] for one in known] == [False, *[True] * (number + 1)][:KEPT]
+
+
+@pytest.mark.timeout(240)
+def test_through_ten_openings_others_entries_are_untouched_and_each_is_in_the_ledger(home: Home, soak: Soak) -> None:
+    open_and_shut(home, soak.rounds(10))
+
+
+@pytest.mark.soak
+def test_through_a_hundred_openings_they_are_too(home: Home, soak: Soak) -> None:
+    open_and_shut(home, soak.rounds(100))
 
 
 def test_the_doctor_says_all_that_a_door_needs_with_and_without_an_agent(home: Home) -> None:

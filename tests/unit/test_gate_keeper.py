@@ -78,13 +78,6 @@ class Session:
         self.running = False
 
 
-class Lookout:
-    """Who looks at the agent."""
-
-    def expect_by(self, seconds: float) -> None:
-        """Do nothing."""
-
-
 class Watch:
     """Sees what the test says."""
 
@@ -94,7 +87,6 @@ class Watch:
         self.found = Found("none")
         self.hold = None
         self.checks = ()
-        self.lookout = Lookout()
         self.door = Door(8443, is_funnel=True, user="root", safe_versions=[])
 
     async def look(self, *, urgent: str, ended: object, visit: object) -> Seen:  # noqa: ARG002
