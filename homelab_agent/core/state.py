@@ -52,7 +52,7 @@ class State:
     later write tries anew, so that nothing need be done here once the cause is gone.
 
     `lost` says what was lost and where it was set aside, until the operator removes the note `state.lost`.
-    `on_change` is called on the loop that asked, as soon as the disk does not take a write, and when it takes one again.
+    `on_change` is called on the loop that asked, as soon as the disk does not take a write, and when it does again.
     `openings` grows whenever the database is opened anew: what was counted in it before may no longer hold.
     `bytes_written` (to the disk, carrying over the log included) is for the agent's own cost.
     """
