@@ -55,6 +55,7 @@ class Service:
         self.keepers = list(keepers.values())
         self.public = keepers.get(FUNNEL)
         if self.public is not None:
+            base.door.on_shut(self.ledger.shut)
             base.door.on_shut(self.public.wake)
 
     def capability(self) -> Capability:

@@ -85,6 +85,7 @@ def test_when_the_session_is_killed_it_opens_anew(home: Home) -> None:
     until(lambda: len(home.openings()) == 2, "it is opened anew", seconds=60)
     home.open()
     assert home.ping() == 200
+    assert "conflict" not in home.agent.log.read_text(), "its own session that had just ended is nobody else's"
 
 
 def test_what_others_publish_stays_and_a_port_that_is_theirs_is_a_conflict(home: Home) -> None:
@@ -154,6 +155,17 @@ def test_the_doctor_says_all_that_a_door_needs_with_and_without_an_agent(home: H
     assert "does not allow Funnel on port 8443" in found["gate.funnel.needs"]["detail"]
     assert "port 8443 is taken" in found["gate.funnel.needs"]["detail"]
     assert "tailscale serve --https=8443 off" in found["gate.funnel.needs"]["repair"]
+
+
+def test_without_a_door_to_the_internet_none_is_held_and_why_is_said(home: Home) -> None:
+    home.agent.write(f'[gate]\ntailnet = true\nsocket = "{home.tailnet.homelab.socket}"\n')
+    home.agent.start()
+    for words in (("close", "--reason", "x"), ("auto",)):
+        done = home.agent.run("gate", *words)
+        assert done.returncode == Exit.FAILED
+        assert "no door to the internet" in done.stderr
+        assert "[gate] funnel = true" in done.stderr
+    assert home.agent.run("gate", "status").returncode == 0
 
 
 def test_without_a_gate_its_commands_say_how_to_have_one(agent: Agent) -> None:
