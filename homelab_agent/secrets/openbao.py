@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,12 +46,13 @@ class OpenBao:
         finally:
             await self.client.close()
 
-    async def run(self) -> None:
-        """Ask for new versions until cancelled."""
+    async def run(self, report: Callable[[Finding], None]) -> None:
+        """Ask for new versions until cancelled, and tell each time how OpenBao stands."""
         while True:
             pause = self._poll * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not a secret
             await self._clock.sleep(about(self._clock.read(), pause))
             await self.look()
+            report(await self.probe())
 
     async def look(self) -> None:
         """Ask once; what is new is tried and adopted."""
