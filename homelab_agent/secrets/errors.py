@@ -97,6 +97,12 @@ class TokenRefused(LogInRefused):
     repair = "put a new one there: bao token create -policy=homelab-agent -period=24h"
 
 
+class TokenFaulty(LogInRefused):
+    """What is given as a token for OpenBao is none: it has a character that no token has."""
+
+    repair = "write the token into its file, and nothing else: no second line, no space, no quotes"
+
+
 class WrappingTokenSpent(LogInRefused):
     """The wrapping token {reference} is good for nothing any more: somebody else unwrapped it, or it has expired."""
 

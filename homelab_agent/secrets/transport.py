@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 import ssl
 import time
@@ -35,6 +36,7 @@ from homelab_agent.secrets.errors import (
     Slow,
     Standby,
     TlsRefused,
+    TokenFaulty,
     Uninitialized,
     Unreachable,
 )
@@ -85,8 +87,10 @@ class Transport:
         What is the server's own, as its health, is in no namespace.
         For one thread. Its methods raise `CannotAsk` errors or `Answered`, and no others. A request, with its
         repetitions, is given up after `settings.timeout`; where that long is needed to connect, or for each piece of
-        an answer that trickles in, later: see `client.Client`. Raises `CaFaulty`.
+        an answer that trickles in, later: see `client.Client`. Raises `CaFaulty` and `TokenFaulty`.
         """
+        if not re.fullmatch(r"[!-~]*", token):
+            raise TokenFaulty
         return hvac.Client(
             url="http://localhost" if self.url.startswith("unix:") else self.url,
             token=token,
@@ -291,11 +295,14 @@ def _beginning(response: requests.Response) -> str:
 
 
 def _root(error: BaseException) -> str:
-    """Return what the system or OpenSSL said, of what requests and urllib3 have wrapped around it."""
+    """Return what the system or OpenSSL said, of what requests and urllib3 have wrapped around it.
+
+    Their own words are left out: these may quote a header.
+    """
     systems = [
         one for one in _chain(error) if isinstance(one, OSError) and not isinstance(one, requests.RequestException)
     ]
-    return describe(systems[-1] if systems else error)
+    return describe(systems[-1]) if systems else type(error).__name__
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from homelab_agent.secrets.client import Client
-from homelab_agent.secrets.errors import Denied, LogInRefused, TokenRefused
+from homelab_agent.secrets.errors import Denied, LogInRefused, TokenFaulty, TokenRefused
 from homelab_agent.secrets.lease import HOLDS
 from tests import clock
 from tests.clock import MovableClock
@@ -211,6 +212,15 @@ async def test_a_given_token_that_is_dead_is_read_again(home: Home) -> None:
         with home.asks() as asked:
             assert (await client.read(POSTGRES)).number == 1
         assert asked == ["!" + READ, "!" + LOOK, LOOK, READ]
+
+
+@pytest.mark.parametrize("more", ["\nsecond-line", " and more", "\r\nX-Evil: 1", "ö"])
+async def test_a_token_with_more_around_it_is_no_token_and_not_repeated(home: Home, more: str) -> None:
+    home.write(home.token, home.openbao.log_in() + more)
+    async with home.asking(token=f"file:{home.token}") as client:
+        with pytest.raises(TokenFaulty) as error:
+            await client.read(POSTGRES)
+    assert more.strip() not in "".join(traceback.format_exception(error.value))
 
 
 async def test_a_given_token_may_be_unable_to_look_at_itself(home: Home) -> None:

@@ -202,6 +202,36 @@ async def test_what_passes_is_asked_again_and_the_rest_is_not(
         assert len(asked) == (ATTEMPTS if error in {Unreachable, Broken, Busy} else 1)
 
 
+@pytest.mark.parametrize("body", [b"{}", b'{"data":null}', b'{"data":{"data":7}}', b'{"data":{"keys":["a"]}}'])
+async def test_an_answer_that_openbao_would_not_give_is_no_secret(home: Home, body: bytes) -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as impostor:
+        for way in ("auto", "inline", "approle"):
+            async with home.asking(login=way, url=impostor.url) as client:
+                for ask in (client.read, client.current):
+                    with pytest.raises(NotOpenBao):
+                        await ask(POSTGRES)
+
+
+async def test_who_is_older_than_2_4_is_logged_in_to_for_a_token(home: Home) -> None:
+    body = b'{"initialized":true,"sealed":false,"standby":false,"version":"2.3.2"}'
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as impostor:
+        async with home.asking(login="auto", url=impostor.url) as client:
+            with pytest.raises(NotOpenBao):
+                await client.read(POSTGRES)
+        lines = [head.split(b" HTTP/1.1")[0] for head in impostor.requests]
+        assert lines == [b"GET /v1/sys/health", b"POST /v1/auth/approle/login"]
+
+
+async def test_what_is_asked_while_the_agent_stops_is_not_there(home: Home) -> None:
+    client = home.client()
+    await client.read(POSTGRES)
+    await client.close()
+    await client.close()
+    with pytest.raises(Unreachable, match="the agent is stopping"):
+        await client.read(POSTGRES)
+    assert (await client.status()).state is State.UNREACHABLE
+
+
 async def test_nobody_is_told_our_log_in_by_a_redirection(home: Home) -> None:
     with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as elsewhere:
         there = f"Location: {elsewhere.url}/v1/secret/data/homelab/postgres".encode()

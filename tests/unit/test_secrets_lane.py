@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from homelab_agent.secrets.lane import Lane
+from homelab_agent.secrets.lane import Closed, Lane
 from tests import clock
 
 
@@ -140,7 +140,8 @@ async def test_closed_it_ends_its_thread_and_takes_no_more(lane: Lane[Made]) -> 
     made = await lane.run(lambda made: made.use())
     lane.close()
     await clock.until(lambda: not made.thread.is_alive(), "the thread ends")
-    with pytest.raises(RuntimeError):
+    assert lane.made is None
+    with pytest.raises(Closed):
         await lane.run(lambda made: made)
 
 
