@@ -24,6 +24,12 @@ class Unreachable(CannotAsk):
     repair = "systemctl status openbao; see also the key secrets.url"
 
 
+class SocketForbidden(Unreachable):
+    """The agent's user may not use the socket of OpenBao, {url}."""
+
+    repair = "usermod --append --groups openbao homelab-agent; systemctl restart homelab-agent"
+
+
 class Slow(CannotAsk):
     """OpenBao at {url} does not answer within {seconds:g} s."""
 

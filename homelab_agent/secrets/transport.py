@@ -34,6 +34,7 @@ from homelab_agent.secrets.errors import (
     NotOpenBao,
     Sealed,
     Slow,
+    SocketForbidden,
     Standby,
     TlsRefused,
     TokenFaulty,
@@ -210,7 +211,7 @@ class _Adapter(hvac.adapters.JSONAdapter):  # type: ignore[misc] # hvac has no t
             if not isinstance(outcome, CannotAsk):
                 return outcome
             pause = random.uniform(0, _FIRST_PAUSE_SECONDS * 2**attempt)  # noqa: S311 - not a secret
-            passes = isinstance(outcome, Unreachable | Busy | Broken)
+            passes = isinstance(outcome, Unreachable | Busy | Broken) and not isinstance(outcome, SocketForbidden)
             if not passes or attempt >= self._attempts or time.monotonic() + pause >= deadline:
                 raise outcome
             time.sleep(pause)
@@ -234,12 +235,21 @@ class _Adapter(hvac.adapters.JSONAdapter):  # type: ignore[misc] # hvac has no t
             return self._judged(response, is_stream=bool(rest.get("stream"))) if judge else response
         except requests.Timeout:
             return Slow(url=self._where, seconds=self._seconds)
-        except requests.exceptions.SSLError as error:
-            return TlsRefused(url=self._where, cause=_root(error))
         except requests.RequestException as error:
-            return Unreachable(url=self._where, cause=_root(error))
+            return self._failed(error)
         except CannotAsk as error:
             return error
+
+    def _failed(self, error: requests.RequestException) -> CannotAsk:
+        """Return what kept the answer away: what the system or OpenSSL said; others' words may quote a header."""
+        roots = [
+            one for one in _chain(error) if isinstance(one, OSError) and not isinstance(one, requests.RequestException)
+        ]
+        cause = describe(roots[-1]) if roots else type(error).__name__
+        if isinstance(error, requests.exceptions.SSLError):
+            return TlsRefused(url=self._where, cause=cause)
+        is_forbidden = bool(roots) and isinstance(roots[-1], PermissionError)
+        return (SocketForbidden if is_forbidden else Unreachable)(url=self._where, cause=cause)
 
     def _judged(self, response: requests.Response, *, is_stream: bool) -> Any:
         """Return what a good answer holds; raises `Answered` for a no, `CannotAsk` for one that is none."""
@@ -292,17 +302,6 @@ def _body(response: requests.Response) -> dict[str, Any] | None:
 
 def _beginning(response: requests.Response) -> str:
     return " ".join(response.text[:100].split())
-
-
-def _root(error: BaseException) -> str:
-    """Return what the system or OpenSSL said, of what requests and urllib3 have wrapped around it.
-
-    Their own words are left out: these may quote a header.
-    """
-    systems = [
-        one for one in _chain(error) if isinstance(one, OSError) and not isinstance(one, requests.RequestException)
-    ]
-    return describe(systems[-1]) if systems else type(error).__name__
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
