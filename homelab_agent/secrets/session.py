@@ -32,6 +32,8 @@ from homelab_agent.secrets.wrapping import Wrapping
 
 T = TypeVar("T")
 
+_ELSEWHERE = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+"""What a path that is taken for one of the wrong mount is answered."""
 _ASK_AGAIN_SECONDS = 600.0
 """Where a path is mounted is asked for no more often: where a policy denies the path, the question is no help."""
 
@@ -209,7 +211,8 @@ class Session:
     def _where(self, path: str, tried: Mount, refusal: Answered) -> Mount | None:
         """Return where the server says that a secret lies, None where that is known or cannot be learnt."""
         now = self._clock.read().monotonic
-        if tried.path in self._mounts or kv.is_of_a_version(refusal.data) or now < self._ask_where_from.get(path, now):
+        is_known = tried.path in self._mounts or kv.is_of_a_version(refusal.data)
+        if is_known or refusal.status not in _ELSEWHERE or now < self._ask_where_from.get(path, now):
             return None
         self._ask_where_from[path] = now + _ASK_AGAIN_SECONDS
         try:

@@ -115,6 +115,16 @@ async def test_a_token_that_expired_while_the_host_slept_is_not_tried(still: Hom
         assert asked == [LOG_IN, READ]
 
 
+async def test_a_clock_that_is_set_ends_no_lease(still: Home, hands: MovableClock) -> None:
+    async with still.asking(login="approle") as client:
+        await client.read(POSTGRES)
+        with still.asks() as asked:
+            for day in (86400, -2 * 86400):
+                hands.step(day)
+                await client.read(POSTGRES)
+        assert asked == [READ, READ]
+
+
 async def test_a_token_that_expired_before_its_time_is_found_out_once(still: Home) -> None:
     still.openbao.role(token_ttl="1s", token_max_ttl="1s")
     async with still.asking(login="approle") as client:
@@ -158,7 +168,7 @@ async def test_a_role_that_is_gone_is_said_and_left_alone_until_it_may_be_back(
                 await client.read(POSTGRES)
         before = len(still.openbao.requests())
         for _ in range(10):
-            with pytest.raises(LogInRefused, match="tried again in 30 s, or with another secret id"):
+            with pytest.raises(LogInRefused, match=r"tried again at \d\d:\d\d:30, or with another secret id"):
                 await client.read(POSTGRES)
         assert len(still.openbao.requests()) - before == (0 if way == "inline" else 20)  # the read and the look
         still.restore_role()

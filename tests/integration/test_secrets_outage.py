@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from homelab_agent.secrets.client import Client
 from homelab_agent.secrets.errors import (
     Broken,
     Busy,
@@ -19,6 +21,7 @@ from homelab_agent.secrets.errors import (
     SnapshotBroken,
     Standby,
     TlsRefused,
+    Unexpected,
     Uninitialized,
     Unreachable,
 )
@@ -26,6 +29,7 @@ from homelab_agent.secrets.health import State
 from homelab_agent.secrets.snapshot import examine
 from homelab_agent.secrets.transport import ATTEMPTS
 from tests.impostor import answering
+from tests.neighbours import certificate
 from tests.neighbours.openbao import OpenBao
 from tests.openbao_client import Home
 from tests.waiting import until
@@ -61,6 +65,13 @@ def bare(open_directory: Path) -> Iterator[OpenBao]:
         yield server
     finally:
         server.close()
+
+
+async def until_read(client: Client) -> None:
+    """Read until that can be done again: what was wrong is found out by a request at the most."""
+    with suppress(CannotAsk):
+        await client.read(POSTGRES)
+    assert (await client.read(POSTGRES)).number == 1
 
 
 async def test_a_sealed_server_says_so_and_serves_again_when_it_is_not(home: Home, way: str) -> None:
@@ -153,6 +164,22 @@ async def test_only_the_authority_that_is_named_vouches_for_it(tls_home: Home, w
         assert (await client.status()).state is State.UNREACHABLE
 
 
+async def test_a_new_authority_is_known_without_a_restart(tls_home: Home, way: str) -> None:
+    assert tls_home.openbao.ca is not None
+    ca = tls_home.directory / "ca.pem"
+    other = tls_home.directory / "other"
+    other.mkdir()
+    ca.write_bytes(certificate.make(other).read_bytes())
+    async with tls_home.asking(login=way, ca=ca) as client:
+        with pytest.raises(TlsRefused):
+            await client.read(POSTGRES)
+        ca.write_text("in the middle of being replaced")
+        with pytest.raises((TlsRefused, CaFaulty)):
+            await client.read(POSTGRES)
+        ca.write_bytes(tls_home.openbao.ca.read_bytes())
+        await until_read(client)
+
+
 async def test_an_authority_that_is_none_is_a_fault_of_the_configuration(tls_home: Home) -> None:
     empty = tls_home.directory / "empty.pem"
     for ca in (tls_home.directory / "absent.pem", empty):
@@ -210,6 +237,14 @@ async def test_an_answer_that_openbao_would_not_give_is_no_secret(home: Home, bo
                 for ask in (client.read, client.current):
                     with pytest.raises(NotOpenBao):
                         await ask(POSTGRES)
+
+
+async def test_a_refusal_of_another_kind_is_passed_on(home: Home) -> None:
+    body = b'{"errors":["unsupported operation"]}'
+    with answering(b"HTTP/1.1 405 No\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as impostor:
+        async with home.asking(login="inline", url=impostor.url) as client:
+            with pytest.raises(Unexpected, match=r"secret/data/homelab/postgres \(405\). \(unsupported operation\)"):
+                await client.read(POSTGRES)
 
 
 async def test_who_is_older_than_2_4_is_logged_in_to_for_a_token(home: Home) -> None:

@@ -295,9 +295,12 @@ class OpenBao(Server):
             self.ask("POST", "auth/token/revoke-accessor", {"accessor": accessor})
 
     def _answers(self) -> bool:
-        """Whether it is unsealed and has initialised itself: the operator's secret_id is the last it is told."""
+        """Whether it is unsealed and has initialised itself: the operator's secret_id is the last it is told.
+
+        It lets one log in a moment before it calls itself active.
+        """
         with suppress(OSError, http.client.HTTPException, Refused):
-            return bool(self._log_in())
+            return bool(self._log_in()) and self.health == http.client.OK
         return False
 
     def _log_in(self) -> str:
