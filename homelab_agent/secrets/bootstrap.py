@@ -181,11 +181,7 @@ def _files(house: House) -> list[Step]:
 
     return [
         *([_account(at)] if house.is_unit else []),
-        Step(
-            f"the directory {at.configuration}",
-            at.configuration.is_dir,
-            _blocking(lambda: _directory(at.configuration)),
-        ),
+        _directory(at.configuration),
         Step(f"the configuration {at.configuration / CONFIGURATION}", *_configuration(at)),
         _file("the agent's policy", at.configuration / POLICY, delivered(POLICY), mode=0o644),
         _unseal_key(house),
