@@ -89,7 +89,7 @@ async def _live(
         reload = reloading.Reloading(loaded, rooms, log)
         web = web_service.build(settings.web, base, rooms, listeners=listeners, reload=reload)
         rooms.append(web)
-        _introduce(base, rooms)
+        _introduce(base, rooms, lag)
         supervisor = Supervisor(base.health, base.clock, shutdown_deadline=settings.agent.shutdown_deadline)
         with reload.on_hangup():
             return await supervisor.run(
@@ -135,9 +135,11 @@ async def _foundation(
         await state.close()
 
 
-def _introduce(base: Foundation, rooms: Sequence[Capability]) -> None:
-    """Make every room's jobs and checks known."""
-    base.health.add([*base.state.checks(), *base.spool.checks()])
+def _introduce(base: Foundation, rooms: Sequence[Capability], lag: LoopLag) -> None:
+    """Make every room's jobs and checks known; what cannot wait for a probe is reported at once."""
+    base.health.add([*base.state.checks(), *base.spool.checks(), *lag.checks()])
+    base.state.on_change = lambda found: base.health.report("state", found)
+    lag.on_late = lambda found: base.health.report("event_loop", found)
     for room in rooms:
         base.jobs.add(room.jobs)
         base.health.add(room.checks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from homelab_agent.core.health import Finding, State
@@ -29,7 +30,7 @@ class House:
             url=server.url, role_id=server.role_id, secret_id=f"file:{file}", timeout=1.0, max_stale=MAX_STALE
         )
         self.server = server
-        self.clock = MovableClock()
+        self.clock = MovableClock(datetime.now(UTC))  # the server knows when a version was deleted
         self.redactor = Redactor()
         self.changes: list[Change] = []
         self.secrets = Secrets(self.redactor, self.clock, uses=uses)

@@ -113,7 +113,7 @@ class WrappingTokenForeign(LogInRefused):
 
 
 class SecretIdNotKept(LogInRefused):
-    """The secret id would be lost when it is unwrapped: it cannot be kept in {directory}."""
+    """The secret id that comes wrapped cannot be kept in {directory}, so it is not unwrapped."""
 
     repair = "ls -ld {directory}; df -h {directory}"
 

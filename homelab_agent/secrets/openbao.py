@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,12 +46,13 @@ class OpenBao:
         finally:
             await self.client.close()
 
-    async def run(self) -> None:
-        """Ask for new versions until cancelled."""
+    async def run(self, report: Callable[[Finding], None]) -> None:
+        """Ask for new versions until cancelled, and tell each time how OpenBao stands."""
         while True:
             pause = self._poll * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - not a secret
             await self._clock.sleep(about(self._clock.read(), pause))
             await self.look()
+            report(await self.probe())
 
     async def look(self) -> None:
         """Ask once; what is new is tried and adopted."""
@@ -59,12 +60,12 @@ class OpenBao:
 
     async def probe(self) -> Finding:
         """Say how OpenBao stands; it is asked only while the looks do not tell that it is well."""
-        if self._server is None or self.troubles or self._store.asked_at is None:
-            self._server = await self.client.status()
-        if self._server.state is State.ACTIVE and not self.troubles:
-            where = f"OpenBao {self._server.version} at {self._url}"
-            return Finding.ok(f"{where}; {self.client.standing()}; {self.summary()}")
-        return self._in_trouble(self._server)
+        server = self._server
+        if server is None or server.state is not State.ACTIVE or self.troubles or self._store.asked_at is None:
+            server = self._server = await self.client.status()
+        if server.state is State.ACTIVE and not self.troubles:
+            return Finding.ok(f"OpenBao {server.version} at {self._url}; {self.client.standing()}; {self.summary()}")
+        return self._in_trouble(server)
 
     def summary(self) -> str:
         """Return how many secrets come from it, and how old the oldest of them is, in words."""
@@ -80,7 +81,7 @@ class OpenBao:
             said = "; ".join(dict.fromkeys(str(error).rstrip(".") for error in self.troubles.values()))
         else:
             said = server.detail.rstrip(".")
-        repair = server.repair or (first.repair if first is not None else "homelab-agent doctor secrets")
+        repair = (first.repair if first is not None else server.repair) or "homelab-agent doctor secrets"
         lost = [reference for reference in self.troubles if not self._is_usable(reference)]
         if lost:
             return Finding.failed(f"{said}; not to be used: {', '.join(lost)}", repair)

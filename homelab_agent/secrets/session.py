@@ -135,7 +135,7 @@ class Session:
 
     def _plainly(self) -> hvac.Client:
         if self._plain is None:
-            self._plain = self._transport.client()
+            self._plain = self._transport.client(in_namespace=False)
         return self._plain
 
     def _logged_in(self) -> login.Way:

@@ -6,6 +6,7 @@ bytes are out, the server cannot say any more (a good status went before): so th
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import tarfile
@@ -53,27 +54,32 @@ def take(client: hvac.Client, to: Path) -> int:
 
 def examine(path: Path) -> None:
     """See whether a snapshot is whole; raises `SnapshotBroken`, and OSError where it cannot be read."""
-    sums: dict[str, str] = {}
-    found: dict[str, str] = {}
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                file = archive.extractfile(member)
-                if file is None:
-                    continue
-                if member.name == "SHA256SUMS":
-                    sums = {
-                        name: digest for digest, name in (line.split() for line in file.read().decode().splitlines())
-                    }
-                else:
-                    found[member.name] = _sum(file)
-    except (tarfile.TarError, EOFError, zlib.error, ValueError) as error:
+        with gzip.open(path) as unpacked:
+            with tarfile.open(fileobj=unpacked, mode="r|") as archive:
+                sums, found = _contents(archive)
+            while unpacked.read(_PIECE_BYTES):  # to the very end, where gzip's own sum is
+                pass
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
         raise SnapshotBroken(cause=error) from error
     if "state.bin" not in sums:
         raise SnapshotBroken(cause="it holds no sums")
     for name, digest in sums.items():
         if found.get(name) != digest:
             raise SnapshotBroken(cause=f"{name} is not what its sum says")
+
+
+def _contents(archive: tarfile.TarFile) -> tuple[dict[str, str], dict[str, str]]:
+    """Return by name the sums that the archive names, and those that its files have."""
+    sums: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for member in archive:
+        file = archive.extractfile(member)
+        if file is not None and member.name == "SHA256SUMS":
+            sums = {name: digest for digest, name in (line.split() for line in file.read().decode().splitlines())}
+        elif file is not None:
+            found[member.name] = _sum(file)
+    return sums, found
 
 
 def _sum(file: IO[bytes]) -> str:

@@ -73,10 +73,16 @@ class Transport:
         self._ca = settings.ca
 
     def client(
-        self, *, token: str = "", headers: Mapping[str, str] | None = None, attempts: int = ATTEMPTS
+        self,
+        *,
+        token: str = "",
+        headers: Mapping[str, str] | None = None,
+        attempts: int = ATTEMPTS,
+        in_namespace: bool = True,
     ) -> hvac.Client:
         """Return a new client with connections of its own, which sends `token` and `headers` with each request.
 
+        What is the server's own, as its health, is in no namespace.
         For one thread. Its methods raise `CannotAsk` errors or `Answered`, and no others. A request, with its
         repetitions, is given up after `settings.timeout`; where that long is needed to connect, or for each piece of
         an answer that trickles in, later: see `client.Client`. Raises `CaFaulty`.
@@ -84,7 +90,7 @@ class Transport:
         return hvac.Client(
             url="http://localhost" if self.url.startswith("unix:") else self.url,
             token=token,
-            namespace=self._namespace or None,
+            namespace=(in_namespace and self._namespace) or None,
             session=self._session(headers or {}),
             cert=(),  # not None: that would be what VAULT_CLIENT_CERT says
             verify=True,  # by the context of `_Doors`, whatever VAULT_CACERT says
@@ -243,16 +249,15 @@ class _Adapter(hvac.adapters.JSONAdapter):  # type: ignore[misc] # hvac has no t
             return response
         body = _body(response)
         if body is None:
-            raise NotOpenBao(url=self._where, cause=" ".join(response.text[:100].split()))
+            raise NotOpenBao(url=self._where, cause=_beginning(response))
         if not response.ok:
             raise Answered(response, body)
         return body
 
     def _why(self, response: requests.Response) -> CannotAsk:
         """Return what is wrong with a server that answered with an error of its own."""
-        body = _body(
-            hvac.adapters.RawAdapter.request(self, "get", _HEALTH, raise_exception=False, timeout=self._seconds)
-        )
+        asked = self.session.get(f"{self.base_uri}{_HEALTH}", timeout=self._seconds, allow_redirects=False)
+        body = _body(asked)
         match health.told(body).state if body is not None else None:
             case health.State.SEALED:
                 return Sealed(url=self._where)
@@ -266,9 +271,10 @@ class _Adapter(hvac.adapters.JSONAdapter):  # type: ignore[misc] # hvac has no t
 
 def ask_health(client: hvac.Client, url: str) -> health.Server:
     """Return how the server stands; raises `CannotAsk`."""
-    body = _body(client.sys.read_health_status(method="GET"))
+    response = client.sys.read_health_status(method="GET")
+    body = _body(response)
     if body is None or "initialized" not in body:
-        raise NotOpenBao(url=url)
+        raise NotOpenBao(url=url, cause=_beginning(response))
     return health.told(body)
 
 
@@ -278,6 +284,10 @@ def _body(response: requests.Response) -> dict[str, Any] | None:
     except (json.JSONDecodeError, requests.RequestException):
         return None
     return body if isinstance(body, dict) else None
+
+
+def _beginning(response: requests.Response) -> str:
+    return " ".join(response.text[:100].split())
 
 
 def _root(error: BaseException) -> str:

@@ -39,11 +39,13 @@ class _Kept:
 
     @classmethod
     def read(cls, path: Path) -> _Kept | None:
-        """Return what is kept at `path`, None where there is nothing whole."""
+        """Return what is kept at `path`, None where there is nothing whole; raises `SecretIdNotKept`."""
         try:
             return cls(**json.loads(path.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
+        except OSError as error:
+            raise SecretIdNotKept(directory=path.parent, cause=error) from error
 
 
 class Wrapping:
@@ -146,7 +148,10 @@ class Wrapping:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other processes out: two that unwrap at once would take each other for a thief."""
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SecretIdNotKept(directory=self._directory, cause=error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

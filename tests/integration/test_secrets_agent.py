@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from tests.neighbours.openbao import OpenBao
 from tests.neighbours.webhook import Hook
 from tests.waiting import until
 
-SECRETS = [f"the webhook's secret, number {number}" for number in range(4)]
+SECRETS = [f"the webhook's secret, number {number}" for number in range(3)]
 
 
 class Site:
@@ -51,6 +53,10 @@ class Site:
         """Return the webhook as the forge has it."""
         return github.hook(self.remote, f"http://127.0.0.1:{self.agent.port}/api/webhook/gitops", secret)
 
+    def has_gone_on(self, statuses: Sequence[int], answered: int, version: str) -> bool:
+        """Return whether so many deliveries were answered, and the agent has this version of the secret."""
+        return len(statuses) > answered and self.version() == version
+
     def version(self) -> str:
         """Return which version of the webhook's secret the agent has."""
         found = self.agent.json("/api/secrets")["secrets"]
@@ -76,21 +82,22 @@ def test_a_webhooks_secret_changes_under_load_and_no_genuine_delivery_is_refused
     load = threading.Thread(target=deliver)
     load.start()
     try:
-        for number, secret in enumerate(SECRETS[1:], start=2):
-            site.openbao.put("homelab/hook", secret=secret)
-            current[0] = site.hook(github, secret)  # the forge signs with it at once
-            before = len(statuses)
-            until(lambda at=before: len(statuses) > at + 20, "deliveries go on")
-            until(lambda wanted=str(number): site.version() == wanted, "the agent has it")
+        site.openbao.put("homelab/hook", secret=SECRETS[1])
+        current[0] = site.hook(github, SECRETS[1])  # the forge signs with it before the agent has looked
+        until(partial(site.has_gone_on, statuses, len(statuses) + 50, "2"), "the agent has the second")
+        site.openbao.put("homelab/hook", secret=SECRETS[2])
+        until(partial(site.has_gone_on, statuses, len(statuses) + 50, "3"), "the agent has the third")
+        current[0] = site.hook(github, SECRETS[2])  # until now it was signed with the one before
+        until(partial(site.has_gone_on, statuses, len(statuses) + 50, "3"), "it goes on")
     finally:
         ended.set()
         load.join()
     assert set(statuses) == {202}
     rows = site.agent.sql
     adopted = "SELECT version FROM secret_change WHERE outcome = 'adopted' ORDER BY id"
-    until(lambda: [row["version"] for row in rows(adopted)] == ["2", "3", "4"], "each adoption is a row")
+    until(lambda: [row["version"] for row in rows(adopted)] == ["2", "3"], "each adoption is a row")
     told = site.agent.log.read_text()
-    assert told.count('"event":"secret.adopted"') == 3
+    assert told.count('"event":"secret.adopted"') == 2
     assert not any(secret in told for secret in SECRETS)
 
 
@@ -105,8 +112,8 @@ def test_an_agent_starts_without_openbao_and_goes_on_when_it_is_there(site: Site
     assert done.returncode == 1
     assert "repair: " in done.stdout
     site.openbao.heal()
-    until(lambda: site.hook(github, SECRETS[0]).push().status == 202, "a delivery is taken")
     site.agent.until("secrets.openbao", "ok")
+    assert site.hook(github, SECRETS[0]).push().status == 202
     assert site.agent.run("doctor", "secrets").returncode == 0
 
 
