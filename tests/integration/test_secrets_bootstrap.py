@@ -333,7 +333,7 @@ def test_on_a_machine_with_systemd_it_becomes_a_unit_that_unseals_itself_at_each
     assert 'secret_id = "credential:openbao-secret-id"' in configuration
 
     machine.reboot()
-    bao = ["env", "BAO_ADDR=unix:///run/openbao/openbao.sock", "bao"]
+    bao = ["env", "HOME=/tmp", "BAO_ADDR=unix:///run/openbao/openbao.sock", "bao"]
     until(lambda: machine.run(*bao, "status").returncode == 0, "it is unsealed")
     machine.systemctl("start", "homelab-agent.service")
     agent = machine.show("homelab-agent.service")["MainPID"]

@@ -43,7 +43,7 @@ def status(openbao: OpenBao, method: str, path: str, token: str, namespace: str 
     headers = {"X-Vault-Token": token, **({"X-Vault-Namespace": namespace} if namespace else {})}
     if method == "PATCH":
         headers["Content-Type"] = "application/merge-patch+json"
-    return openbao._send(method, path, {} if method in {"POST", "PUT", "PATCH"} else None, headers)[0]
+    return openbao.exchange(method, path, {} if method in {"POST", "PUT", "PATCH"} else None, headers)[0]
 
 
 def all_requests(openbao: OpenBao) -> Iterator[tuple[str, str]]:
