@@ -278,6 +278,8 @@ class _Adapter(hvac.adapters.JSONAdapter):  # type: ignore[misc] # hvac has no t
 
     def _judged(self, response: requests.Response, *, is_stream: bool) -> Any:
         """Return what a good answer holds; raises `Answered` for a no, `CannotAsk` for one that is none."""
+        if is_stream and not response.ok:
+            _ = response.content  # read to its end, so that the connection is nobody's any more
         if response.is_redirect:
             raise Standby(url=self._where, cause=f"it answers {response.status_code}")
         if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
