@@ -7,7 +7,9 @@ from functools import partial
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check
+from homelab_agent.core.jobs import Job
 from homelab_agent.secrets.changes import Changes
+from homelab_agent.secrets.client import SNAPSHOT_SECONDS
 from homelab_agent.secrets.openbao import OpenBao
 from homelab_agent.secrets.routes import Api
 
@@ -26,8 +28,24 @@ def build(openbao: OpenBao | None, base: Foundation) -> Capability:
             Task("secrets.log_in", openbao.log_in),
             Task("secrets.poll", lambda: openbao.run(partial(base.health.report, _CHECK))),
         ],
+        jobs=_jobs(openbao),
         routes=routes,
         checks=[Check(_CHECK, openbao.probe, deadline=15.0)],
         summary=openbao.summary,
         reload=openbao.reload,
     )
+
+
+def _jobs(openbao: OpenBao) -> list[Job]:
+    if (snapshots := openbao.snapshots) is None:
+        return []
+    return [
+        Job(
+            "secrets.snapshot",
+            snapshots.run,
+            deadline=SNAPSHOT_SECONDS + 60,
+            schedule=snapshots.schedule,
+            catch_up=True,
+            description="Take a snapshot of OpenBao's storage, and let go of the oldest.",
+        )
+    ]
