@@ -45,7 +45,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("config", "commands.config", "Check, show and change the configuration."),
             Entry("web", "web.commands", "Log in to the page; API tokens."),
             Entry("db", "database.commands", "PostgreSQL: what it holds, migrations."),
-            Entry("secrets", "secrets.commands", "OpenBao: a server from nothing, for the agent's secrets."),
+            Entry("secrets", "secrets.commands", "Which secrets there are; OpenBao for them, from nothing."),
         ),
     ),
     (

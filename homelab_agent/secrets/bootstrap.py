@@ -170,8 +170,8 @@ async def _see_whose(house: House, store: Store) -> None:
 
 
 def _files(house: House) -> list[Step]:
-    at, ours = house.at, os.geteuid()
-    own = -1 if house.is_unit else house.reader if ours == 0 else -1
+    at = house.at
+    own = house.reader if os.geteuid() == 0 and not house.is_for_agent_unit else -1
 
     def delivered(name: str) -> Callable[[], str]:
         return (installation.DELIVERED / name).read_text

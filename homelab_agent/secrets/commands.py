@@ -1,7 +1,8 @@
-"""`homelab-agent secrets`: OpenBao for the agent's secrets."""
+"""`homelab-agent secrets`: which there are, and OpenBao for them."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -11,7 +12,23 @@ from homelab_agent.core.console import Console
 
 @click.group("secrets")
 def commands() -> None:
-    """OpenBao for the agent's secrets."""
+    """List the agent's secrets; have OpenBao for them."""
+
+
+@commands.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For a program.")
+@click.pass_obj
+def listed(console: Console, *, as_json: bool) -> None:
+    """Tell where each secret comes from, its version, how old it is and what it is for; never what it is."""
+    found = console.client().get("/api/secrets")
+    if as_json:
+        console.json(found)
+        return
+    rows = (
+        (one["reference"], one["source"], one["version"] or "-", _age(one["read_at"]), ", ".join(one["used_by"]))
+        for one in found["secrets"]
+    )
+    console.table(("reference", "source", "version", "age", "used by"), rows)
 
 
 @commands.command("bootstrap")
@@ -29,3 +46,10 @@ def bootstrap(console: Console, bao: Path | None, directory: Path | None, port: 
     from homelab_agent.secrets import bootstrap_command
 
     bootstrap_command.bootstrap(console, bao, directory, port, plan=plan)
+
+
+def _age(read_at: str | None) -> str:
+    """Return how long ago the agent read it."""
+    if not read_at:
+        return "-"
+    return f"{(datetime.now(UTC) - datetime.fromisoformat(read_at)).total_seconds():.0f} s"

@@ -15,7 +15,6 @@ from homelab_agent.secrets.client import Client
 from homelab_agent.secrets.health import Server, State
 from homelab_agent.secrets.reference import SCHEME
 from homelab_agent.secrets.settings import SecretsSettings
-from homelab_agent.secrets.snapshots import Snapshots
 from homelab_agent.secrets.store import Store
 
 _JITTER = 0.1
@@ -24,12 +23,13 @@ _JITTER = 0.1
 class OpenBao:
     """Keeps what was read from OpenBao new; `troubles` is what went wrong at the last look, by reference.
 
-    `snapshots` takes snapshots of its storage, None where none are wanted.
+    `settings` are those that it began with.
     """
 
     def __init__(self, settings: SecretsSettings, secrets: Secrets, client: Client, clock: Clock) -> None:
         """Have `secrets` read its references by `client`."""
         self.client = client
+        self.settings = settings
         self.troubles: Mapping[str, AgentError] = {}
         self._url = settings.url
         self._poll = settings.poll
@@ -37,10 +37,6 @@ class OpenBao:
         self._clock = clock
         self._store = Store(client, clock, max_stale=settings.max_stale)
         self._server: Server | None = None
-        self.snapshots: Snapshots | None = None
-        if settings.snapshot_dir is not None:
-            keep, schedule = settings.snapshot_keep, settings.snapshot_schedule
-            self.snapshots = Snapshots(client, settings.snapshot_dir, clock, keep=keep, schedule=schedule)
         secrets.add_origin(SCHEME, self._store)
 
     def reload(self, settings: SecretsSettings) -> None:

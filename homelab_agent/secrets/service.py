@@ -12,6 +12,7 @@ from homelab_agent.secrets.changes import Changes
 from homelab_agent.secrets.client import SNAPSHOT_SECONDS
 from homelab_agent.secrets.openbao import OpenBao
 from homelab_agent.secrets.routes import Api
+from homelab_agent.secrets.snapshots import Snapshots
 
 _CHECK = "secrets.openbao"
 
@@ -28,7 +29,7 @@ def build(openbao: OpenBao | None, base: Foundation) -> Capability:
             Task("secrets.log_in", openbao.log_in),
             Task("secrets.poll", lambda: openbao.run(partial(base.health.report, _CHECK))),
         ],
-        jobs=_jobs(openbao),
+        jobs=_jobs(openbao, base),
         routes=routes,
         checks=[Check(_CHECK, openbao.probe, deadline=15.0)],
         summary=openbao.summary,
@@ -36,15 +37,17 @@ def build(openbao: OpenBao | None, base: Foundation) -> Capability:
     )
 
 
-def _jobs(openbao: OpenBao) -> list[Job]:
-    if (snapshots := openbao.snapshots) is None:
+def _jobs(openbao: OpenBao, base: Foundation) -> list[Job]:
+    settings = openbao.settings
+    if settings.snapshot_dir is None:
         return []
+    snapshots = Snapshots(openbao.client, settings.snapshot_dir, base.clock, keep=settings.snapshot_keep)
     return [
         Job(
             "secrets.snapshot",
             snapshots.run,
             deadline=SNAPSHOT_SECONDS + 60,
-            schedule=snapshots.schedule,
+            schedule=settings.snapshot_schedule,
             catch_up=True,
             description="Take a snapshot of OpenBao's storage, and let go of the oldest.",
         )

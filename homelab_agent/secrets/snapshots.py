@@ -24,9 +24,7 @@ class Snapshotter(Protocol):
 class Snapshots:
     """A directory of snapshots, each named after its moment in UTC; what else is there stays."""
 
-    def __init__(self, taker: Snapshotter, directory: Path, clock: Clock, *, keep: int, schedule: str) -> None:
-        """`keep` are kept; `schedule` says when they are taken."""
-        self.schedule = schedule
+    def __init__(self, taker: Snapshotter, directory: Path, clock: Clock, *, keep: int) -> None:
         self._taker = taker
         self._directory = directory
         self._clock = clock

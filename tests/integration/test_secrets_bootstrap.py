@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,14 +30,17 @@ from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 VALUE = "s3cret-from-bootstrap"
+NOBODY = 65534
 REFERENCE = "openbao:secret/homelab/postgres#password"
 
 
 class House:
     """A directory with the agent's configuration, and OpenBao below it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, user: Sequence[str] = ()) -> None:
+        """`user` are the words that run a command as somebody else."""
         neighbour.obtain()
+        self.user = list(user)
         self.directory = directory
         self.bao = directory / "openbao"
         self.config = directory / "config.toml"
@@ -46,7 +49,8 @@ class House:
 
     def command(self, *more: str) -> list[str]:
         words = ["secrets", "bootstrap", f"--bao={neighbour.program()}", f"--directory={self.bao}", *more]
-        return [sys.executable, "-m", "homelab_agent", "--config", str(self.config), *words, f"--port={self.port}"]
+        program = [*self.user, sys.executable, "-m", "homelab_agent", "--config", str(self.config)]
+        return [*program, *words, f"--port={self.port}"]
 
     def bootstrap(self, *more: str) -> str:
         done = self.run(*more)
@@ -70,7 +74,10 @@ class House:
         """Have the server run by the command that was printed."""
         line = next(line for line in self.bootstrap().splitlines() if line.startswith("to start the server"))
         server = Server(
-            "OpenBao", shlex.split(line.partition(":  ")[2]), ready=self.answers, log=self.directory / "log"
+            "OpenBao",
+            [*self.user, *shlex.split(line.partition(":  ")[2])],
+            ready=self.answers,
+            log=self.directory / "log",
         )
         try:
             yield server.start()
@@ -107,6 +114,18 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who is no root is that user in every test here")
+def test_a_user_has_it_below_directories_of_his_own(open_directory: Path) -> None:
+    house = House(open_directory, user=["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"])
+    for path in (open_directory, house.config):
+        os.chown(path, NOBODY, NOBODY)
+    house.bootstrap()
+    assert {path.stat().st_uid for path in open_directory.rglob("*")} == {NOBODY}
+    with house.served():
+        assert house.bao.joinpath("openbao.sock").stat().st_uid == NOBODY
+        house.put(VALUE)
 
 
 def test_from_nothing_to_a_secret_that_the_agent_reads_and_again_changes_nothing(house: House) -> None:

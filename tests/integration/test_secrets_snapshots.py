@@ -30,7 +30,7 @@ RUN: Any = None
 """The job asks nothing of its run."""
 
 
-def settings(openbao: OpenBao, directory: Path, *, keep: int = 2) -> SecretsSettings:
+def settings(openbao: OpenBao, directory: Path) -> SecretsSettings:
     secret_id = directory / "secret-id"
     secret_id.write_text(openbao.secret_id)
     secret_id.chmod(0o600)
@@ -39,17 +39,16 @@ def settings(openbao: OpenBao, directory: Path, *, keep: int = 2) -> SecretsSett
         role_id=openbao.role_id,
         secret_id=f"file:{secret_id}",
         snapshot_dir=directory / "snapshots",
-        snapshot_keep=keep,
     )
 
 
 @pytest.fixture
 async def taken(openbao: OpenBao, tmp_path: Path) -> AsyncIterator[Snapshots]:
     """What the agent's job runs, keeping two."""
-    found = room.add(settings(openbao, tmp_path), Secrets(Redactor()), tmp_path, SystemClock())
+    clock = SystemClock()
+    found = room.add(settings(openbao, tmp_path), Secrets(Redactor()), tmp_path, clock)
     assert found is not None
-    assert found.snapshots is not None
-    yield found.snapshots
+    yield Snapshots(found.client, tmp_path / "snapshots", clock, keep=2)
     await found.client.close()
 
 
