@@ -13,6 +13,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from homelab_agent import capabilities, config, places, reloading
+from homelab_agent.config import references
 from homelab_agent.core import health, jobs, journal, systemd, telling
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.clock import SystemClock
@@ -22,6 +23,7 @@ from homelab_agent.core.jobs import schedule
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.lock import DirectoryLock
 from homelab_agent.core.privilege import Privileged
+from homelab_agent.core.secret import Secrets
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
 from homelab_agent.core.supervisor import Supervisor
@@ -31,11 +33,13 @@ from homelab_agent.database import service as database_service
 from homelab_agent.database.database import Database
 from homelab_agent.privileged import service as privileged_service
 from homelab_agent.privileged.client import Client as RootHalf
+from homelab_agent.secrets import openbao
+from homelab_agent.secrets import service as secrets_service
 from homelab_agent.web import service as web_service
 from homelab_agent.web import sockets
 
 STARTING = timedelta(seconds=30)
-ROOMS = (*capabilities.NAMES, "web")
+ROOMS = (*capabilities.NAMES, "secrets", "web")
 _PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from homelab_agent.cli import main; main()"
 """Run as root, too, so from nowhere but where this file is: `-m` would look into the working directory first."""
 SCHEMAS = [file for room in ROOMS if (file := Path(__file__).parent / room / "schema/state.sql").exists()]
@@ -72,8 +76,11 @@ async def _live(
 ) -> Exit:
     settings = loaded.settings
     half = RootHalf(directory, _command(loaded.path))
-    async with _foundation(settings, directory, redactor, half, listeners.loopback_port()) as base:
-        ground = [database_service.build(settings.database, base)]
+    clock = SystemClock()
+    secrets = Secrets(redactor, clock, uses=references.uses(settings))
+    bao = openbao.add(settings.secrets, secrets, directory, clock)
+    async with _foundation(settings, directory, secrets, redactor, half, listeners.loopback_port()) as base:
+        ground = [secrets_service.build(bao, base), database_service.build(settings.database, base)]
         if any(capabilities.has_room(name, "verbs") for name, _ in settings.enabled()):
             ground.append(privileged_service.build(base))
         rooms = [*ground]
@@ -94,7 +101,12 @@ async def _live(
 
 @asynccontextmanager
 async def _foundation(
-    settings: config.Settings, directory: Path, redactor: Redactor, privileged: Privileged, port: int | None
+    settings: config.Settings,
+    directory: Path,
+    secrets: Secrets,
+    redactor: Redactor,
+    privileged: Privileged,
+    port: int | None,
 ) -> AsyncIterator[Foundation]:
     """Open what every room stands on; closing it puts on disk what is still in memory."""
     host = places.host(settings.agent)
@@ -111,9 +123,10 @@ async def _foundation(
             spool=spool,
             health=health.Health(clock),
             jobs=jobs.Jobs(state, spool, clock, host=host, timezone=await asyncio.to_thread(schedule.local_timezone)),
-            database=Database(settings.database, directory=directory, clock=clock, redactor=redactor),
+            database=Database(settings.database, secrets, directory=directory, clock=clock),
             registry=CollectorRegistry(),
             privileged=privileged,
+            secrets=secrets,
             redactor=redactor,
             port=port,
         )

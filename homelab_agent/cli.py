@@ -112,6 +112,7 @@ def commands(ctx: click.Context, config_path: Path | None, socket_path: Path | N
         load=lambda: places.settings(config_path),
         find_socket=lambda: socket_path or places.socket(config_path),
         find_state=lambda: places.state_directory(places.settings(config_path).agent),
+        secrets=lambda: places.secrets(places.settings(config_path)),
         find_configuration=lambda: writer.target(config_path),
         add_entry=writer.add_entry,
         debug=debug,

@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.fixtures.leftovers",
     "tests.fixtures.machine",
     "tests.fixtures.mount",
+    "tests.fixtures.openbao",
     "tests.fixtures.page",
     "tests.fixtures.postgres",
     "tests.fixtures.soak",

@@ -71,7 +71,7 @@ def secret_in(directory: Path, value: str = payloads.SECRET, *, name: str = "mai
 def assemble(base: Foundation, section: GitopsSettings, wake: Callable[[str], None] | None = None) -> Hooks:
     """Put the parts together."""
     woken: list[str] = []
-    keyring = Keyring(section.repository, base.secret, base.clock)
+    keyring = Keyring(section.repository, base.secrets.find, base.clock)
     verifier = Verifier(keyring, base.clock, networks=section.networks, refusals_per_minute=section.failures_per_minute)
     inbox = Inbox(base.state, base.spool, base.clock, host=base.host, max_bytes=section.inbox_max_bytes)
     receiver = Receiver(

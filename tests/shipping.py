@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from homelab_agent.core.clock import Clock
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 from homelab_agent.core.spool import Spool
 from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
@@ -19,7 +21,7 @@ UP_SECONDS = 60.0
 @asynccontextmanager
 async def shipping(url: str, directory: Path, spool: Spool, clock: Clock) -> AsyncIterator[Database]:
     """Give the database once its schema is as it should be, and ship what is in the spool until the context ends."""
-    database = Database(DatabaseSettings(url=url), directory=directory, clock=clock)
+    database = Database(DatabaseSettings(url=url), Secrets(Redactor()), directory=directory, clock=clock)
     tasks = [asyncio.create_task(database.run()), asyncio.create_task(Shipper(database, spool, clock, 0.1).run())]
     try:
         await asyncio.wait_for(database.wait_until_up(), UP_SECONDS)

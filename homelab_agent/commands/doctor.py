@@ -32,7 +32,8 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
     Without a running agent it checks what can be checked from outside; with one, what that does not ask itself.
     """
     settings = console.load()
-    sections = {"web": settings.web, "database": settings.database, **dict(settings.enabled())}
+    ground = {name: getattr(settings, name) for name in ("web", "database", "secrets")}
+    sections = {**ground, **dict(settings.enabled())}
     if area and area not in {"agent", *sections}:
         message = f"{area} is none of: {', '.join(['agent', *sections])}"
         raise click.UsageError(message)
@@ -40,9 +41,9 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
         found = console.client().post("/api/health/probe")["findings"]
     except AgentError as error:
         click.echo(f"{error.message} Checking from outside.", err=True)
-        found = _examine(sections, console.find_state())
+        found = _examine(sections, console)
     else:
-        found += _examine(sections, console.find_state(), beside=True)
+        found += _examine(sections, console, beside=True)
     shown = [finding for finding in found if not area or finding["check"].split(".")[0] == area]
     if as_json:
         console.json(shown)
@@ -52,18 +53,18 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
         ctx.exit(Exit.FAILED)
 
 
-def _examine(sections: Mapping[str, Any], directory: Path, *, beside: bool = False) -> list[dict[str, object]]:
+def _examine(sections: Mapping[str, Any], console: Console, *, beside: bool = False) -> list[dict[str, object]]:
     """Ask the checks that need no agent, or those of them that `beside` one there is something to say about."""
-    health = Health(clock.SystemClock())
+    health, directory, secrets = Health(clock.SystemClock()), console.find_state(), console.secrets()
     if not beside:
         health.add(_own_checks(directory))
     for name, section in sections.items():
         if capabilities.has_room(name, "doctor"):
             room = capabilities.import_room(name, "doctor")
             if not beside:
-                health.add(room.checks(section, directory))
+                health.add(room.checks(section, directory, secrets))
             elif hasattr(room, "beside"):
-                health.add(room.beside(section, directory))
+                health.add(room.beside(section, directory, secrets))
     return [standing.as_fields() for standing in asyncio.run(health.probe_all())]
 
 

@@ -21,6 +21,11 @@ def is_secret(path: KeyPath) -> bool:
     return words[-1] in _SECRET or (words[-1] in {"key", "keys"} and len(words) > 1)
 
 
+def is_reference(text: str) -> bool:
+    """Return whether `text` says where a secret is, and is none itself."""
+    return _REFERENCE.match(text) is not None
+
+
 def sounds_secret(path: KeyPath) -> bool:
     """Return whether a key that does not exist may be a misspelt secret's."""
     import difflib
@@ -32,7 +37,7 @@ def sounds_secret(path: KeyPath) -> bool:
 def masked(path: KeyPath, value: Any) -> Any:
     """Return `value` as it may be shown: references as they are, secrets and passwords in URLs hidden."""
     match value:
-        case str() if is_secret(path) and value and not _REFERENCE.match(value):
+        case str() if is_secret(path) and value and not is_reference(value):
             return MASK
         case str():
             return clean(value)

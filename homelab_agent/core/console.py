@@ -14,6 +14,8 @@ import click
 
 from homelab_agent.core.client import ANSWER_SECONDS, Client, RemoteProblem
 from homelab_agent.core.errors import AgentError
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 
 _NOT_FOUND = 404
 
@@ -34,13 +36,15 @@ class Console:
     """Handed to every command as click's `obj` (`@click.pass_obj`).
 
     `load` reads and validates the configuration (raises `ConfigurationFaulty`, exit 78); `find_socket` answers where
-    the agent listens; `find_state` where its state directory is; `find_configuration` which file is to be changed, by
+    the agent listens; `find_state` where its state directory is; `secrets` makes what reads the configuration's secrets
+    as the agent does; `find_configuration` which file is to be changed, by
     `add_entry`.
     """
 
     load: Callable[[], Any]
     find_socket: Callable[[], Path]
     find_state: Callable[[], Path]
+    secrets: Callable[[], Secrets] = lambda: Secrets(Redactor())
     find_configuration: Callable[[], Path] = _no_configuration
     add_entry: AddEntry = _no_configuration
     debug: bool = False

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
-from homelab_agent.core import secret as secrets
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.door import PublicDoor
 from homelab_agent.core.health import Health
 from homelab_agent.core.jobs import Jobs
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.privilege import Privileged, Unprivileged
+from homelab_agent.core.secret import Secrets
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
 
@@ -55,10 +55,7 @@ class Foundation:
     database: Database
     registry: CollectorRegistry
     privileged: Privileged = field(default_factory=Unprivileged)
+    secrets: Secrets = field(default_factory=lambda: Secrets(Redactor()))
     redactor: Redactor = field(default_factory=Redactor)
     door: PublicDoor = field(default_factory=PublicDoor)
     port: int | None = None
-
-    def secret(self, reference: str) -> secrets.Secret:
-        """Return the secret that a reference names, masked in the journal once read; raises `ReferenceFaulty`."""
-        return secrets.parse(reference, self.redactor, clock=self.clock)

@@ -249,7 +249,7 @@ def _set_aside(directory: Path, damage: str, now: datetime) -> None:
     _write_durably(directory / "state.lost", f"{read_loss(directory)}\n{note}\n".lstrip())
     for suffix in found:
         (directory / f"state.db{suffix}").rename(f"{aside}{suffix}")
-    _sync_directory(directory)
+    sync_directory(directory)
 
 
 def _write_durably(path: Path, text: str) -> None:
@@ -259,10 +259,11 @@ def _write_durably(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Put a directory's entries on disk, so that a rename in it outlives a power cut; raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from homelab_agent.core.errors import AgentError, Exit
-from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secret, Secrets
+from homelab_agent.database.settings import DatabaseSettings
 
 _REFERENCES = ("env:", "file:", "credential:", "openbao:")
 _CONNECTION = {"search_path": "homelab, public", "timezone": "UTC", "application_name": "homelab-agent"}
@@ -31,8 +33,11 @@ class Address:
     password: str = field(default="", repr=False)
 
     @classmethod
-    def of_url(cls, url: str) -> Address:
-        """Return the address that a URL names; raises `AddressFaulty`, which does not repeat it."""
+    def of_url(cls, url: str, password: str = "") -> Address:
+        """Return the address that a URL names, with a password that it need not hold itself.
+
+        Raises `AddressFaulty`, which does not repeat it.
+        """
         try:
             parts = urlsplit(url)
             query = parse_qsl(parts.query, strict_parsing=bool(parts.query))
@@ -42,11 +47,12 @@ class Address:
         if parts.scheme not in {"postgresql", "postgres"}:
             raise AddressFaulty
         user, at, host = parts.netloc.rpartition("@")
-        name, _, password = user.partition(":")
+        name, _, own = user.partition(":")
+        password = password or unquote(own) or dict(query).get("password", "")
         kept = urlencode([pair for pair in query if pair[0] != "password"], safe="/")
         shown = urlunsplit(parts._replace(netloc=f"{name}{at}{host}", query=kept))
-        options = {"dsn": url, "server_settings": _CONNECTION}
-        return cls(shown, options, unquote(password) or dict(query).get("password", ""))
+        options: dict[str, Any] = {"dsn": url, "server_settings": _CONNECTION}
+        return cls(shown, {**options, "password": password} if password else options, password)
 
     @classmethod
     def of_socket(cls, directory: Path, port: int, *, role: str, database: str, password: str) -> Address:
@@ -57,10 +63,28 @@ class Address:
         return cls(shown, {**options, "server_settings": _CONNECTION}, password)
 
 
-def resolve(url: str, redactor: Redactor) -> Address:
-    """Return the address that `[database] url` means, which may be a reference to a secret; reads files."""
-    if not url.startswith(_REFERENCES):
-        return Address.of_url(url)
-    from homelab_agent.core import secret
+class Elsewhere:
+    """PostgreSQL that is not of our own: where it is and how to get in, as the configuration and its secrets say."""
 
-    return Address.of_url(secret.parse(url, redactor).get())
+    def __init__(self, settings: DatabaseSettings, secrets: Secrets) -> None:
+        """Find the secrets, and read none yet; raises `ReferenceFaulty`."""
+        self._settings = settings
+        self._secrets = {
+            text: secrets.find(text)
+            for text in (settings.url, settings.password)
+            if text and (text == settings.password or text.startswith(_REFERENCES))
+        }
+
+    @property
+    def secrets(self) -> Sequence[Secret]:
+        """Return the secrets that the address is made of."""
+        return list(self._secrets.values())
+
+    def address(self, trial: Mapping[str, str] = MappingProxyType({})) -> Address:
+        """Return the address, with the values of `trial` in place of those that these references have now.
+
+        May block, raises what `Secret.get` raises, and `AddressFaulty`.
+        """
+        values = {text: trial.get(each.reference) or each.get() for text, each in self._secrets.items()}
+        url, password = self._settings.url, self._settings.password
+        return Address.of_url(values.get(url, url), values.get(password, ""))

@@ -114,7 +114,7 @@ async def _loaded(edition: editions.Edition) -> list[migrations.Migration]:
 
 
 def _address(console: Console) -> Address:
-    return doctor.find_address(console.section("database"), console.find_state())
+    return doctor.find_address(console.section("database"), console.find_state(), console.secrets())
 
 
 def _ask(where: Address, question: Callable[[Connection], Awaitable[T]]) -> T:

@@ -16,12 +16,13 @@ from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, NeighbourUnreachable, describe
 from homelab_agent.core.health import Finding, State
-from homelab_agent.core.journal.redaction import Redactor
-from homelab_agent.database import address, editions, migrations, pool
-from homelab_agent.database.address import Address, AddressFaulty
+from homelab_agent.core.secret import Secrets
+from homelab_agent.database import editions, migrations, pool
+from homelab_agent.database.address import Address, AddressFaulty, Elsewhere
 from homelab_agent.database.editions import Edition
 from homelab_agent.database.embedded import Embedded
 from homelab_agent.database.pool import CANNOT_ASK, Connection, Pool
+from homelab_agent.database.rotation import Rotation
 from homelab_agent.database.settings import EMBEDDED, DatabaseSettings
 
 T = TypeVar("T")
@@ -44,10 +45,8 @@ class Database:
     `edition` is known once it was reached. `round_trip_seconds` is how long the last `ping` took, None while down.
     """
 
-    def __init__(
-        self, settings: DatabaseSettings, *, directory: Path, clock: Clock, redactor: Redactor | None = None
-    ) -> None:
-        """`directory` is the agent's state directory; `redactor` learns the password."""
+    def __init__(self, settings: DatabaseSettings, secrets: Secrets, *, directory: Path, clock: Clock) -> None:
+        """`directory` is the agent's state directory; `secrets` finds what the address is made of."""
         self.edition: Edition | None = None
         self.round_trip_seconds: float | None = None
         self.connection = Finding.degraded("not reached yet")
@@ -56,7 +55,11 @@ class Database:
         self._settings = settings
         self._directory = directory
         self._clock = clock
-        self._redactor = redactor or Redactor()
+        self._hide = secrets.hide
+        self._elsewhere = None if settings.url == EMBEDDED else Elsewhere(settings, secrets)
+        self._rotation: Rotation | None = None
+        if self._elsewhere is not None:
+            self._rotation = Rotation(self._elsewhere, lambda: self._pool, repair=OTHER_REPAIR)
         self._files = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._embedded: Embedded | None = None
         self._pool: Pool | None = None
@@ -98,7 +101,7 @@ class Database:
         if source is None:
             raise self._unreachable(self.connection.detail)
         try:
-            connection = await source.acquire(timeout=pool.CONNECT_SECONDS)
+            connection = await self._connection(source)
         except asyncpg.ClientConfigurationError:
             raise AddressFaulty from None  # its text repeats the URL
         except CANNOT_ASK as error:
@@ -113,6 +116,16 @@ class Database:
         finally:
             await self._release(source, connection)
 
+    async def _connection(self, source: Pool) -> Any:
+        """Return one connection of the pool; where our password is refused, a new one may be there meanwhile."""
+        try:
+            return await source.acquire(timeout=pool.CONNECT_SECONDS)
+        except asyncpg.InvalidAuthorizationSpecificationError:
+            if self._rotation is None:
+                raise
+            await self._rotation.renew()
+            return await source.acquire(timeout=pool.CONNECT_SECONDS)
+
     async def run(self) -> None:
         """Keep PostgreSQL within reach until cancelled; the embedded server is stopped then."""
         failures = 0
@@ -123,7 +136,7 @@ class Database:
                     await self._until_lost()
                 else:
                     failures += 1
-                    own = self._settings.url == EMBEDDED
+                    own = self._elsewhere is None
                     await self._clock.sleep(backoff(failures, RETRY_MAX_SECONDS if own else CONNECT_MAX_SECONDS))
         finally:
             await self._go_down()
@@ -170,14 +183,14 @@ class Database:
         self._say("schema", Finding.ok(f"{len(loaded)} migrations, {edition.name} edition"))
 
     async def _address(self) -> Address:
-        url = self._settings.url
-        if url == EMBEDDED:
-            if self._embedded is None:
-                self._embedded = Embedded(self._directory)
-            where = await self._embedded.start(self._say_what_takes_time)
-        else:
-            where = await self._in_thread(lambda: address.resolve(url, self._redactor))
-        self._redactor.add(where.password)
+        if self._elsewhere is not None:
+            where = await self._in_thread(self._elsewhere.address)
+            self._hide(where.password)
+            return where
+        if self._embedded is None:
+            self._embedded = Embedded(self._directory)
+        where = await self._embedded.start(self._say_what_takes_time)
+        self._hide(where.password)
         return where
 
     def _say_what_takes_time(self, what: str) -> None:
@@ -230,7 +243,7 @@ class Database:
         self.on_change(f"database.{check}", finding)
 
     def _unreachable(self, cause: BaseException | str) -> NeighbourUnreachable:
-        return pool.unreachable(cause, OWN_REPAIR if self._settings.url == EMBEDDED else OTHER_REPAIR)
+        return pool.unreachable(cause, OWN_REPAIR if self._elsewhere is None else OTHER_REPAIR)
 
     async def _release(self, source: Pool, connection: Any) -> None:
         try:

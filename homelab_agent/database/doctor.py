@@ -8,27 +8,27 @@ from pathlib import Path
 
 from homelab_agent.core.errors import NeighbourUnreachable
 from homelab_agent.core.health import Check, Finding
-from homelab_agent.core.journal.redaction import Redactor
-from homelab_agent.database import account, address, editions, embedded, migrations, pool
-from homelab_agent.database.address import Address
+from homelab_agent.core.secret import Secrets
+from homelab_agent.database import account, editions, embedded, migrations, pool
+from homelab_agent.database.address import Address, Elsewhere
 from homelab_agent.database.database import OTHER_REPAIR
 from homelab_agent.database.place import Place
 from homelab_agent.database.settings import EMBEDDED, DatabaseSettings
 
 
-def checks(settings: DatabaseSettings, directory: Path) -> Sequence[Check]:
+def checks(settings: DatabaseSettings, directory: Path, secrets: Secrets) -> Sequence[Check]:
     """Return the checks of PostgreSQL that need no agent; `directory` is the agent's state directory."""
 
     async def connection() -> Finding:
         try:
-            where = await asyncio.to_thread(find_address, settings, directory)
+            where = await asyncio.to_thread(find_address, settings, directory, secrets)
             async with pool.single(where, repair=OTHER_REPAIR) as connection:
                 return Finding.ok(f"{await editions.look(connection)}; {where.shown}")
         except (NeighbourUnreachable, embedded.NotStarted) as error:
             return await asyncio.to_thread(_not_running, settings) or Finding.of(error)
 
     async def schema() -> Finding:
-        where = await asyncio.to_thread(find_address, settings, directory)
+        where = await asyncio.to_thread(find_address, settings, directory, secrets)
         async with pool.single(where, repair=OTHER_REPAIR) as connection:
             edition = await editions.look(connection)
             loaded = await asyncio.to_thread(migrations.load, edition.name)
@@ -41,10 +41,10 @@ def checks(settings: DatabaseSettings, directory: Path) -> Sequence[Check]:
     return outside if settings.url == EMBEDDED else [*outside, Check("database.schema", schema, deadline=15.0)]
 
 
-def find_address(settings: DatabaseSettings, directory: Path) -> Address:
+def find_address(settings: DatabaseSettings, directory: Path, secrets: Secrets) -> Address:
     """Return where PostgreSQL is, for who is not the agent; raises `AgentError`s; reads files."""
     if settings.url != EMBEDDED:
-        return address.resolve(settings.url, Redactor())
+        return Elsewhere(settings, secrets).address()
     return embedded.address(Place.of(directory.resolve(), account.ourselves()))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, TypeAlias, Union
 
 import asyncpg
@@ -19,6 +20,13 @@ SIZE_MAX = 4
 IDLE_SECONDS = 120.0
 CONNECT_SECONDS = 10.0
 QUERY_SECONDS = 60.0
+
+_SESSION: Mapping[str, Any] = MappingProxyType(
+    {
+        "command_timeout": QUERY_SECONDS,
+        "max_cacheable_statement_size": 0,  # no bound: the shipper's one statement is long
+    }
+)
 
 CANNOT_ASK = (
     OSError,  # a refused connection and a late answer (TimeoutError) among them
@@ -46,12 +54,17 @@ async def open_pool(where: Address) -> Pool:
         min_size=0,
         max_size=SIZE_MAX,
         max_inactive_connection_lifetime=IDLE_SECONDS,
-        command_timeout=QUERY_SECONDS,
         reset=_keep,
-        max_cacheable_statement_size=0,  # no bound: the shipper's one statement is long
+        **_SESSION,
         **where.options,
     )
     return pool
+
+
+async def change_over(pool: Pool, where: Address) -> None:
+    """Have `pool` connect to `where` from now on; a connection in use is replaced once it comes back."""
+    pool.set_connect_args(**_SESSION, **where.options)
+    await pool.expire_connections()
 
 
 async def _keep(_connection: Connection) -> None:

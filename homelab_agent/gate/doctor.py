@@ -14,6 +14,7 @@ from homelab_agent.core import privilege, process
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding
+from homelab_agent.core.secret import Secrets
 from homelab_agent.gate import prerequisites, reading
 from homelab_agent.gate.prerequisites import Door
 from homelab_agent.gate.settings import FUNNEL, GateSettings
@@ -22,12 +23,12 @@ from homelab_agent.gate.tailscale import Tailscaled
 _STARTS_NOTHING = "[gate] funnel = true (to the internet) or tailnet = true (the page, inside the tailnet)"
 
 
-def checks(settings: GateSettings, directory: Path) -> Sequence[Check]:
+def checks(settings: GateSettings, directory: Path, secrets: Secrets) -> Sequence[Check]:
     """Return the checks that need no agent; `directory` is its state directory."""
-    return beside(settings, directory)
+    return beside(settings, directory, secrets)
 
 
-def beside(settings: GateSettings, directory: Path) -> Sequence[Check]:
+def beside(settings: GateSettings, directory: Path, _secrets: Secrets) -> Sequence[Check]:
     """Return those that a running agent does not ask itself: of each door all that is missing, at once."""
     doors = settings.doors()
     found = [Check("gate.program", partial(_program, settings, has_doors=bool(doors)))]

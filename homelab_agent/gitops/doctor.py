@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from homelab_agent.core import privilege, process, secret
+from homelab_agent.core import privilege, process
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding, State
-from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.privilege import Answer, User
 from homelab_agent.core.process_output import Stream
+from homelab_agent.core.secret import SecretMissing, Secrets
 from homelab_agent.gitops import access, git, keyring, owned, premises, status, working_copy
 from homelab_agent.gitops.settings import GitopsSettings, Repository
 from homelab_agent.gitops.signature import Key
@@ -37,19 +37,19 @@ _LOCAL_SECONDS = 30.0
 _REMOTE_LATE = REMOTE_SECONDS + git.GRACE_SECONDS + 10.0
 
 
-def checks(settings: GitopsSettings, directory: Path) -> Sequence[Check]:
-    """Return the checks that need no agent; `directory` is its state directory."""
-    asking = _Asking(settings, directory)
+def checks(settings: GitopsSettings, directory: Path, secrets: Secrets) -> Sequence[Check]:
+    """Return the checks that need no agent; `directory` is its state directory, `secrets` reads as the agent does."""
+    asking = _Asking(settings, directory, secrets)
     remotes = [
         Check(f"gitops.{one.name}.remote", partial(asking.remote, one), deadline=asking.within(_REMOTE_LATE))
         for one in settings.repository
     ]
-    return [*beside(settings, directory), *remotes]
+    return [*beside(settings, directory, secrets), *remotes]
 
 
-def beside(settings: GitopsSettings, directory: Path) -> Sequence[Check]:
+def beside(settings: GitopsSettings, directory: Path, secrets: Secrets) -> Sequence[Check]:
     """Return those that a running agent does not ask itself, and that do not get into its way."""
-    asking = _Asking(settings, directory)
+    asking = _Asking(settings, directory, secrets)
     found = [Check("gitops.git", _git, deadline=_LOCAL_SECONDS)]
     if settings.status_token:
         found.append(Check("gitops.status_token", asking.status_token))
@@ -65,9 +65,10 @@ def beside(settings: GitopsSettings, directory: Path) -> Sequence[Check]:
 class _Asking:
     """Asks about repositories, as many at a time as are synced at a time."""
 
-    def __init__(self, settings: GitopsSettings, directory: Path) -> None:
+    def __init__(self, settings: GitopsSettings, directory: Path, secrets: Secrets) -> None:
         self._settings = settings
         self._directory = directory
+        self._secrets = secrets
         self._places = asyncio.Semaphore(settings.syncs_at_once)
         self._clock = SystemClock()
 
@@ -155,7 +156,7 @@ class _Asking:
         """Return what is wrong with a secret that the agent is to read."""
         try:
             value = await self._value(reference)
-        except secret.SecretMissing as error:
+        except SecretMissing as error:
             if reference.startswith("file:"):
                 return [Finding.of(error)]
             said = f"whether the {what} is there only the agent can tell: {reference} is for its process alone"
@@ -170,9 +171,8 @@ class _Asking:
         return []
 
     async def _value(self, reference: str) -> str:
-        """Return a secret's value, read as the agent reads it; raises what `Secret.get` raises."""
-        sources = {**secret.SOURCES, "file": secret.files_of(await self._agent())}
-        found = secret.parse(reference, Redactor(), sources)
+        """Return a secret's value; raises what `Secret.get` raises."""
+        found = self._secrets.find(reference)
         await found.refresh()
         return found.get()
 

@@ -55,7 +55,7 @@ class Service:
         self.commit_statuses = _commit_statuses(settings, base)
         copies = {
             one.name: WorkingCopy(
-                one, base.privileged, base.secret, base.redactor.mask, sync_timeout=settings.sync_timeout
+                one, base.privileged, base.secrets.find, base.redactor.mask, sync_timeout=settings.sync_timeout
             )
             for one in repositories
         }
@@ -82,7 +82,7 @@ class Service:
             wake=self.worker.wake,
             registry=base.registry,
         )
-        self.apis = self._apis(Pings(identities, base.secret, clock), base.jobs)
+        self.apis = self._apis(Pings(identities, base.secrets.find, clock), base.jobs)
 
     def capability(self) -> Capability:
         """Return what all this contributes."""
@@ -185,7 +185,7 @@ class Service:
 
 def _verifier(settings: GitopsSettings, base: Foundation) -> Verifier:
     return Verifier(
-        Keyring(settings.repository, base.secret, base.clock),
+        Keyring(settings.repository, base.secrets.find, base.clock),
         base.clock,
         networks=settings.networks,
         refusals_per_minute=settings.failures_per_minute,
@@ -196,7 +196,7 @@ def _commit_statuses(settings: GitopsSettings, base: Foundation) -> CommitStatus
     if not settings.status_token:
         return None
     return CommitStatuses(
-        partial(base.secret, settings.status_token),
+        partial(base.secrets.find, settings.status_token),
         base.clock,
         api_url=settings.api_url,
         context=f"homelab-agent/{base.host}",

@@ -27,8 +27,9 @@ class HookSecret(Section):
     name: str = setting(..., "What the log calls it.", pattern=NAME, example="main")
     secret: str = setting(
         ...,
-        "Reference to the secret (env:NAME, file:PATH, credential:NAME).",
+        "Reference to the secret (env:NAME, file:PATH, credential:NAME, openbao:PATH#KEY).",
         min_length=1,
+        secret=True,
         example="file:/etc/homelab-agent/hook-secret",
     )
     expires: date | None = setting(
@@ -145,7 +146,7 @@ class Repository(Section):
         "", "Path of the SSH key for a private repository.", example="/etc/homelab-agent/deploy-key"
     )
     known_hosts: str = setting("", "File with the forge's SSH host keys; another key stops the sync.")
-    token: str = setting("", "Reference to a token for a private repository over HTTPS.")
+    token: str = setting("", "Reference to a token for a private repository over HTTPS.", secret=True)
     allowed_signers: str = setting(
         "", "File of SSH signers (ssh-keygen(1)); where set, only a tip that one of them signed is deployed."
     )
@@ -215,6 +216,7 @@ class GitopsSettings(Section):
         "",
         "Reference to a fine-grained token with which commit statuses are set; empty: none are.",
         example="file:/etc/homelab-agent/github-token",
+        secret=True,
     )
     api_url: str = setting("https://api.github.com", "Where commit statuses go.", pattern=r"^https?://[^\s]+[^/]$")
     repository: list[Repository] = setting([], "The repositories.", max_length=64)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from homelab_agent.core.clock import Drift, SystemClock
 from homelab_agent.core.health import Check, Finding
+from homelab_agent.core.secret import Secrets
 from homelab_agent.metrics.collection import Collection
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.sample import Status
@@ -14,7 +15,7 @@ from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.metrics.ticker import Tick
 
 
-def checks(settings: MetricsSettings, _directory: Path) -> Sequence[Check]:
+def checks(settings: MetricsSettings, _directory: Path, _secrets: Secrets) -> Sequence[Check]:
     """Return one check that asks every collector once."""
 
     async def collectors() -> Finding:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from homelab_agent.core.health import Check, Finding
+from homelab_agent.core.secret import Secrets
 from homelab_agent.web import sockets
 from homelab_agent.web.settings import WebSettings, split_address
 
 
-def checks(settings: WebSettings, _directory: Path) -> Sequence[Check]:
+def checks(settings: WebSettings, _directory: Path, _secrets: Secrets) -> Sequence[Check]:
     """Return the check whether the address can be listened on."""
 
     async def probe() -> Finding:

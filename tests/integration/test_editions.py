@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.console import Console
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 from homelab_agent.database import commands, editions, migrations, partitions
 from homelab_agent.database.address import Address
 from homelab_agent.database.database import Database
@@ -83,7 +85,8 @@ async def test_a_changed_migration_fails_the_check_and_not_the_connection(postgr
     await migrations.apply(connection, FILES["plain"])
     await connection.execute("UPDATE homelab.schema_migration SET checksum = 'other' WHERE room = 'database'")
     await connection.close()
-    database = Database(DatabaseSettings(url=postgres.url), directory=tmp_path, clock=SystemClock())
+    settings = DatabaseSettings(url=postgres.url)
+    database = Database(settings, Secrets(Redactor()), directory=tmp_path, clock=SystemClock())
     running = asyncio.create_task(database.run())
     await until(lambda: "0001_foundation" in database.schema.detail, "the change is told")
     assert database.schema.repair

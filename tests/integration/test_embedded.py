@@ -15,6 +15,8 @@ import asyncpg
 import pytest
 
 from homelab_agent.core.clock import SystemClock
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 from homelab_agent.database import account, binaries
 from homelab_agent.database.address import Address
 from homelab_agent.database.database import Database
@@ -43,7 +45,7 @@ async def started(state: Path) -> AsyncIterator[tuple[Embedded, Address]]:
 
 @asynccontextmanager
 async def database(state: Path) -> AsyncIterator[Database]:
-    found = Database(DatabaseSettings(), directory=state, clock=SystemClock())
+    found = Database(DatabaseSettings(), Secrets(Redactor()), directory=state, clock=SystemClock())
     running = asyncio.create_task(found.run())
     try:
         await asyncio.wait_for(found.wait_until_up(), 30)
@@ -193,7 +195,7 @@ async def test_a_killed_server_comes_back_with_every_committed_row(open_director
 
 @pytest.mark.parametrize("seconds", [0.02, 0.15, 0.4, 0.6])
 async def test_a_stop_in_the_middle_of_the_first_start_leaves_no_server(open_directory: Path, seconds: float) -> None:
-    found = Database(DatabaseSettings(), directory=open_directory, clock=SystemClock())
+    found = Database(DatabaseSettings(), Secrets(Redactor()), directory=open_directory, clock=SystemClock())
     running = asyncio.create_task(found.run())
     await asyncio.wait([running], timeout=seconds)
     running.cancel()

@@ -18,6 +18,8 @@ import pytest
 from homelab_agent import config
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.health import Finding, Health, State
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 from homelab_agent.gitops import doctor
 from tests import user
 from tests.agent import Agent
@@ -65,7 +67,7 @@ class Practice:
         settings = (await asyncio.to_thread(config.load, path)).settings.gitops
         assert settings is not None
         health = Health(SystemClock())
-        health.add(doctor.checks(settings, self.state))
+        health.add(doctor.checks(settings, self.state, Secrets(Redactor())))
         found = {one.check.removeprefix("gitops.site."): one.finding for one in await health.probe_all()}
         assert not [one for one in found.values() if SECRET in f"{one.detail} {one.repair}"], "no value is shown"
         return found

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from homelab_agent.core import secret
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 from homelab_agent.gitops.github import LONGEST_PAUSE_SECONDS, TRIES, WAITING_MAX, CommitStatuses
 from tests.clock import MovableClock, until
 from tests.gitops_house import action, half, house, repository
@@ -34,7 +34,7 @@ class Told:
         self.clock = MovableClock(SystemClock().read().wall)  # GitHub's limits end at a time of day
         self.file = directory / "token"
         self.give(github.token(remote))
-        reference = partial(secret.parse, f"file:{self.file}", Redactor())
+        reference = partial(Secrets(Redactor()).find, f"file:{self.file}")
         self.statuses = CommitStatuses(reference, self.clock, api_url=github.url, context=CONTEXT)
 
     def give(self, token: str) -> None:

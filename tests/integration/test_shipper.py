@@ -15,6 +15,8 @@ import pytest
 import homelab_agent
 from homelab_agent.core.clock import Clock, SystemClock
 from homelab_agent.core.errors import NeighbourUnreachable
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 from homelab_agent.core.spool import Row, Scalar, Spool
 from homelab_agent.core.state import State
 from homelab_agent.database import shipper
@@ -67,7 +69,7 @@ async def way(
     clock = clock or SystemClock()
     state = await State.open(directory, [SCHEMA], clock=clock)
     spool = Spool(state, clock, host="here", max_bytes=2**27, max_age=7 * 86400)
-    database = Database(DatabaseSettings(url=server.url), directory=directory, clock=clock)
+    database = Database(DatabaseSettings(url=server.url), Secrets(Redactor()), directory=directory, clock=clock)
     shipper = Shipper(database, spool, clock, ship_every)
     tasks = [asyncio.create_task(task) for task in (database.run(), shipper.run())]
     try:
@@ -275,7 +277,7 @@ async def test_a_wrong_password_is_told_without_any(
     postgres.change_password(wrong)
     url = postgres.url
     postgres.change_password(PASSWORD)
-    database = Database(DatabaseSettings(url=url), directory=tmp_path, clock=SystemClock())
+    database = Database(DatabaseSettings(url=url), Secrets(Redactor()), directory=tmp_path, clock=SystemClock())
     running = asyncio.create_task(database.run())
     await until(lambda: "password" in database.connection.detail, "the refusal is told")
     with pytest.raises(Exception, match="does not answer") as error:
@@ -306,7 +308,8 @@ async def test_the_address_may_be_a_secret_kept_in_a_file(postgres: Postgres, tm
     file = tmp_path / "url"
     await asyncio.to_thread(file.write_text, postgres.url)
     file.chmod(0o600)
-    database = Database(DatabaseSettings(url=f"file:{file}"), directory=tmp_path, clock=SystemClock())
+    settings = DatabaseSettings(url=f"file:{file}")
+    database = Database(settings, Secrets(Redactor()), directory=tmp_path, clock=SystemClock())
     running = asyncio.create_task(database.run())
     await asyncio.wait_for(database.wait_until_up(), 10)
     assert (await database.fetch("SELECT 1 AS one"))[0]["one"] == 1

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from homelab_agent.core.health import State
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 from homelab_agent.web import doctor, sockets
 from homelab_agent.web.settings import WebSettings
 from homelab_agent.web.sockets import CannotListen, Listeners, PortTaken
@@ -55,7 +57,7 @@ def test_a_port_that_is_taken_is_said_with_the_process_that_has_it(tmp_path: Pat
 async def test_the_doctor_says_it_before_the_start(tmp_path: Path, holder: tuple[int, int]) -> None:
     pid, port = holder
     taken, free = (
-        doctor.checks(WebSettings(listen=address), tmp_path)[0].probe
+        doctor.checks(WebSettings(listen=address), tmp_path, Secrets(Redactor()))[0].probe
         for address in (f"127.0.0.1:{port}", "127.0.0.1:0")
     )
     assert taken is not None

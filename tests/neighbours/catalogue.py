@@ -12,6 +12,7 @@ from tests.neighbours import (
     git,
     machine,
     mount,
+    openbao,
     payloads,
     postgres_kinds,
     sshd,
@@ -35,4 +36,5 @@ ALL: tuple[Neighbour, ...] = (
     faketime.NEIGHBOUR,
     disk.NEIGHBOUR,
     mount.NEIGHBOUR,
+    openbao.NEIGHBOUR,
 )

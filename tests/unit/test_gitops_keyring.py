@@ -13,6 +13,7 @@ import pytest
 from homelab_agent.core import secret
 from homelab_agent.core.health import Finding, State
 from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 from homelab_agent.gitops import signature
 from homelab_agent.gitops.keyring import RENEW_SECONDS, Keyring
 from homelab_agent.gitops.settings import Repository
@@ -32,10 +33,10 @@ def clock() -> MovableClock:
 @pytest.fixture
 def make(clock: MovableClock) -> Make:
     def make(*repositories: dict[str, Any]) -> Keyring:
-        redactor = Redactor()
+        secrets = Secrets(Redactor(), clock)
         return Keyring(
             [Repository.model_validate(one) for one in repositories],
-            lambda reference: secret.parse(reference, redactor, clock=clock),
+            secrets.find,
             clock,
         )
 
@@ -129,8 +130,8 @@ async def test_a_secret_that_never_could_be_read_is_no_key_until_it_can(
     assert await signers(keyring, clock, "one")
 
 
-async def test_a_secret_given_as_its_value_is_no_key_and_is_not_repeated(make: Make) -> None:
-    keyring = make(hooks.repository(secrets=[{"name": "main", "secret": "hunter2-hunter2"}]))
+async def test_a_secret_that_is_no_reference_is_no_key_and_is_not_repeated(make: Make) -> None:
+    keyring = make(hooks.repository(secrets=[{"name": "main", "secret": "fil:hunter2-hunter2"}]))
     found = await finding(keyring, State.FAILED)
     assert "hunter2" not in f"{found}"
 
@@ -142,11 +143,11 @@ async def test_a_secret_on_a_share_that_is_gone_keeps_nobody_waiting(clock: Mova
         answers.wait(20)
         return name
 
-    sources = {**secret.SOURCES, "slow": slow}
+    origins = {**secret.ORIGINS, "slow": secret.Local(slow)}
     secrets = [hooks.secret_in(tmp_path, "one"), {"name": "slow", "secret": "slow:two"}]
     keyring = Keyring(
         [Repository.model_validate(hooks.repository(secrets=secrets))],
-        lambda reference: secret.parse(reference, Redactor(), sources, clock=clock),
+        Secrets(Redactor(), clock, origins=origins).find,
         clock,
         read_seconds=0.1,
     )

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 
 from homelab_agent.core.console import Console
 from homelab_agent.core.health import State
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 from homelab_agent.metrics import doctor
 from homelab_agent.metrics.commands import commands
 from homelab_agent.metrics.settings import MetricsSettings
@@ -43,7 +45,7 @@ def test_an_unknown_family_is_a_fault_of_usage(console: Console) -> None:
 
 
 async def test_the_doctor_asks_every_collector(tmp_path: Path) -> None:
-    [check] = doctor.checks(MetricsSettings(), tmp_path)
+    [check] = doctor.checks(MetricsSettings(), tmp_path, Secrets(Redactor()))
     assert check.probe is not None
     finding = await check.probe()
     assert finding.state is State.OK

@@ -6,13 +6,20 @@ import json
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from homelab_agent.core import secret
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.journal.redaction import MASK, Redactor
+from homelab_agent.core.secret import Local, Secret, Secrets
 from tests.clock import MovableClock
+
+
+def find(reference: str, redactor: Redactor, clock: MovableClock | None = None, **more: Any) -> Secret:
+    return Secrets(redactor, clock, **more).find(reference)
+
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 
@@ -35,14 +42,14 @@ def test_a_variable_a_file_and_a_credential_are_read(
 ) -> None:
     monkeypatch.setenv("TOKEN", "from the environment")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(file.parent))
-    assert secret.parse("env:TOKEN", redactor).get() == "from the environment"
-    assert secret.parse(f"file:{file}", redactor).get() == "hunter22"
+    assert find("env:TOKEN", redactor).get() == "from the environment"
+    assert find(f"file:{file}", redactor).get() == "hunter22"
     file.chmod(0o440)  # as systemd does
-    assert secret.parse("credential:token", redactor).get() == "hunter22"
+    assert find("credential:token", redactor).get() == "hunter22"
 
 
 def test_it_is_read_late_and_then_held(file: Path, redactor: Redactor) -> None:
-    found = secret.parse(f"file:{file}", redactor)
+    found = find(f"file:{file}", redactor)
     file.write_text("later")
     assert found.get() == "later"
     file.unlink()
@@ -50,14 +57,14 @@ def test_it_is_read_late_and_then_held(file: Path, redactor: Redactor) -> None:
 
 
 def test_whatever_was_read_is_masked(file: Path, redactor: Redactor) -> None:
-    found = secret.parse(f"file:{file}", redactor)
+    found = find(f"file:{file}", redactor)
     assert redactor.mask("hunter22") == "hunter22"
     found.get()
     assert redactor.mask("password hunter22") == f"password {MASK}"
 
 
 def test_it_never_shows_itself(file: Path, redactor: Redactor) -> None:
-    found = secret.parse(f"file:{file}", redactor)
+    found = find(f"file:{file}", redactor)
     found.get()
     shown = [
         repr(found),
@@ -77,17 +84,27 @@ def test_it_never_shows_itself(file: Path, redactor: Redactor) -> None:
         vars(found)
 
 
-@pytest.mark.parametrize("given", ["hunter22", "hunter22:", "", ":x", "openbao:kv/a#b", "env:"])
-def test_a_value_in_place_of_a_reference_is_refused_and_not_repeated(given: str, redactor: Redactor) -> None:
+@pytest.mark.parametrize("given", ["", "openbao:kv/a#b", "env:", "fil:/hunter22", "Env:hunter22"])
+def test_what_is_meant_as_a_reference_and_is_none_is_refused_and_not_repeated(given: str, redactor: Redactor) -> None:
     with pytest.raises(secret.ReferenceFaulty) as caught:
-        secret.parse(given, redactor)
+        find(given, redactor)
     assert "hunter22" not in f"{caught.value} {caught.value.repair}"
     assert "env:, file:, credential:" in str(caught.value)
 
 
 def test_a_scheme_can_be_added(redactor: Redactor) -> None:
-    sources = {**secret.SOURCES, "openbao": lambda name: f"value of {name}"}
-    assert secret.parse("openbao:kv/a#b", redactor, sources).get() == "value of kv/a#b"
+    secrets = Secrets(redactor)
+    secrets.add_origin("openbao", Local(lambda name: f"value of {name}"))
+    assert secrets.find("openbao:kv/a#b").get() == "value of kv/a#b"
+
+
+@pytest.mark.parametrize("given", ["hunter22", "hunter22:", ":x12345", "ghp:12345"])
+def test_a_text_that_is_no_reference_is_the_value_itself_and_not_shown(given: str, redactor: Redactor) -> None:
+    secrets = Secrets(redactor)
+    found = secrets.find(given)
+    assert redactor.mask(f"x {given}") == f"x {MASK}"
+    assert found.get() == given
+    assert given not in f"{found!r} {secrets.standings()}"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666, 0o601])
@@ -96,7 +113,7 @@ def test_a_file_open_to_others_is_refused_with_the_command_that_mends_it(
 ) -> None:
     file.chmod(mode)
     with pytest.raises(secret.SecretExposed) as caught:
-        secret.parse(f"file:{file}", redactor).get()
+        find(f"file:{file}", redactor).get()
     assert caught.value.repair == f"chmod 600 {file}"
 
 
@@ -104,7 +121,7 @@ def test_a_file_open_to_others_is_refused_with_the_command_that_mends_it(
 def test_a_file_of_another_user_is_refused(file: Path, redactor: Redactor) -> None:
     os.chown(file, 65534, 65534)
     with pytest.raises(secret.SecretOfAnother) as caught:
-        secret.parse(f"file:{file}", redactor).get()
+        find(f"file:{file}", redactor).get()
     assert caught.value.repair == f"chown 0 {file}"
 
 
@@ -113,13 +130,13 @@ def test_what_is_not_there_says_so(tmp_path: Path, redactor: Redactor, monkeypat
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     for reference in ("env:NO_SUCH", f"file:{tmp_path}/none", "credential:token"):
         with pytest.raises(secret.SecretMissing) as caught:
-            secret.parse(reference, redactor).get()
+            find(reference, redactor).get()
         assert reference in str(caught.value)
         assert caught.value.repair
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     for name in ("none", "../etc/hostname", ".."):
         with pytest.raises(secret.SecretMissing):
-            secret.parse(f"credential:{name}", redactor).get()
+            find(f"credential:{name}", redactor).get()
 
 
 def test_what_is_no_secret_is_refused(tmp_path: Path, redactor: Redactor) -> None:
@@ -130,11 +147,11 @@ def test_what_is_no_secret_is_refused(tmp_path: Path, redactor: Redactor) -> Non
         (tmp_path / name).chmod(0o600)
     for name in ("pipe", "directory", "empty", "binary", "long"):
         with pytest.raises(AgentError):
-            secret.parse(f"file:{tmp_path / name}", redactor).get()
+            find(f"file:{tmp_path / name}", redactor).get()
 
 
 async def test_a_new_value_is_tried_by_all_before_any_adopts_it(file: Path, redactor: Redactor) -> None:
-    found = secret.parse(f"file:{file}", redactor)
+    found = find(f"file:{file}", redactor)
     assert await found.refresh()
     seen: list[str] = []
 
@@ -160,7 +177,7 @@ async def test_a_new_value_is_tried_by_all_before_any_adopts_it(file: Path, reda
 
 
 async def test_a_value_that_one_cannot_use_is_adopted_by_none(file: Path, redactor: Redactor) -> None:
-    found = secret.parse(f"file:{file}", redactor)
+    found = find(f"file:{file}", redactor)
     await found.refresh()
     adopted: list[str] = []
 
@@ -183,7 +200,7 @@ async def test_a_value_that_one_cannot_use_is_adopted_by_none(file: Path, redact
 
 
 async def test_an_adoption_that_fails_does_not_keep_the_others_from_it(file: Path, redactor: Redactor) -> None:
-    found = secret.parse(f"file:{file}", redactor)
+    found = find(f"file:{file}", redactor)
     await found.refresh()
     adopted: list[str] = []
 
@@ -206,7 +223,7 @@ async def test_an_adoption_that_fails_does_not_keep_the_others_from_it(file: Pat
 
 async def test_the_old_value_is_accepted_for_an_overlap(file: Path, redactor: Redactor) -> None:
     clock = MovableClock()
-    found = secret.parse(f"file:{file}", redactor, overlap=60, clock=clock)
+    found = find(f"file:{file}", redactor, clock, overlap=60)
     await found.refresh()
     await asyncio.to_thread(file.write_text, "changed")
     await found.refresh()
@@ -218,7 +235,7 @@ async def test_the_old_value_is_accepted_for_an_overlap(file: Path, redactor: Re
 
 
 async def test_two_refreshes_at_once_change_once(file: Path, redactor: Redactor) -> None:
-    found = secret.parse(f"file:{file}", redactor)
+    found = find(f"file:{file}", redactor)
     await found.refresh()
     await asyncio.to_thread(file.write_text, "changed")
     assert sorted(await asyncio.gather(found.refresh(), found.refresh())) == [False, True]
@@ -226,7 +243,7 @@ async def test_two_refreshes_at_once_change_once(file: Path, redactor: Redactor)
 
 async def test_a_source_that_hangs_holds_nobody_else(redactor: Redactor, tmp_path: Path) -> None:
     reading, writing = os.pipe()
-    found = secret.parse("share:x", redactor, {"share": lambda _: os.read(reading, 10).decode()})
+    found = Secrets(redactor, origins={"share": Local(lambda _: os.read(reading, 10).decode())}).find("share:x")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(found.refresh(), 0.05)
     os.write(writing, b"back")
