@@ -26,6 +26,7 @@ from tests.processes import family
 from tests.waiting import until
 
 HOOK, NEW_HOOK = "canary-of-the-webhook-1", "canary-of-the-webhook-2"
+WRONG_PASSWORD = "canary-of-a-wrong-password"
 TOLD_BY_AN_ACTION = "canary-that-an-action-prints"
 STATUS_TOKEN = "canary-of-the-status-token"
 PATHS = (
@@ -51,6 +52,7 @@ class Nest:
             "hook": HOOK,
             "the next hook": NEW_HOOK,
             "password": postgres.password,
+            "wrong password": WRONG_PASSWORD,
             "token": remote.token,
             "status token": STATUS_TOKEN,
             "printed": TOLD_BY_AN_ACTION,
@@ -158,9 +160,7 @@ def live(nest: Nest, github: GitHub) -> None:
     assert hook("not the secret of anybody").push().status == 401
     nest.openbao.put("homelab/hook", secret=NEW_HOOK)
     until(lambda: hook(NEW_HOOK).push().status == 202, "the new secret is taken over")
-    wrong = "canary-of-a-wrong-password"
-    nest.canaries["wrong password"] = wrong
-    nest.openbao.put("homelab/postgres", password=wrong)
+    nest.openbao.put("homelab/postgres", password=WRONG_PASSWORD)
     until(lambda: "secret.refused" in nest.agent.log.read_text(), "the wrong password is refused")
     until(lambda: _closed(nest), "every delivery has its verdict", seconds=60)
     nest.postgres.disconnect()
