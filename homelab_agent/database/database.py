@@ -83,7 +83,7 @@ class Database:
             self.round_trip_seconds = self._clock.read().monotonic - began
 
     def stale(self) -> SecretStale | None:
-        """Return what keeps us from logging in once more, though we are logged in."""
+        """Return which of our secrets is too old, though PostgreSQL lets us in with it."""
         return self._rotation.stale() if self._rotation is not None and self.is_up else None
 
     async def fetch(self, query: str, *args: object) -> Sequence[Any]:

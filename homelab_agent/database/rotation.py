@@ -31,7 +31,7 @@ class Rotation:
                 await each.refresh()
 
     def stale(self) -> SecretStale | None:
-        """Return which secret could not be asked for again for too long: with what it was nobody logs in anew."""
+        """Return which secret could not be asked for again for too long; PostgreSQL is used while it lets us in."""
         for each in self._elsewhere.secrets:
             try:
                 each.get()
