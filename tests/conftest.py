@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.fixtures.github",
     "tests.fixtures.leftovers",
     "tests.fixtures.machine",
+    "tests.fixtures.mongodb",
     "tests.fixtures.mount",
     "tests.fixtures.page",
     "tests.fixtures.postgres",
