@@ -12,7 +12,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from homelab_agent import capabilities, config, places, references, reloading
+from homelab_agent import capabilities, config, places, reloading
+from homelab_agent.config import references
 from homelab_agent.core import health, jobs, journal, systemd, telling
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.clock import SystemClock
@@ -32,6 +33,7 @@ from homelab_agent.database import service as database_service
 from homelab_agent.database.database import Database
 from homelab_agent.privileged import service as privileged_service
 from homelab_agent.privileged.client import Client as RootHalf
+from homelab_agent.secrets import openbao
 from homelab_agent.secrets import service as secrets_service
 from homelab_agent.web import service as web_service
 from homelab_agent.web import sockets
@@ -74,10 +76,11 @@ async def _live(
 ) -> Exit:
     settings = loaded.settings
     half = RootHalf(directory, _command(loaded.path))
-    secrets = Secrets(redactor, SystemClock(), uses=references.uses(settings))
-    openbao = secrets_service.add_openbao(settings.secrets, secrets, directory)
+    clock = SystemClock()
+    secrets = Secrets(redactor, clock, uses=references.uses(settings))
+    bao = openbao.add(settings.secrets, secrets, directory, clock)
     async with _foundation(settings, directory, secrets, redactor, half, listeners.loopback_port()) as base:
-        ground = [secrets_service.build(openbao, base), database_service.build(settings.database, base)]
+        ground = [secrets_service.build(bao, base), database_service.build(settings.database, base)]
         if any(capabilities.has_room(name, "verbs") for name, _ in settings.enabled()):
             ground.append(privileged_service.build(base))
         rooms = [*ground]
@@ -86,7 +89,7 @@ async def _live(
         reload = reloading.Reloading(loaded, rooms, log)
         web = web_service.build(settings.web, base, rooms, listeners=listeners, reload=reload)
         rooms.append(web)
-        _introduce(base, rooms)
+        _introduce(base, rooms, lag)
         supervisor = Supervisor(base.health, base.clock, shutdown_deadline=settings.agent.shutdown_deadline)
         with reload.on_hangup():
             return await supervisor.run(
@@ -132,9 +135,11 @@ async def _foundation(
         await state.close()
 
 
-def _introduce(base: Foundation, rooms: Sequence[Capability]) -> None:
-    """Make every room's jobs and checks known."""
-    base.health.add([*base.state.checks(), *base.spool.checks()])
+def _introduce(base: Foundation, rooms: Sequence[Capability], lag: LoopLag) -> None:
+    """Make every room's jobs and checks known; what cannot wait for a probe is reported at once."""
+    base.health.add([*base.state.checks(), *base.spool.checks(), *lag.checks()])
+    base.state.on_change = lambda found: base.health.report("state", found)
+    lag.on_late = lambda found: base.health.report("event_loop", found)
     for room in rooms:
         base.jobs.add(room.jobs)
         base.health.add(room.checks)

@@ -105,14 +105,14 @@ def commands(ctx: click.Context, config_path: Path | None, socket_path: Path | N
 
     Without a command: what needs you, what is off and how to enable it.
     """
-    from homelab_agent import places, references  # what finds the configuration imports pydantic: not for --help
+    from homelab_agent import places  # what finds the configuration imports pydantic: not for --help
     from homelab_agent.config import writer
 
     ctx.obj = Console(
         load=lambda: places.settings(config_path),
         find_socket=lambda: socket_path or places.socket(config_path),
         find_state=lambda: places.state_directory(places.settings(config_path).agent),
-        secrets=lambda: references.outside(places.settings(config_path)),
+        secrets=lambda: places.secrets(places.settings(config_path)),
         find_configuration=lambda: writer.target(config_path),
         add_entry=writer.add_entry,
         debug=debug,

@@ -8,7 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from homelab_agent import config
+from homelab_agent.config import references
+from homelab_agent.core import privilege, secret
+from homelab_agent.core.clock import SystemClock
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
 from homelab_agent.core.settings import AgentSettings
+from homelab_agent.secrets import openbao
 
 SERVICE_SOCKET = Path("/run/homelab-agent/agent.sock")
 """Made by the .socket unit, kept over restarts."""
@@ -29,6 +35,15 @@ def state_directory(agent: AgentSettings) -> Path:
         return Path("/var/lib/homelab-agent")
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
     return Path(base) / "homelab-agent"
+
+
+def secrets(settings: config.Settings) -> Secrets:
+    """Return what reads the secrets as the agent does, for who is not the agent: files as those of its user."""
+    directory = state_directory(settings.agent)
+    files = secret.Local(secret.files_of(privilege.owner(directory)))
+    found = Secrets(Redactor(), origins={**secret.ORIGINS, "file": files}, uses=references.uses(settings))
+    openbao.add(settings.secrets, found, directory, SystemClock())
+    return found
 
 
 def host(agent: AgentSettings) -> str:

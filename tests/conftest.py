@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.fixtures.machine",
     "tests.fixtures.mongodb",
     "tests.fixtures.mount",
+    "tests.fixtures.openbao",
     "tests.fixtures.page",
     "tests.fixtures.postgres",
     "tests.fixtures.soak",

@@ -68,6 +68,10 @@ class Home:
         until(shut, f"the door is shut {overlay}", seconds=60)
         return self.door
 
+    def openings(self) -> list[dict[str, Any]]:
+        """Return the openings that the ledger knows, the newest first."""
+        return [dict(one) for one in self.agent.json("/api/gate/history")["openings"]]
+
     def refused(self) -> bool:
         """Return whether a visitor from the internet is let in nowhere."""
         try:

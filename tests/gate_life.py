@@ -70,12 +70,15 @@ async def ruin(state: State) -> None:
 
 
 class Disk:
-    """A disk that refuses writes for a while, or lets them wait."""
+    """A disk that refuses writes for a while, lets them wait, or takes some and never says so."""
 
     def __init__(self, life: Life) -> None:
         self.refuses = False
         self.goes_on = asyncio.Event()
         self.goes_on.set()
+        self.swallows: object = None
+        """The outcome of a write that is done and never told, if any."""
+        self.swallowed = 0
         self._write = life.state.write
         self._directory = life.state.directory
         life.state.write = self.write  # type: ignore[method-assign]
@@ -84,7 +87,11 @@ class Disk:
         await self.goes_on.wait()
         if self.refuses:
             raise StateUnavailable(directory=self._directory, done="written", repair="", cause="disk full")
-        return await self._write(work)
+        done = await self._write(work)
+        if done is not None and done == self.swallows:
+            self.swallowed += 1
+            await asyncio.Event().wait()
+        return done
 
 
 def _scribble(database: Path) -> None:

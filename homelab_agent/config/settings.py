@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from homelab_agent import capabilities
+from homelab_agent.config import references
 from homelab_agent.core.settings import AgentSettings, LogSettings, Section
 from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.gate.settings import GateSettings
 from homelab_agent.gitops.settings import GitopsSettings
 from homelab_agent.metrics.settings import MetricsSettings
+from homelab_agent.secrets import reference
 from homelab_agent.secrets.settings import SecretsSettings
 from homelab_agent.web.settings import WebSettings
 
@@ -27,6 +30,17 @@ class Settings(Section):
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     gitops: GitopsSettings | None = None
     gate: GateSettings | None = None
+
+    @model_validator(mode="after")
+    def _can_ask_openbao(self) -> Self:
+        asking = {text: keys for text, keys in references.uses(self).items() if text.startswith(f"{reference.SCHEME}:")}
+        faults = [f"{', '.join(keys)}: {fault}" for text, keys in asking.items() if (fault := reference.fault(text))]
+        if asking and not self.secrets.url:
+            named = ", ".join(key for keys in asking.values() for key in keys)
+            faults.append(f"[secrets] url says where OpenBao is, and is not set; it is asked for {named}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
 
     def enabled(self) -> Iterator[tuple[str, Section]]:
         """Yield the capabilities that are on and their sections, in the order of `capabilities.NAMES`.

@@ -69,13 +69,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A check's present finding, since when its state is so, and whether an outage was announced."""
+    """A check's present finding, since when its state is so, and whether an outage was announced.
+
+    `pushed` says that nobody had to ask: it was reported when it became so.
+    """
 
     check: str
     finding: Finding
     since: datetime
     probed_at: datetime
     expected: str = ""
+    pushed: bool = False
 
     @property
     def in_trouble(self) -> bool:
@@ -140,15 +144,7 @@ class Health:
 
     def report(self, check: str, finding: Finding) -> None:
         """Take a finding at once; `check` must have been added."""
-        name = self._checks[check].name
-        now = self.clock.read().wall
-        before = self._standings.get(name)
-        unchanged = before is not None and before.finding.state is finding.state
-        since = before.since if before is not None and unchanged else now
-        after = Standing(name, finding, since, now, self._expected(name, now))
-        self._standings[name] = after
-        if before is None or before.finding != finding or before.expected != after.expected:
-            self.changes.publish(Change(before, after))
+        self._take(self._checks[check].name, finding, pushed=True)
 
     def expect(self, checks: Iterable[str], reason: str, until: datetime) -> Callable[[], None]:
         """Announce an outage of `checks`: until then it neither alarms nor blocks. Returns what ends it early."""
@@ -176,11 +172,12 @@ class Health:
         return not self.blocking(what)
 
     def blocking(self, what: str, *, pushed: bool = False) -> list[Standing]:
-        """Return what keeps `what` from being ready; with `pushed` only what is reported at once, without a probe."""
+        """Return what keeps `what` from being ready; with `pushed` only what is reported at once."""
         found = []
         for standing in self.picture():
             check = self._checks[standing.check]
-            if what not in check.blocks or standing.expected or (pushed and check.probe is not None):
+            waits_for_a_probe = check.probe is not None and not standing.pushed
+            if what not in check.blocks or standing.expected or (pushed and waits_for_a_probe):
                 continue
             if standing.check not in self._standings or standing.finding.state not in {State.OK, State.DEGRADED}:
                 found.append(standing)
@@ -196,7 +193,7 @@ class Health:
                 finding = Finding.failed(f"no answer within {check.deadline:g} s")
             except Exception as error:  # noqa: BLE001 - whatever a probe raises is what it found
                 finding = Finding.of(error)
-            self.report(name, finding)
+            self._take(name, finding, pushed=False)
         return self._standing(name, self.clock.read().wall)
 
     async def probe_all(self) -> list[Standing]:
@@ -214,6 +211,17 @@ class Health:
         while True:
             await self.probe(check.name)
             await self.clock.sleep(about(self.clock.read(), check.every))
+
+    def _take(self, name: str, finding: Finding, *, pushed: bool) -> None:
+        now = self.clock.read().wall
+        before = self._standings.get(name)
+        unchanged = before is not None and before.finding.state is finding.state
+        since = before.since if before is not None and unchanged else now
+        pushed = pushed or (before is not None and unchanged and before.pushed)
+        after = Standing(name, finding, since, now, self._expected(name, now), pushed)
+        self._standings[name] = after
+        if before is None or before.finding != finding or before.expected != after.expected:
+            self.changes.publish(Change(before, after))
 
     def _standing(self, name: str, now: datetime) -> Standing:
         standing = self._standings.get(name) or Standing(name, Finding.ok("not checked yet"), now, now)

@@ -52,6 +52,7 @@ class State:
     later write tries anew, so that nothing need be done here once the cause is gone.
 
     `lost` says what was lost and where it was set aside, until the operator removes the note `state.lost`.
+    `on_change` is called on the loop that asked, as soon as the disk does not take a write, and when it does again.
     `openings` grows whenever the database is opened anew: what was counted in it before may no longer hold.
     `bytes_written` (to the disk, carrying over the log included) is for the agent's own cost.
     """
@@ -59,6 +60,7 @@ class State:
     def __init__(self, directory: Path, schemas: Sequence[Path], clock: Clock) -> None:
         self.directory = directory
         self.lost = ""
+        self.on_change: Callable[[Finding], None] = lambda _: None
         self.openings = 0
         self.bytes_written = 0
         self._clock = clock
@@ -126,12 +128,16 @@ class State:
         if self._failure is not None:
             with suppress(StateUnavailable):
                 await self.write(self._prove)
+        if self._failure is None:
+            try:
+                self.lost = await self._reader_thread.run(statefile.read_loss, self.directory)
+            except OSError as error:
+                return Finding.of(statefile.unavailable(self.directory, error, done="read"))
+        return self._standing()
+
+    def _standing(self) -> Finding:
         if (failure := self._failure) is not None:
             return Finding.of(failure)
-        try:
-            self.lost = await self._reader_thread.run(statefile.read_loss, self.directory)
-        except OSError as error:
-            return Finding.of(statefile.unavailable(self.directory, error, done="read"))
         if self.lost:
             acknowledge = f"rm {self.directory / 'state.lost'}  (when you have read it)"
             return Finding.degraded(f"earlier state was lost: {self.lost}", acknowledge)
@@ -146,6 +152,24 @@ class State:
             cause = "the agent is stopping"
             raise StateUnavailable(directory=self.directory, done=done, repair="", cause=cause)
 
+    def _tell(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        group: Sequence[_Order],
+        outcomes: Sequence[object],
+        found: Finding | None,
+    ) -> None:
+        """Tell everyone who waits on this loop, in one go: to wake it for each costs more than the write."""
+        for order, outcome in zip(group, outcomes, strict=True):
+            if order.future.get_loop() is not loop or order.future.done():
+                continue
+            if isinstance(outcome, _Failed):
+                order.future.set_exception(outcome.error)
+            else:
+                order.future.set_result(outcome)
+        if found is not None:
+            self.on_change(found)
+
     # What follows runs in the writer's thread.
 
     def _write_all(self) -> None:
@@ -154,10 +178,12 @@ class State:
             orders = self._wait_for_orders()
             group = [order for order in orders if order and not order.future.cancelled()]
             outcomes = self._commit(group) if group else []
+            before, self._failure = self._failure, _disks_failure(outcomes) if group else self._failure
+            found = self._standing() if self._failure is not before else None
             self.bytes_written = resource.getrusage(resource.RUSAGE_THREAD).ru_oublock * 512
             for loop in {order.future.get_loop() for order in group}:
                 with suppress(RuntimeError):  # it is closed: nobody waits there any more
-                    loop.call_soon_threadsafe(_tell, loop, group, outcomes)
+                    loop.call_soon_threadsafe(self._tell, loop, group, outcomes, found)
         self._disconnect()
         self._writer_ended.set_result(None)
 
@@ -176,7 +202,6 @@ class State:
                 # One that does not fit must not take along its neighbours that do.
                 return [outcome for order in group for outcome in self._commit([order])]
             return [_Failed(self._fail(error)) for _ in group]
-        self._failure = None
         return outcomes
 
     def _transact(self, group: Sequence[_Order]) -> list[object]:
@@ -200,8 +225,7 @@ class State:
             self._disconnect()
         if statefile.is_damage(error):
             self._examine = Examination.FULL
-        self._failure = statefile.unavailable(self.directory, error, done="written")
-        return self._failure
+        return statefile.unavailable(self.directory, error, done="written")
 
     def _connected(self) -> sqlite3.Connection:
         if self._examine:
@@ -228,9 +252,9 @@ class State:
         try:
             if self._reader is None:
                 self._reader_opening = self.openings
-                self._reader = read_only(self.directory)
+                self._reader = statefile.open_reader(self.directory)
             return work(self._reader)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             if not statefile.is_unavailable(error):
                 raise
             self._close_reader()
@@ -244,15 +268,10 @@ class State:
             self._reader = None
 
 
-def _tell(loop: asyncio.AbstractEventLoop, group: Sequence[_Order], outcomes: Sequence[object]) -> None:
-    """Tell everyone who waits on this loop, in one go: to wake it for each costs more than the write."""
-    for order, outcome in zip(group, outcomes, strict=True):
-        if order.future.get_loop() is not loop or order.future.done():
-            continue
-        if isinstance(outcome, _Failed):
-            order.future.set_exception(outcome.error)
-        else:
-            order.future.set_result(outcome)
+def _disks_failure(outcomes: Sequence[object]) -> StateUnavailable | None:
+    """Return why the disk did not take all of them, None if it did."""
+    errors = (outcome.error for outcome in outcomes if isinstance(outcome, _Failed))
+    return next((error for error in errors if isinstance(error, StateUnavailable)), None)
 
 
 def _attempt(connection: sqlite3.Connection, work: Work[object]) -> object:

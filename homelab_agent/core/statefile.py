@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from errno import ENOENT
 from pathlib import Path
 
 from homelab_agent.core.errors import AgentError
@@ -120,7 +121,15 @@ def open_writer(
 
 
 def read_only(directory: Path) -> sqlite3.Connection:
-    """Return a connection that can only read, for the command line; raises `StateUnavailable`.
+    """Return a connection that can only read, for the command line; raises `StateUnavailable`."""
+    try:
+        return open_reader(directory)
+    except (sqlite3.Error, OSError) as error:
+        raise unavailable(directory, error, done="read") from error
+
+
+def open_reader(directory: Path) -> sqlite3.Connection:
+    """Return a connection that can only read; raises sqlite3.Error or OSError.
 
     Beside a running agent it sees what is committed. Without one, in a directory that it may not write to,
     SQLite cannot make the files that WAL needs; then nobody else writes either, and the file is read as it
@@ -128,18 +137,14 @@ def read_only(directory: Path) -> sqlite3.Connection:
     """
     database = directory / "state.db"
     if not database.exists():
-        error = FileNotFoundError(2, "there is no state.db; the agent makes it when it starts")
-        raise unavailable(directory, error, done="read")
+        raise FileNotFoundError(ENOENT, "there is no state.db; the agent makes it when it starts")
     uri = _uri(database)
     try:
-        try:
-            return _reader(uri)
-        except sqlite3.OperationalError:
-            if (directory / "state.db-wal").exists():
-                raise
-            return _reader(f"{uri}&immutable=1")
-    except sqlite3.Error as error:
-        raise unavailable(directory, error, done="read") from error
+        return _reader(uri)
+    except sqlite3.OperationalError:
+        if (directory / "state.db-wal").exists():
+            raise
+        return _reader(f"{uri}&immutable=1")
 
 
 def read_loss(directory: Path) -> str:
@@ -244,7 +249,7 @@ def _set_aside(directory: Path, damage: str, now: datetime) -> None:
     _write_durably(directory / "state.lost", f"{read_loss(directory)}\n{note}\n".lstrip())
     for suffix in found:
         (directory / f"state.db{suffix}").rename(f"{aside}{suffix}")
-    _sync_directory(directory)
+    sync_directory(directory)
 
 
 def _write_durably(path: Path, text: str) -> None:
@@ -254,10 +259,11 @@ def _write_durably(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Put a directory's entries on disk, so that a rename in it outlives a power cut; raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

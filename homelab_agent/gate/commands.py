@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from homelab_agent.core import errors, privilege
 from homelab_agent.core.console import CapabilityGroup, Console, local_time
-from homelab_agent.core.errors import AgentError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class GateOff(AgentError):
+class GateOff(errors.AgentError):
     """The running agent keeps no door."""
 
     repair = "[gate] funnel = true (to the internet) or tailnet = true, then restart the agent"
@@ -118,6 +119,35 @@ def close(console: Console, seconds: float | None, reason: str, *, now: bool) ->
 def auto(console: Console) -> None:
     """Release the door to the internet: it opens again when all is well."""
     _said(console.client().post("/api/gate/release"))
+
+
+@commands.command("operator")
+@click.argument("user", default="")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def operator(console: Console, user: str, *, yes: bool) -> None:
+    """Let USER publish beside root, by default whom the agent runs as: a host has one, whose place is taken."""
+    from homelab_agent.gate import appointment  # with aiohttp: not for the other commands
+    from homelab_agent.gate.settings import GateSettings
+    from homelab_agent.gate.tailscale import Tailscaled
+
+    settings = console.section("gate") or GateSettings()
+    daemon = Tailscaled(settings.socket)
+    name = privilege.look_up(user or privilege.owner(console.find_state())).name
+    now = asyncio.run(daemon.read()).operator
+    if name == "root":
+        click.echo("root may publish without being the operator")
+        return
+    if name == now:
+        click.echo(f"{name} is Tailscale's operator on this host already")
+        return
+    instead = f"{now} is it now, and would publish nothing any more" if now else "nobody is it now"
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError(f"nobody is there to be asked ({instead}): --yes does it unasked")
+    if not yes and not click.confirm(f"Make {name} Tailscale's operator on this host? {instead}"):
+        raise click.exceptions.Exit(errors.Exit.FAILED)
+    asyncio.run(appointment.appoint(name, settings.program, daemon))
+    click.echo(f"{name} is Tailscale's operator on this host")
 
 
 def _close_now(console: Console) -> None:

@@ -90,7 +90,7 @@ class Keeper:
 
     async def run(self) -> None:
         """Keep the door, until cancelled."""
-        self.gate = Gate(since=self._clock.read().monotonic)
+        self.gate, why = Gate(since=self._clock.read().monotonic), STOPS
         try:
             with suppress(StateUnavailable):  # before the next opening it is tried again
                 await self._front.settle()
@@ -100,18 +100,24 @@ class Keeper:
                 pause = await self._cycle()
                 for looked in waiting:
                     looked.set_result(None)
-                self.watch.lookout.expect_by(pause)
                 await is_set(self._woken, self._clock, within=pause)
+        except Exception as error:
+            why = f"the door's keeper has failed: {describe(error)}"
+            raise
         finally:
-            self._front.shut()
-            try:
-                await self._session.close()
-            finally:
-                self.gate = Gate(since=self._clock.read().monotonic, why=STOPS)
-                with suppress(StateUnavailable):  # the next start records it
-                    async with disk.promptly():
-                        await self._front.record(STOPS, ())
-                self._looked(self)
+            await self._leave(why)
+
+    async def _leave(self, why: str) -> None:
+        """Let nobody in, end the session, and say `why`."""
+        self._front.shut()
+        try:
+            await self._session.close()
+        finally:
+            self.gate = Gate(since=self._clock.read().monotonic, why=why)
+            with suppress(StateUnavailable):  # the next start records it
+                async with disk.promptly():
+                    await self._front.record(why, ())
+            self._looked(self)
 
     async def _cycle(self) -> float:
         visit, self._visit = self._visit, None

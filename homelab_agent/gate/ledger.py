@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
-from homelab_agent.core.clock import Clock, microseconds, moment
+from homelab_agent.core.clock import Clock, Instant, microseconds, moment
 from homelab_agent.core.door import Visits
 from homelab_agent.core.jobs.run import recordable
 from homelab_agent.core.spool import Row, Spool
@@ -71,15 +71,17 @@ class Ledger:
         self._host = host
         self._counted_at = 0.0
         self._written_at = 0.0
+        self._shut_at: Instant | None = None
         self._owed: list[Exposure] = []
+        self._given_up: list[str] = []
         self._seconds = Counter(
             "homelab_agent_gate_exposure_seconds", "Seconds for which the internet was let in.", registry=registry
         )
 
     @property
     def owes(self) -> bool:
-        """Whether there are ends that the disk did not take."""
-        return bool(self._owed)
+        """Whether there is something that the disk was not told, or may not have heard."""
+        return bool(self._owed or self._given_up)
 
     async def begin(self, why: str) -> Exposure:
         """Record that the door opens now; it may open when this returns, and not if it raises."""
@@ -89,8 +91,12 @@ class Ledger:
         await self.settle()
         now = self._clock.read()
         begun = Exposure(uuid7(), now.wall, recordable(why), now.wall)
-        await self._state.write(lambda connection: _save(connection, begun))
-        self.present = begun
+        try:
+            await self._state.write(lambda connection: _save(connection, begun))
+        except BaseException:
+            self._given_up.append(begun.id)  # it may be on disk all the same
+            raise
+        self.present, self._shut_at = begun, None
         self._counted_at = self._written_at = self._clock.read().monotonic
         return begun
 
@@ -104,8 +110,13 @@ class Ledger:
             await self._state.write(lambda connection: _save(connection, seen))
             self._written_at = now
 
+    def shut(self) -> None:
+        """Note that the door was shut now; `end` follows, as soon as it can be."""
+        if self.present is not None and self._shut_at is None:
+            self._shut_at = self._clock.read()
+
     async def end(self, why: str, visits: Visits, *, checks: Sequence[str] = ()) -> None:
-        """Record that the door is shut: say it after it is. Nothing happens if no opening was begun.
+        """Record that the door is shut, since `shut` or now: say it after it is. Nothing happens if none was begun.
 
         What the disk does not take is kept and written down before the next opening; meanwhile this raises.
         """
@@ -123,8 +134,10 @@ class Ledger:
         That one ends when it was last known to be open.
         """
         owed, present = list(self._owed), self.present.id if self.present is not None else ""
+        given_up = list(self._given_up)
 
         def work(connection: sqlite3.Connection) -> list[Row]:
+            connection.executemany("DELETE FROM gate_exposure WHERE id = ?", [(one,) for one in given_up]).close()
             ended = [one for one in owed if _save(connection, one)]
             for one in _select(connection, "closed_at IS NULL AND id != ? ORDER BY rowid", (present,)):
                 ended.append(replace(one, closed_at=one.seen_at, closed_why=KILLED))
@@ -135,6 +148,7 @@ class Ledger:
 
         await self._spool.promise(work)
         self._owed = [one for one in self._owed if one not in owed]
+        self._given_up = [one for one in self._given_up if one not in given_up]
 
     async def newest(self, limit: int) -> list[Exposure]:
         """Return the newest openings, the newest first; one that lasts is as it stands now."""
@@ -142,11 +156,11 @@ class Ledger:
             lambda connection: list(_select(connection, "true ORDER BY rowid DESC LIMIT ?", (limit,)))
         )
         known = {one.id: one for one in (*self._owed, self.present) if one is not None}
-        return [known.get(one.id, one) for one in found]
+        return [known.get(one.id, one) for one in found if one.id not in self._given_up]
 
     def _seen(self, exposure: Exposure, visits: Visits) -> Exposure:
         """Return the opening as it stands now, and count the seconds since it was last looked at."""
-        now = self._clock.read()
+        now = self._shut_at or self._clock.read()
         seconds = max(0.0, now.monotonic - self._counted_at)
         self._counted_at = now.monotonic
         self._seconds.inc(seconds)

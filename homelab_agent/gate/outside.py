@@ -24,11 +24,12 @@ class Outside:
 
     async def run(self) -> None:
         """Visit until cancelled."""
+        first = min(FIRST_SECONDS, self._every)
         while True:
-            await self._clock.sleep(FIRST_SECONDS)
+            await self._clock.sleep(first)
             if not policy.lets_in(self._keeper.gate) or not self._keeper.address:
                 continue
             with self._door.probing() as nonce:
                 visit = await self._visitor.visit(f"{self._keeper.address}{PUBLIC_PATH}", nonce)
             self._keeper.met(visit)
-            await self._clock.sleep(self._every - FIRST_SECONDS)
+            await self._clock.sleep(self._every - first)

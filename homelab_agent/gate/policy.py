@@ -28,6 +28,9 @@ Order: TypeAlias = Literal["", "open", "shut"]
 DEAD_VISITS = 2
 """So many visits from outside in a row must fail before the door is opened anew: names take a while to spread."""
 
+PROMPT_TRIES = 10
+"""So often a session is ended as promptly as in any doubt; what lasts longer, we can do nothing about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -78,9 +81,9 @@ class Gate:
 
     `doubt` is what is amiss while the door is open still, and shuts it if it stays so. `good` and `bad` count looks in
     a row that found the agent ready or not, `blind` those that could not ask tailscaled. `session_at` is when the
-    session was begun; `kept` says that a closing door still has it. `shut_at`, `shut_why` and `shut_repair` are of the
-    last time that it shut, `wait` is how long it stays so. `dead` counts visits from outside that failed in a row,
-    `repairs` how often the door was opened anew for that.
+    session was begun; `kept` says that a closing door still has it, `tries` counts how often it was to be ended.
+    `shut_at`, `shut_why` and `shut_repair` are of the last time that it shut, `wait` is how long it stays so. `dead`
+    counts visits from outside that failed in a row, `repairs` how often the door was opened anew for that.
     """
 
     phase: Phase = "closed"
@@ -94,6 +97,7 @@ class Gate:
     blind: int = 0
     session_at: float | None = None
     kept: bool = False
+    tries: int = 0
     shut_at: float | None = None
     shut_why: str = ""
     shut_repair: str = ""
@@ -126,7 +130,7 @@ def next_look(gate: Gate, order: Order, timing: Timing) -> float:
         case "open" | "degraded":
             in_doubt = gate.bad > 0 or gate.blind > 0
         case "closing":
-            in_doubt = gate.blind < timing.fall
+            in_doubt = gate.blind < timing.fall and gate.tries <= PROMPT_TRIES
         case _:
             assert_never(gate.phase)
     return 0.0 if order == "open" else timing.in_doubt if in_doubt else timing.every
@@ -151,7 +155,8 @@ def step(gate: Gate, seen: Seen, timing: Timing) -> tuple[Gate, Order]:
     since = gate.since if after.phase == gate.phase else seen.now
     after = replace(after, since=since, doubt=amiss if lets_in(after) else "")
     if after.phase == "closing" and not after.kept:
-        return after, "shut"
+        return replace(after, tries=after.tries + 1), "shut"
+    after = replace(after, tries=0)
     return after, "open" if after.phase == "opening" != gate.phase else ""
 
 
@@ -186,6 +191,9 @@ def _closed(gate: Gate, seen: Seen, timing: Timing, objection: _Objection | None
         return _shut(gate, seen, timing, "what an earlier session left is removed")
     if objection is not None:
         return replace(gate, why=objection.why, repair=objection.repair)
+    if seen.entry == "leftover":
+        why = "a session that was not begun by this agent leads here, and has not ended yet"
+        return replace(gate, why=why, repair="homelab-agent gate close --now")
     if gate.good < timing.rise:
         said = f"ready at {gate.good} of {timing.rise} looks in a row" if gate.good else _not_ready(seen)
         return replace(gate, why=said, repair="")

@@ -112,7 +112,7 @@ def _of_the_daemon(reading: Reading, door: Door) -> Iterator[Obstacle]:
         place = f": that is {reading.operator}, whose place it would take" if reading.operator else ""
         yield Obstacle(
             f"the agent's user {door.user} is not Tailscale's operator on this host{place}",
-            f"sudo tailscale set --operator={door.user}",
+            f"sudo homelab-agent gate operator {door.user}",
         )
 
 

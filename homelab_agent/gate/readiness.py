@@ -11,14 +11,11 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from homelab_agent.core.clock import Clock
 from homelab_agent.core.door import FUNNEL_HEADER, PROBE_HEADER, PUBLIC_PATH, PublicDoor
 from homelab_agent.core.errors import describe
 from homelab_agent.core.health import Health, Standing
 
 REQUEST_SECONDS = 2.0
-LATE_SECONDS = 2.0
-"""A look that is so much later than it was to be says that the loop, or the host, was held up."""
 
 STOPS = "the agent stops"
 
@@ -41,28 +38,18 @@ class Readiness:
 class Public:
     """Asks whether the internet would be served."""
 
-    def __init__(self, health: Health, door: PublicDoor, clock: Clock, *, port: int) -> None:
+    def __init__(self, health: Health, door: PublicDoor, *, port: int) -> None:
         """`port` is where the web server listens on 127.0.0.1."""
         self._health = health
         self._door = door
-        self._clock = clock
         self._url = f"http://127.0.0.1:{port}{PUBLIC_PATH}"
-        self._due: float | None = None
-
-    def expect_by(self, seconds: float) -> None:
-        """Note that the next look is due in so many seconds."""
-        self._due = self._clock.read().monotonic + seconds
 
     async def look(self) -> Readiness:
         """Look once; raises nothing."""
-        now, due, self._due = self._clock.read().monotonic, self._due, None
         if self._door.is_barred:
             return Readiness(ready=False, why_not=STOPS, urgent=STOPS)
         if pushed := self._health.blocking("gate", pushed=True):
             return Readiness(ready=False, why_not=_said(pushed), urgent=_said(pushed), checks=_names(pushed))
-        if due is not None and now - due > LATE_SECONDS:
-            held_up = f"the agent was held up for {now - due:.0f} s"
-            return Readiness(ready=False, why_not=held_up, urgent=held_up, checks=("event loop",))
         if blocking := self._health.blocking("gate"):
             return Readiness(ready=False, why_not=_said(blocking), checks=_names(blocking))
         trouble = await self._request()
@@ -97,9 +84,6 @@ def _names(standings: Sequence[Standing]) -> tuple[str, ...]:
 
 class Always:
     """Looks for the doors inside the tailnet: who may come in there is at home, and wants to see what is amiss."""
-
-    def expect_by(self, seconds: float) -> None:
-        """Do nothing."""
 
     async def look(self) -> Readiness:
         """Say that all is ready."""

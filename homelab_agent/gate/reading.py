@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-Presence: TypeAlias = Literal["none", "ours", "stale", "foreign", "unknown"]
+Presence: TypeAlias = Literal["none", "ours", "stale", "leftover", "foreign", "unknown"]
 """What is read back on a port of ours: nothing, what our child publishes, something that points at us but is not as it
-should be, somebody else's entry; or the daemon cannot be asked."""
+should be, a session that points at us though no child of ours runs, somebody else's entry; or the daemon cannot be
+asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,15 @@ def presence(config: ServeConfig, port: int, *, name: str, target: str, is_funne
 
     A foreground entry that points at us is ours while our child runs: tailscaled takes no second one on a port. What
     points at us in the background, under an old name, or for another public than meant is stale: it is ours to end.
+    Without a child it is left over, of one that has just ended, as a rule: tailscaled takes it back by itself.
     """
     found = config.entries(port)
     if not found:
         return "none"
-    if not all(one.aims_at(target) and (child_runs or not one.session) for one in found):
+    if not all(one.aims_at(target) for one in found):
         return "foreign"
+    if not child_runs and any(one.session for one in found):
+        return "leftover"
     as_it_should_be = [one for one in found if one.session and one.host == name and one.is_funnel == is_funnel]
     return "ours" if len(as_it_should_be) == len(found) == 1 else "stale"
 

@@ -18,6 +18,12 @@ HOLD_SECONDS_MAX = 366 * 86400
 _REASON_MAX = 500
 
 
+class NoPublicDoor(NotFound):
+    """There is no door to the internet."""
+
+    repair = "[gate] funnel = true, then restart the agent"
+
+
 class Api:
     """The handlers and what they ask."""
 
@@ -80,7 +86,7 @@ class Api:
 
     def _internet(self) -> Keeper:
         if self._public is None:
-            raise NotFound(what="door to the internet: [gate] funnel is off")
+            raise NoPublicDoor
         return self._public
 
     def _until(self, asked: Any) -> datetime | None:

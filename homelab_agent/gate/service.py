@@ -55,6 +55,7 @@ class Service:
         self.keepers = list(keepers.values())
         self.public = keepers.get(FUNNEL)
         if self.public is not None:
+            base.door.on_shut(self.ledger.shut)
             base.door.on_shut(self.public.wake)
 
     def capability(self) -> Capability:
@@ -85,7 +86,7 @@ class Service:
             on_end=lambda: keeper.wake(),  # noqa: PLW0108 - it is made after this
         )
         front = PublicFront(base.door, self.ledger) if is_funnel else Front()
-        lookout: Lookout = Public(base.health, base.door, base.clock, port=web) if is_funnel else Always()
+        lookout: Lookout = Public(base.health, base.door, port=web) if is_funnel else Always()
         held = self.intent.current if is_funnel else _nobody
         door = Door(at, is_funnel=is_funnel, user=self._user, safe_versions=settings.safe_versions)
         watch = Watch(door, session, self._daemon, lookout, held, base.clock)

@@ -53,7 +53,7 @@ class DaemonNotRunning(DaemonUnreachable):
 class NotPermitted(AgentError):
     """{user} may not change what tailscaled publishes."""
 
-    repair = "sudo tailscale set --operator={user} (a node has one operator: this replaces another one), or as root"
+    repair = "sudo homelab-agent gate operator {user} (a node has one operator: it asks first), or as root"
 
 
 class NotChanged(AgentError):

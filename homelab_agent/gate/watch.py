@@ -27,9 +27,6 @@ log = journal.logger("gate")
 class Lookout(Protocol):
     """Who looks whether visitors would be served."""
 
-    def expect_by(self, seconds: float) -> None:
-        """Note that the next look is due in so many seconds."""
-
     async def look(self) -> Readiness:
         """Look once; raises nothing."""
 
@@ -60,7 +57,7 @@ class Watch:
         self.found = Found("unknown")
         self.hold: Hold | None = None
         self.checks: tuple[str, ...] = ()
-        self.lookout = lookout
+        self._lookout = lookout
         self.door = door
         self._session = session
         self._daemon = daemon
@@ -70,7 +67,7 @@ class Watch:
     async def look(self, *, urgent: str, ended: Obstacle | None, visit: Visit | None) -> Seen:
         """Look once; raises nothing. What the keeper knows is given: what is `urgent`, why the session ended."""
         ready, self.found, (self.hold, unknown) = await asyncio.gather(
-            self.lookout.look(), self._ask(), self._ask_hold()
+            self._lookout.look(), self._ask(), self._ask_hold()
         )
         self.checks = ready.checks
         return Seen(

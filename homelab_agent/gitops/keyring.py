@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
+from functools import partial
 
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError
@@ -59,7 +60,9 @@ class Keyring:
         ]
         for _, reference in self._keys:
             try:
-                self._secrets.setdefault(reference, parse(reference))
+                if reference not in self._secrets:
+                    self._secrets[reference] = parse(reference)
+                    self._secrets[reference].on_change(_any, partial(self._adopt, reference))
             except AgentError as error:
                 self._troubles[reference] = error
         self._ring = Ring([])
@@ -114,16 +117,27 @@ class Keyring:
                 yield key, present
                 yield from ((Key(key.repository, key.name, key.expires, former=True), value) for value in former)
 
+    async def _adopt(self, reference: str, _: str) -> None:
+        """Make a new ring, of the new value and of the old one for a while; whoever it was that read it."""
+        self._can_be_read(reference)
+        self._ring_until = 0.0
+
+    def _can_be_read(self, reference: str) -> None:
+        self._readable.add(reference)
+        self._troubles.pop(reference, None)
+
     async def _read(self, reference: str, secret: Secret) -> None:
         try:
-            if await secret.refresh():
-                self._ring_until = 0.0
-            self._readable.add(reference)
-            self._troubles.pop(reference, None)
+            await secret.refresh()
+            self._can_be_read(reference)
         except AgentError as error:
             self._troubles[reference] = error
         finally:
             del self._reading[reference]
+
+
+async def _any(_: str) -> None:
+    """Take any value: that of the forge is known when it signs with it, and the old one is accepted until then."""
 
 
 def expiry(keys: Sequence[Key], today: date) -> Finding | None:

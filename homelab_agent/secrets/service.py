@@ -1,19 +1,33 @@
-"""What `secrets` contributes: the references to OpenBao, what becomes of each new value, and their checks."""
+"""What `secrets` contributes: what becomes of each new value, and how OpenBao stands."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
-from homelab_agent.core.capability import Capability
+from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.foundation import Foundation
-from homelab_agent.core.secret import Secrets
-from homelab_agent.secrets.settings import SecretsSettings
+from homelab_agent.core.health import Check
+from homelab_agent.secrets.changes import Changes
+from homelab_agent.secrets.openbao import OpenBao
+from homelab_agent.secrets.routes import Api
+
+_CHECK = "secrets.openbao"
 
 
-def build(openbao: None, base: Foundation) -> Capability:  # noqa: ARG001 - a moment
-    """Return what the room contributes."""
-    return Capability(name="secrets")
-
-
-def add_openbao(settings: SecretsSettings, secrets: Secrets, directory: Path) -> None:
-    """Have `secrets` understand references to OpenBao, where it is configured."""
+def build(openbao: OpenBao | None, base: Foundation) -> Capability:
+    """Return what the room contributes; `openbao` is what `openbao.add` returned, None where it is off."""
+    base.secrets.on_change = Changes(base.spool, base.clock, host=base.host).tell
+    routes = Api(base.secrets).routes()
+    if openbao is None:
+        return Capability(name="secrets", routes=routes)
+    return Capability(
+        name="secrets",
+        tasks=[
+            Task("secrets.log_in", openbao.log_in),
+            Task("secrets.poll", lambda: openbao.run(partial(base.health.report, _CHECK))),
+        ],
+        routes=routes,
+        checks=[Check(_CHECK, openbao.probe, deadline=15.0)],
+        summary=openbao.summary,
+        reload=openbao.reload,
+    )

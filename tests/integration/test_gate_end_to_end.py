@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from homelab_agent.core.errors import Exit
+from homelab_agent.gate.ledger import KEPT
 from tests.agent import Agent
+from tests.fixtures.soak import Soak
 from tests.gate_home import WEBHOOK, Home
 from tests.neighbours.tailnet import Tailnet
 from tests.neighbours.tailnet_world import PORTS
@@ -54,13 +56,7 @@ def test_a_hold_shuts_it_and_outlives_the_agent_until_it_is_released(home: Home)
     assert home.agent.run("gate", "auto").returncode == 0
     home.open()
     assert home.ping() == 200
-    assert [one["closed_at"] is None for one in openings(home)] == [True, False]
-
-
-def openings(home: Home) -> list[dict[str, Any]]:
-    """Return the openings that the ledger knows, the newest first."""
-    known: list[dict[str, Any]] = json.loads(home.agent.run("gate", "history", "--json").stdout)
-    return known
+    assert [one["closed_at"] is None for one in home.openings()] == [True, False]
 
 
 def test_a_hold_for_a_time_ends_by_itself(home: Home) -> None:
@@ -83,12 +79,13 @@ def test_when_the_agent_ends_the_door_is_shut(home: Home, number: signal.Signals
 
 def test_when_the_session_is_killed_it_opens_anew(home: Home) -> None:
     home.start().open()
-    assert len(openings(home)) == 1
+    assert len(home.openings()) == 1
     [child] = [pid for pid in family(home.agent.pid) if b"funnel" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(child, signal.SIGKILL)
-    until(lambda: len(openings(home)) == 2, "it is opened anew", seconds=60)
+    until(lambda: len(home.openings()) == 2, "it is opened anew", seconds=60)
     home.open()
     assert home.ping() == 200
+    assert "conflict" not in home.agent.log.read_text(), "its own session that had just ended is nobody else's"
 
 
 def test_what_others_publish_stays_and_a_port_that_is_theirs_is_a_conflict(home: Home) -> None:
@@ -116,20 +113,33 @@ def test_what_a_dead_agent_left_is_taken_back_without_one_and_nothing_else(home:
     assert host.entries == others
 
 
-def test_through_ten_openings_others_entries_are_untouched_and_each_is_in_the_ledger(home: Home) -> None:
+def open_and_shut(home: Home, rounds: Iterable[int]) -> None:
+    """Hold and release the door so often, beside what others publish: that stays, and each opening is written down."""
     host = home.tailnet.homelab
     host.publish(9000, port=10000, public=True)
     others = host.entries
-    with host.session(9001, port=443, public=False):
+    with host.session(9001, port=443, public=False) as other:
         foreground = host.entries - others
         home.start().open()
-        for number in range(10):
+        for number in rounds:
             assert home.agent.run("gate", "close", "--reason", f"round {number}").returncode == 0
             assert host.entries == others | foreground
             assert home.agent.run("gate", "auto").returncode == 0
             home.open()
             assert host.entries > others | foreground
-    assert len(openings(home)) == 11
+        assert other.runs
+    known = json.loads(home.agent.run("gate", "history", "--limit", str(KEPT), "--json").stdout)
+    assert ["round" in one["closed_why"] for one in known] == [False, *[True] * (number + 1)][:KEPT]
+
+
+@pytest.mark.timeout(240)
+def test_through_ten_openings_others_entries_are_untouched_and_each_is_in_the_ledger(home: Home, soak: Soak) -> None:
+    open_and_shut(home, soak.rounds(10))
+
+
+@pytest.mark.soak
+def test_through_a_hundred_openings_they_are_too(home: Home, soak: Soak) -> None:
+    open_and_shut(home, soak.rounds(100))
 
 
 def test_the_doctor_says_all_that_a_door_needs_with_and_without_an_agent(home: Home) -> None:
@@ -145,6 +155,17 @@ def test_the_doctor_says_all_that_a_door_needs_with_and_without_an_agent(home: H
     assert "does not allow Funnel on port 8443" in found["gate.funnel.needs"]["detail"]
     assert "port 8443 is taken" in found["gate.funnel.needs"]["detail"]
     assert "tailscale serve --https=8443 off" in found["gate.funnel.needs"]["repair"]
+
+
+def test_without_a_door_to_the_internet_none_is_held_and_why_is_said(home: Home) -> None:
+    home.agent.write(f'[gate]\ntailnet = true\nsocket = "{home.tailnet.homelab.socket}"\n')
+    home.agent.start()
+    for words in (("close", "--reason", "x"), ("auto",)):
+        done = home.agent.run("gate", *words)
+        assert done.returncode == Exit.FAILED
+        assert "no door to the internet" in done.stderr
+        assert "[gate] funnel = true" in done.stderr
+    assert home.agent.run("gate", "status").returncode == 0
 
 
 def test_without_a_gate_its_commands_say_how_to_have_one(agent: Agent) -> None:

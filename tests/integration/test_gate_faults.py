@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from homelab_agent.core.supervisor.looplag import LATE_SECONDS
 from tests.agent import Agent, running
 from tests.gate_home import WEBHOOK, Home
 from tests.neighbours.disk import Disks
 from tests.neighbours.tailnet import Tailnet
 from tests.neighbours.tailnet_world import FUNNEL, HTTPS, PORTS
 from tests.neighbours.visitors import Connection
+from tests.processes import freeze, thaw
 from tests.waiting import until
 
 Does = Callable[[Tailnet], object]
@@ -116,6 +119,22 @@ def test_while_nothing_can_be_promised_it_is_shut(tailnet: Tailnet, disk: Disks,
         small.free()
         home.open()
         assert home.ping() == 200
+        _, shut = home.openings()
+        assert "state" in shut["checks"]
+        assert not shut["closed_why"].startswith("not ready"), "the write that failed has shut it, not three looks"
+
+
+def test_an_agent_that_was_held_up_lets_nobody_in_until_it_has_been_well_for_a_while(home: Home) -> None:
+    home.start().open()
+    freeze(home.agent.pid)
+    begun = time.monotonic()
+    until(lambda: time.monotonic() - begun > LATE_SECONDS + 0.5, "it is held up for long enough")
+    thaw(home.agent.pid)
+    until(lambda: len(home.openings()) == 2, "it is opened anew", seconds=90)
+    _, shut = home.openings()
+    assert shut["checks"] == "event_loop"
+    assert shut["closed_why"].startswith("event_loop: the agent was held up for")
+    home.open()
 
 
 def test_who_comes_through_the_tailnet_reads_the_page_only_after_a_log_in(home: Home) -> None:
@@ -135,6 +154,23 @@ def test_the_way_from_the_internet_may_be_dead_though_all_is_well_here(home: Hom
     assert home.agent.finding("gate.funnel")["state"] == "degraded"
     home.tailnet.relay.carry()
     home.open()
+
+
+def test_a_dead_way_is_repaired_by_opening_anew_some_times_and_then_the_operator_is_told(home: Home) -> None:
+    home.agent.env["SSL_CERT_FILE"] = str(home.tailnet.ca)
+    home.start(f'resolver = "{home.tailnet.resolver}"\npath_repairs = 2\npath_repair_wait = 1\n').open()
+    home.tailnet.relay.close()
+    in_vain = "it was opened anew 2 times in vain"
+    told = lambda: in_vain in home.agent.finding("gate.funnel")["detail"]  # noqa: E731
+    until(told, "the operator is told", seconds=90)
+    assert home.agent.finding("gate.funnel")["repair"] == "homelab-agent doctor gate"
+    assert in_vain in home.agent.log.read_text()
+    lasts, *shut = home.openings()
+    assert (lasts["closed_at"], home.door["phase"]) == (None, "degraded"), "it stays open: who gets through is let in"
+    assert ["it is opened anew" in one["closed_why"] for one in shut] == [True, True]
+    home.tailnet.relay.carry()
+    home.open()
+    assert home.ping() == 200
 
 
 def test_who_could_come_in_as_bare_tcp_is_told(home: Home) -> None:

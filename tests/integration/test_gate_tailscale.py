@@ -194,7 +194,7 @@ async def test_who_is_not_the_operator_may_read_and_is_told_what_lets_him_change
         assert (await daemon(tailnet).read()).config.entries(PORT)
         with pytest.raises(NotPermitted, match=r"nobody may not change.*serve config denied") as caught:
             await daemon(tailnet).drop(PORT, TARGET)
-    assert caught.value.repair.startswith("sudo tailscale set --operator=nobody")
+    assert caught.value.repair.startswith("sudo homelab-agent gate operator nobody")
     assert tailnet.homelab.entries
     tailnet.homelab.operate("nobody")
     with acting_as(UID):

@@ -13,6 +13,7 @@ from tests.neighbours import (
     machine,
     mongodb,
     mount,
+    openbao,
     payloads,
     postgres_kinds,
     sshd,
@@ -37,4 +38,5 @@ ALL: tuple[Neighbour, ...] = (
     faketime.NEIGHBOUR,
     disk.NEIGHBOUR,
     mount.NEIGHBOUR,
+    openbao.NEIGHBOUR,
 )

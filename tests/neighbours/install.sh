@@ -5,7 +5,7 @@
 set -eu
 wanted="chromium docker.io busybox-static mmdebstrap openssh-server git sshfs openssh-sftp-server dbus e2fsprogs mount
 postgresql-15>=15.20 postgresql-15-postgis-3 prometheus-node-exporter zstd shellcheck util-linux procps bsdutils
-iproute2 gcc libc6-dev pkg-config libsystemd-dev python3-dev systemd libnss-systemd"
+iproute2 openssl gcc libc6-dev pkg-config libsystemd-dev python3-dev systemd libnss-systemd"
 command -v npm >/dev/null || wanted="$wanted npm" # another Node.js brings its own, which Debian's cannot stand beside
 grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && [ "$(id -u)" -eq 0 ] || exit 0
 missing=

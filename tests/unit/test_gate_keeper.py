@@ -78,27 +78,22 @@ class Session:
         self.running = False
 
 
-class Lookout:
-    """Who looks at the agent."""
-
-    def expect_by(self, seconds: float) -> None:
-        """Do nothing."""
-
-
 class Watch:
     """Sees what the test says."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.ready = True
+        self.fails = False
         self.found = Found("none")
         self.hold = None
         self.checks = ()
-        self.lookout = Lookout()
         self.door = Door(8443, is_funnel=True, user="root", safe_versions=[])
 
     async def look(self, *, urgent: str, ended: object, visit: object) -> Seen:  # noqa: ARG002
         """Look."""
+        if self.fails:
+            raise ZeroDivisionError
         running = self.session.running
         now = SystemClock().read().monotonic
         return Seen(now, ready=self.ready, entry="ours" if running else "none", child=running, urgent=urgent)
@@ -133,7 +128,7 @@ async def kept(change: Callable[[Front, Session, Watch], Any] = lambda *_: None)
         front.begins.set()
         session.fails_to_close = False
         task.cancel()
-        with suppress(asyncio.CancelledError, ProgramWillNotEnd):
+        with suppress(asyncio.CancelledError, ProgramWillNotEnd, ZeroDivisionError):
             await task
 
 
@@ -184,6 +179,17 @@ async def test_what_keeps_a_child_from_starting_keeps_nobody_from_looking() -> N
         assert not here.task.done()
         here.session.fails_to_open = False
         await until(lambda: here.front.is_open, "it is open")
+
+
+async def test_a_keeper_that_fails_leaves_a_door_that_is_shut_and_says_so() -> None:
+    async with kept() as here:
+        await until(lambda: here.front.is_open, "it is open")
+        here.watch.fails = True
+        with pytest.raises(ZeroDivisionError):
+            await here.task
+        assert not here.front.is_open
+        assert not here.session.running
+        assert here.front.recorded[-1] == here.keeper.gate.why == "the door's keeper has failed: ZeroDivisionError"
 
 
 async def test_in_the_end_it_is_shut_recorded_and_said_whatever_the_child_does() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from homelab_agent.core.door import Visits
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.gate.ledger import BEAT_SECONDS, KEPT, KILLED
-from tests.clock import MovableClock
+from tests.clock import MovableClock, until
 from tests.fixtures.disk import Closable
 from tests.gate_life import NOBODY, SOME, Disk, Life, living, ruin
 
@@ -57,6 +57,44 @@ async def test_an_opening_says_from_when_to_when_why_and_who_came(life: Life, cl
     [kept] = await life.ledger.newest(9)
     assert (kept.closed_at, kept.seconds, kept.requests) == (ended, 90.0, 12)
     assert life.ledger.present is None
+
+
+async def test_an_opening_ends_when_the_door_is_shut_however_long_it_takes_to_say_so(
+    life: Life, clock: MovableClock
+) -> None:
+    life.ledger.shut()
+    await life.ledger.begin("ready")
+    clock.hang(10)
+    life.ledger.shut()
+    shut = clock.read().wall
+    clock.hang(5)
+    life.ledger.shut()
+    await life.ledger.beat(SOME)
+    await life.ledger.end("held", SOME)
+    [one] = await life.ledger.newest(1)
+    assert (one.closed_at, one.seconds, one.requests) == (shut, 10, 12)
+    assert life.counted() == 10
+    await life.ledger.begin("ready")
+    clock.hang(7)
+    await life.ledger.beat(NOBODY)
+    assert life.counted() == 17
+
+
+async def test_an_opening_that_was_given_up_while_the_disk_took_its_time_is_none(life: Life) -> None:
+    disk = Disk(life)
+    disk.swallows = True
+    beginning = asyncio.create_task(life.ledger.begin("ready"))
+    await until(lambda: disk.swallowed, "it is on disk")
+    beginning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    disk.swallows = None
+    assert (life.ledger.present, await life.ledger.newest(9)) == (None, [])
+    assert life.ledger.owes
+    await life.ledger.settle()
+    begun = await life.ledger.begin("ready again")
+    assert await life.ledger.newest(9) == [begun]
+    assert await life.rows() == []
 
 
 async def test_seconds_are_counted_while_it_is_open_by_a_clock_that_nobody_sets(

@@ -67,7 +67,9 @@ class World:
             return "foreign"
         if self.left:
             return "stale"
-        return "ours" if self.published else "none"
+        if self.published:
+            return "ours" if self.child else "leftover"
+        return "none"
 
     def look(self) -> float:
         """Look once, judge what is decided, do it; return when to look again."""
@@ -113,8 +115,9 @@ class World:
             self.published = self.publishes
 
     def shut(self) -> None:
-        if not self.child or self.removes:
+        if self.child and self.removes:
             self.child = self.published = False
+        if not self.child:
             self.left = self.left and not (self.removes and self.answers)
 
     def judge(self, before: Gate, seen: Seen) -> None:
@@ -206,6 +209,13 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def kill_the_child(self) -> None:
         self.world.child = self.world.published = False
+
+    @rule(looks=st.integers(0, 4))
+    def kill_the_child_unheard(self, looks: int) -> None:
+        """Let tailscaled take back what it published only a little later."""
+        self.world.child = False
+        self.world.go_on(looks)
+        self.world.published = False
 
     @rule()
     def forget_what_is_published(self) -> None:

@@ -205,6 +205,37 @@ def test_it_is_not_shut_until_nothing_is_read_back_and_no_process_is_left() -> N
         assert door.phases(nothing) == ["closed"]
 
 
+LEFTOVER = replace(READY, entry="leftover")
+
+
+def test_what_is_left_of_a_session_that_has_ended_is_waited_for_and_is_nobody_elses() -> None:
+    door = old()
+    ended = Obstacle("tailscale ended (signal 9) without a word", "")
+    assert door.look(replace(LEFTOVER, ended=ended)) == ["shut"]
+    assert (door.gate.phase, door.gate.overlay, door.gate.why) == ("closing", "", ended.what)
+    assert door.phases(LEFTOVER, LEFTOVER, READY) == ["closing", "closing", "closed"]
+
+
+def test_a_door_does_not_open_beside_a_session_that_leads_here_already() -> None:
+    door = Door()
+    assert door.look(*[LEFTOVER] * 5) == [""] * 5
+    assert (door.gate.phase, door.gate.overlay) == ("closed", "")
+    assert door.gate.why == "a session that was not begun by this agent leads here, and has not ended yet"
+    assert door.gate.repair == "homelab-agent gate close --now"
+    assert door.look(READY) == ["open"]
+
+
+def test_what_cannot_be_ended_is_tried_at_the_usual_pace_after_a_while() -> None:
+    door = old()
+    door.look(replace(OURS, hold=HOLD))
+    stays = replace(UNREADY, entry="stale")
+    paces = [policy.next_look(door.gate, order, TIMING) for _ in range(20) for order in door.look(stays)]
+    assert paces == sorted(paces)
+    assert (paces[0], paces[-1]) == (TIMING.in_doubt, TIMING.every)
+    door.look(UNREADY)
+    assert (door.gate.phase, door.gate.tries) == ("closed", 0)
+
+
 def test_what_keeps_it_from_shutting_is_told() -> None:
     door = old()
     door.look(SICK, SICK, SICK, replace(UNREADY, entry="unknown", obstacle=GONE))
@@ -375,6 +406,8 @@ def test_a_degraded_door_shuts_as_an_open_one_does_and_is_degraded_when_its_sess
         ({"phase": "closing", "kept": True}, "", 1.0),
         ({"phase": "closing", "blind": 2}, "shut", 1.0),
         ({"phase": "closing", "blind": 3}, "shut", 5.0),
+        ({"phase": "closing", "tries": policy.PROMPT_TRIES}, "shut", 1.0),
+        ({"phase": "closing", "tries": policy.PROMPT_TRIES + 1}, "shut", 5.0),
     ],
 )
 def test_it_is_looked_at_more_often_while_in_doubt(gate: dict[str, Any], order: Order, seconds: float) -> None:

@@ -116,7 +116,7 @@ def test_what_is_safe_is_configured() -> None:
 SHIELDS = ("this node takes no connections (shields-up)", "sudo tailscale set --shields-up=false")
 OPERATOR = (
     "the agent's user homelab-agent is not Tailscale's operator on this host",
-    "sudo tailscale set --operator=homelab-agent",
+    "sudo homelab-agent gate operator homelab-agent",
 )
 TAKEN = (f"{OPERATOR[0]}: that is ann, whose place it would take", OPERATOR[1])
 CERTIFICATE = (

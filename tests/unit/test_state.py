@@ -352,6 +352,19 @@ async def test_damage_met_while_running_is_set_aside_by_the_next_write(state: St
     assert state.openings == opened + 1
 
 
+async def test_damage_met_when_the_reader_opens_is_set_aside_by_the_next_write(state: State, directory: Path) -> None:
+    await note(state, "one")
+    await asyncio.to_thread(_checkpoint, directory)
+    with (directory / "state.db").open("r+b") as file:
+        file.write(b"\xa5" * 4096)
+    with pytest.raises(StateUnavailable) as caught:
+        await state.read(_notes)
+    assert "sets the damaged file aside" in caught.value.repair
+    await note(state, "life goes on")
+    assert await notes(state) == ["life goes on"]
+    assert "is damaged" in state.lost
+
+
 def _checkpoint(directory: Path) -> None:
     connection = sqlite3.connect(directory / "state.db")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -422,6 +435,23 @@ async def test_a_read_only_directory_is_said_and_taken_up_as_soon_as_it_is_writa
     await note(state, "now")
     assert await notes(state) == ["now"]
     assert (await finding(state)).state is health.State.OK
+    await state.close()
+
+
+async def test_a_write_that_fails_is_told_at_once_and_that_it_works_again(small_disk: Disk, schema: Path) -> None:
+    state = await State.open(small_disk.point, [schema], clock=SystemClock())
+    told: list[health.Finding] = []
+    state.on_change = told.append
+    await note(state, "one")
+    assert told == []
+    small_disk.fill()
+    with pytest.raises(StateUnavailable) as caught:
+        await note(state, "x" * 100_000)
+    assert [(one.state, one.repair) for one in told] == [(health.State.FAILED, caught.value.repair)]
+    small_disk.free()
+    await note(state, "two")
+    assert told[1:] == [await finding(state)]
+    assert told[1].state is health.State.OK
     await state.close()
 
 

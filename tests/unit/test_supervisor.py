@@ -168,6 +168,7 @@ async def test_a_critical_task_beyond_its_intensity_ends_the_process_and_the_res
         async with asyncio.timeout(5):
             assert await main is Exit.FAILED
     assert house.said[-2:] == ["stopping", "web stops"]
+    assert [one.check for one in house.health.blocking("gate", pushed=True)] == ["task.state"]
 
 
 async def test_a_task_that_is_stable_for_five_minutes_between_falls_goes_on_for_good() -> None:

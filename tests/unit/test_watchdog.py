@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homelab_agent.core.clock import SystemClock
+from homelab_agent.core.health import State
 from homelab_agent.core.pulse import Pulse
-from homelab_agent.core.supervisor.looplag import LoopLag
+from homelab_agent.core.supervisor.looplag import CALM_SECONDS, LATE_SECONDS, LoopLag
 from homelab_agent.core.supervisor.watchdog import Watchdog, hunger
 from tests.clock import MovableClock, until
 
@@ -124,7 +125,7 @@ def test_a_loop_that_is_blocked_feeds_nothing_and_its_lag_is_measured(manager: M
 HELD_UP = """
 import asyncio
 from homelab_agent.core.clock import SystemClock
-from homelab_agent.core.supervisor.looplag import LoopLag
+from homelab_agent.core.supervisor.looplag import CALM_SECONDS, LATE_SECONDS, LoopLag
 
 lag = LoopLag(SystemClock())
 
@@ -149,6 +150,36 @@ def test_a_process_that_was_held_up_while_it_waited_was_late_too() -> None:
             assert child.wait(20) == 0
         finally:
             child.kill()
+
+
+def test_a_loop_that_was_late_beyond_its_bound_is_told_before_anything_else_is_waited_for() -> None:
+    lag = LoopLag(SystemClock())
+
+    async def block() -> list[str]:
+        told: list[str] = []
+        lag.on_late = lambda found: told.append(found.detail)
+        time.sleep(LATE_SECONDS / 2)  # noqa: ASYNC251 - what blocks the loop is what is tested
+        await asyncio.sleep(0)
+        assert told == []
+        time.sleep(LATE_SECONDS + 0.1)  # noqa: ASYNC251
+        await until(lambda: told, "it is told")
+        return told
+
+    with asyncio.Runner(loop_factory=lag.new_loop) as runner:
+        assert runner.run(block()) == ["the agent was held up for 2 s"]
+
+
+async def test_it_counts_as_late_until_it_has_not_been_for_a_while() -> None:
+    clock = MovableClock()
+    lag = LoopLag(clock)
+    (check,) = lag.checks()
+    assert check.probe is not None
+    assert check.blocks == {"gate"}
+    assert (await check.probe()).state is State.OK
+    lag.note(LATE_SECONDS + 1)
+    assert (await check.probe()).state is State.FAILED
+    await clock.advance(CALM_SECONDS)
+    assert (await check.probe()).state is State.OK
 
 
 async def test_the_worst_lag_is_forgotten_after_a_minute() -> None:

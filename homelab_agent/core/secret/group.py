@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
@@ -39,7 +39,7 @@ class Change:
 class Group:
     """`members` are the secrets of one group that somebody has asked for."""
 
-    def __init__(self, clock: Clock, *, overlap: float, tell: Callable[[Change], None]) -> None:
+    def __init__(self, clock: Clock, *, overlap: float, tell: Callable[[Change], Awaitable[None]]) -> None:
         """Accept an old value for `overlap` seconds more; `tell` hears of each change, of the same once."""
         self.members: list[Held] = []
         self._clock = clock
@@ -62,7 +62,7 @@ class Group:
     async def _try(self, changed: _New) -> None:
         for one, new in changed:
             if cause := await one.try_out(new.value):
-                self._say(changed, Outcome.REFUSED, cause)
+                await self._say(changed, Outcome.REFUSED, cause)
                 raise SecretRefused(reference=one.reference, cause=cause)
 
     async def _take(self, fresh: _New, differ: _New) -> None:
@@ -73,15 +73,15 @@ class Group:
             one.take(new, now.wall, accept_old_until=now.monotonic + self._overlap if is_other else None)
         failed = [said for one, new in differ for said in await one.adopt(new.value)]
         if changed:
-            self._say(changed, Outcome.INCOMPLETE if failed else Outcome.ADOPTED, "; ".join(failed))
+            await self._say(changed, Outcome.INCOMPLETE if failed else Outcome.ADOPTED, "; ".join(failed))
         if failed:
             raise AdoptionIncomplete(reference=differ[0][0].reference, cause="; ".join(failed))
 
-    def _say(self, changed: _New, outcome: Outcome, cause: str) -> None:
+    async def _say(self, changed: _New, outcome: Outcome, cause: str) -> None:
         change = Change(tuple(one.reference for one, _ in changed), changed[0][1].version, outcome, cause)
         if change != self._told or outcome is Outcome.ADOPTED:  # what is refused is refused again at each look
             self._told = change
-            self._tell(change)
+            await self._tell(change)
 
 
 def _read(wanted: Sequence[Held], since: float) -> _New:

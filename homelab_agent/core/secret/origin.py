@@ -27,5 +27,5 @@ class Origin(Protocol):
     def group(self, name: str) -> str:
         """Return what `name` belongs to: the names of one group change at one moment."""
 
-    def good_until(self, name: str) -> float | None:
-        """Return until when (monotonic seconds) what was read last may be used; None: for ever."""
+    def good_until(self, group: str) -> float | None:
+        """Return until when (monotonic seconds) what was read of a group may be used; None: for ever."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,11 +50,11 @@ class Secrets:
         overlap: float = OVERLAP_SECONDS,
     ) -> None:
         """Take `uses`, the keys of the configuration in which each reference stands; `overlap` is in seconds."""
-        self.on_change: Callable[[Change], None] = lambda _: None
+        self.on_change: Callable[[Change], Awaitable[None]] = _tell_nobody
         self._redactor = redactor
         self._clock = clock or SystemClock()
         self._origins = dict(origins)
-        self._uses = dict(uses or {})
+        self.uses: Mapping[str, Sequence[str]] = dict(uses or {})
         self._overlap = overlap
         self._held: dict[str, tuple[Held, Group]] = {}
         self._groups: dict[tuple[str, str], Group] = {}
@@ -72,7 +72,7 @@ class Secrets:
         if found is None:
             found = self._held[reference] = self._new(reference)
         held, group = found
-        return Secret(held, group.refresh, self._clock)
+        return Secret(held, group.refresh, self._clock, is_literal=not self._scheme(reference))
 
     def hide(self, value: str) -> None:
         """Have a value masked that is part of a secret, or comes of one."""
@@ -81,20 +81,23 @@ class Secrets:
     def standings(self) -> Sequence[Standing]:
         """Return how each secret stands, those too that the configuration names and nobody has asked for yet."""
         stands = {}
-        for reference in {**self._uses, **self._held}:
+        for reference in {**self.uses, **self._held}:
             held, _ = self._held.get(reference, (None, None))
             shown = reference if self._scheme(reference) else _LITERAL_SHOWN
             version = held.reading.version if held is not None and held.reading is not None else ""
             read_at = held.read_at if held is not None else None
-            stands[reference] = Standing(shown, version, read_at, self._uses.get(reference, ()))
+            stands[reference] = Standing(shown, version, read_at, self.uses.get(reference, ()))
         return list(stands.values())
 
     async def refresh(self, scheme: str) -> Mapping[str, AgentError]:
-        """Read again what was read of one scheme, each group once; return what went wrong, by reference."""
-        first: dict[int, Held] = {}
+        """Read again what was asked for of one scheme; return what went wrong, by reference.
+
+        Each group is read once, and what could not be read so far is tried by itself.
+        """
+        first: dict[object, Held] = {}
         for held, group in self._held.values():
-            if held.reading is not None and self._scheme(held.reference) == scheme:
-                first.setdefault(id(group), held)
+            if self._scheme(held.reference) == scheme:
+                first.setdefault(group if held.reading is not None else held.reference, held)
         troubles: dict[str, AgentError] = {}
 
         async def one(held: Held) -> None:
@@ -106,8 +109,8 @@ class Secrets:
         await asyncio.gather(*map(one, first.values()))
         return troubles
 
-    def _tell(self, change: Change) -> None:
-        self.on_change(change)
+    async def _tell(self, change: Change) -> None:
+        await self.on_change(change)
 
     def _scheme(self, reference: str) -> str:
         """Return the reference's scheme, "" if it is none."""
@@ -123,8 +126,8 @@ class Secrets:
         else:
             self._redactor.add(reference)
             name, origin, shown = reference, Local(lambda name: name), _LITERAL_SHOWN
-        held = Held(shown, name, origin, self._redactor)
-        key = (scheme or _LITERAL, origin.group(name))
+        held = Held(shown, name, origin.group(name), origin, self._redactor)
+        key = (scheme or _LITERAL, held.group)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Group(self._clock, overlap=self._overlap, tell=self._tell)
@@ -135,3 +138,7 @@ class Secrets:
         """Whether it looks like a reference, so that it is not sent anywhere as a value."""
         scheme, colon, _ = text.partition(":")
         return bool(colon) and bool(difflib.get_close_matches(scheme.lower(), (*self._origins, "openbao"), cutoff=0.7))
+
+
+async def _tell_nobody(_: Change) -> None:
+    """Nobody wants to hear of a change."""

@@ -32,6 +32,7 @@ class Held:
 
     reference: str
     name: str
+    group: str
     origin: Origin
     redactor: Redactor
     reading: Reading | None = None
@@ -71,9 +72,13 @@ class Held:
 class Secret:
     """One secret, of `Secrets.find`. Printed, formatted or logged it shows its reference, never its value."""
 
-    __slots__ = ("_clock", "_held", "_refresh")
+    __slots__ = ("_clock", "_held", "_refresh", "is_literal")
 
-    def __init__(self, held: Held, refresh: Callable[[Held], Awaitable[bool]], clock: Clock) -> None:
+    def __init__(
+        self, held: Held, refresh: Callable[[Held], Awaitable[bool]], clock: Clock, *, is_literal: bool
+    ) -> None:
+        """`is_literal` says that the value stands in the configuration itself."""
+        self.is_literal = is_literal
         self._held = held
         self._refresh = refresh
         self._clock = clock
@@ -90,15 +95,18 @@ class Secret:
         raises, `SecretMissing` or `SecretUnreadable` among others, and `SecretStale`.
         """
         held = self._held
-        reading = held.reading
-        if reading is None:
-            now = self._clock.read()
-            (reading,) = held.origin.read([held.name], now.monotonic)
-            held.redactor.add(reading.value)
-            held.take(reading, now.wall)
-        until = held.origin.good_until(held.name)
+        value = self.reread() if held.reading is None else held.reading.value
+        until = held.origin.good_until(held.group)
         if until is not None and self._clock.read().monotonic > until:
             raise SecretStale(reference=held.reference)
+        return value
+
+    def reread(self) -> str:
+        """Read the value again and return it; for a thread, and for the only one that uses it: nobody is asked."""
+        now = self._clock.read()
+        (reading,) = self._held.origin.read([self._held.name], now.monotonic)
+        self._held.redactor.add(reading.value)
+        self._held.take(reading, now.wall)
         return reading.value
 
     def accepted(self) -> tuple[str, ...]:

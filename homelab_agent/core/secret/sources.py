@@ -35,7 +35,7 @@ class Local:
         """Return the name itself: it changes alone."""
         return name
 
-    def good_until(self, name: str) -> float | None:  # noqa: ARG002 - an `Origin`
+    def good_until(self, group: str) -> float | None:  # noqa: ARG002 - an `Origin`
         """Return None: for ever."""
         return None
 

@@ -1,0 +1,1 @@
+../../homelab_agent/secrets/deploy/agent.policy.hcl

@@ -1,0 +1,1 @@
+../../homelab_agent/secrets/deploy/openbao.hcl

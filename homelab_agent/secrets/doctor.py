@@ -1,0 +1,46 @@
+"""What can be said of the secrets from outside: each is read, and what is in the configuration itself is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from homelab_agent.core.errors import AgentError
+from homelab_agent.core.health import Check, Finding, State
+from homelab_agent.core.secret import SecretMissing, Secrets, SecretUnreadable
+from homelab_agent.secrets.settings import SecretsSettings
+
+_SECONDS = 20.0
+"""How long one secret may take: OpenBao is asked again before it is given up."""
+
+
+def checks(settings: SecretsSettings, directory: Path, secrets: Secrets) -> Sequence[Check]:
+    """Return the checks that need no agent; `directory` is its state directory, `secrets` reads as the agent does."""
+    return beside(settings, directory, secrets)
+
+
+def beside(_settings: SecretsSettings, _directory: Path, secrets: Secrets) -> Sequence[Check]:
+    """Return a check for each secret that the configuration names."""
+    return [
+        Check(f"secrets.{keys[0]}", partial(_read, secrets, reference, keys), deadline=_SECONDS)
+        for reference, keys in secrets.uses.items()
+    ]
+
+
+async def _read(secrets: Secrets, reference: str, keys: Sequence[str]) -> Finding:
+    """Say whether a secret can be read; what it is stays untold."""
+    try:
+        secret = secrets.find(reference)
+        await secret.refresh()
+    except (SecretMissing, SecretUnreadable) as error:
+        if reference.startswith(("env:", "credential:")):
+            said = f"{reference} is for the agent's process alone: whether it is there only that can tell"
+            return Finding(State.NOT_AVAILABLE, said, "start the agent, then: homelab-agent secrets list")
+        return Finding.of(error)
+    except AgentError as error:
+        return Finding.of(error)
+    if secret.is_literal:
+        said = f"{', '.join(keys)}: the secret stands in the configuration itself"
+        return Finding.degraded(said, "write it into a file, chmod 600, and set the key to file:PATH")
+    return Finding.ok(f"{reference} is there" + (f", for {', '.join(keys)}" if len(keys) > 1 else ""))
