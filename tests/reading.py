@@ -25,6 +25,7 @@ from homelab_agent.reading.settings import ReadingSource
 from homelab_agent.reading.sync import Ended, Sync
 from homelab_agent.reading.verify import Verify
 from tests.neighbours.mongodb import MongoDB
+from tests.neighbours.op_msg import StandIn
 from tests.neighbours.postgres import Postgres
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -113,14 +114,14 @@ class Library:
 
 @asynccontextmanager
 async def library(
-    postgres_url: str, mongodb: MongoDB, directory: Path, *, url: str = "", batch: int = 500, **more: Any
+    postgres_url: str, mongodb: MongoDB | StandIn, directory: Path, *, batch: int = 500, **more: Any
 ) -> AsyncIterator[Library]:
     """Give a source that reads from `mongodb`, with the schema in place; `more` are keys of the source's section."""
     secrets = Secrets(Redactor())
-    password = write_password(directory / "mongodb-password", mongodb.password)
-    settings = ReadingSource(
-        name="atlas", url=url or mongodb.url, password=f"file:{password}", database=mongodb.database, **more
-    )
+    if isinstance(mongodb, MongoDB):
+        password = write_password(directory / "mongodb-password", mongodb.password)
+        more = {"password": f"file:{password}", "database": mongodb.database, **more}
+    settings = ReadingSource(name="atlas", **{"url": mongodb.url, **more})
     source = MongoSource(settings, secrets, batch=batch, max_bytes=1024 * 1024)
     database = Database(DatabaseSettings(url=postgres_url), secrets, directory=directory, clock=SystemClock())
     task = asyncio.create_task(database.run())

@@ -58,7 +58,7 @@ def key_of(id_: Any) -> str:
     """Return an id's text: an ObjectId's 24 hexadecimal digits, any other one's canonical extended JSON."""
     if isinstance(id_, ObjectId):
         return str(id_)
-    return short_key(json_util.dumps(id_, json_options=_CANONICAL, sort_keys=True))
+    return short_key(json_util.dumps(id_, json_options=_CANONICAL))
 
 
 def id_of(key: str) -> Any:
