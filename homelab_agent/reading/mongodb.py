@@ -30,7 +30,7 @@ from homelab_agent.reading.source import NotLetIn, SourceRefuses, SourceUnreacha
 
 TO_TAKE = "ingested"
 
-_PATIENCE_MS = 10_000
+_PATIENCE_MS = 5_000
 _ANSWER_MS = 60_000
 _BATCH_BYTES = 8 * 1024 * 1024
 """A batch ends early with so many bytes: a document may have 16 MB."""
@@ -38,7 +38,7 @@ _BATCH_BYTES = 8 * 1024 * 1024
 _NOT_LET_IN = frozenset({13, 18, 8000})
 """Unauthorized, AuthenticationFailed, AtlasError (https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml)."""
 
-_GOES_ON_AFTER = frozenset({6, 7, 43, 50, 89, 91, 136, 189, 9001, 10107, 11600, 11602, 13435, 13436})
+_GOES_ON_AFTER = frozenset({1, 6, 7, 43, 50, 89, 91, 136, 189, 9001, 10107, 11600, 11602, 13435, 13436})
 """What a server says that ends, fails over, is late or has forgotten the cursor; asked anew it may well answer."""
 
 _Raw: TypeAlias = AsyncCollection[RawBSONDocument]

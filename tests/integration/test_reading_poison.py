@@ -17,7 +17,9 @@ from bson.datetime_ms import DatetimeMS
 from tests.neighbours import op_msg
 from tests.neighbours.op_msg import StandIn
 from tests.neighbours.postgres import Postgres
-from tests.reading import NOON, Library, articles, library, object_id
+from tests.reading import DRIVER_LEAVES_A_SOCKET, NOON, Library, articles, library, object_id
+
+pytestmark = DRIVER_LEAVES_A_SOCKET
 
 TOO_LARGE = "x" * (1024 * 1024 + 1)
 POISON: tuple[tuple[str, dict[str, Any]], ...] = (

@@ -10,7 +10,9 @@ from homelab_agent.reading.document import Window
 from homelab_agent.reading.order import Order
 from tests.neighbours.mongodb import MongoDB
 from tests.neighbours.postgres import Postgres
-from tests.reading import NOON, articles, beside, library, object_id
+from tests.reading import DRIVER_LEAVES_A_SOCKET, NOON, articles, beside, library, object_id
+
+pytestmark = DRIVER_LEAVES_A_SOCKET
 
 
 async def test_everything_is_taken_in_one_run_and_marked(postgres: Postgres, mongodb: MongoDB, tmp_path: Path) -> None:

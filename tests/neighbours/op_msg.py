@@ -40,6 +40,7 @@ class StandIn:
         self._cursors: dict[int, list[RawBSONDocument]] = {}
         self._numbers = itertools.count(1)
         self._cuts: dict[tuple[str, When], int] = {}
+        self._refusals: dict[str, tuple[int, str]] = {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
 
@@ -62,6 +63,10 @@ class StandIn:
         """End the connection with the command that is the next of its name, or the so manyth."""
         self._cuts[command, when] = number
 
+    def refuse(self, command: str, code: int, name: str) -> None:
+        """Answer a command with an error of MongoDB's from now on."""
+        self._refusals[command] = code, name
+
     async def start(self) -> None:
         """Listen."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -83,7 +88,7 @@ class StandIn:
                 name = next(iter(command))
                 if self._is_cut(name, "before"):
                     break
-                answer = bson.encode({**self._do(name, command), "ok": 1.0})
+                answer = bson.encode(self._answer(name, command))
                 if self._is_cut(name, "after"):
                     break
                 writer.write(_reply(opcode, next(self._numbers), request, answer))
@@ -95,6 +100,12 @@ class StandIn:
         left = self._cuts.get((name, when), 0)
         self._cuts[name, when] = max(left - 1, 0)
         return left == 1
+
+    def _answer(self, name: str, command: Mapping[str, Any]) -> Mapping[str, Any]:
+        if name in self._refusals:
+            code, word = self._refusals[name]
+            return {"ok": 0.0, "code": code, "codeName": word, "errmsg": "refused"}
+        return {**self._do(name, command), "ok": 1.0}
 
     def _do(self, name: str, command: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: PLR0911 - one for each command
         match name:
