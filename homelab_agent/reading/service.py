@@ -73,6 +73,7 @@ class Service:
             if order.source in {"", name}:
                 ended.append(await sync.run(run, order))
                 run.say(str(ended[-1]))
+                await self._base.health.probe(f"reading.{name}")
             if run.cancelled.is_set():
                 break
         status, said, repair = together(ended)
