@@ -28,7 +28,6 @@ from homelab_agent.reading.sync import Ended, Sync
 from homelab_agent.reading.verify import Verify
 from tests.neighbours.mongodb import MongoDB
 from tests.neighbours.op_msg import StandIn
-from tests.neighbours.postgres import Postgres
 
 DRIVER_LEAVES_A_SOCKET = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
@@ -79,7 +78,7 @@ class Library:
     """One source and the sync of it."""
 
     database: Database
-    source: MongoSource
+    source: Any
     settings: ReadingSource
     patience: float = 60.0
     host: str = "testhost"
@@ -130,6 +129,14 @@ async def library(
         more = {"password": f"file:{password}", "database": mongodb.database, **more}
     settings = ReadingSource(name="atlas", **{"url": mongodb.url, **more})
     source = MongoSource(settings, secrets, batch=batch, max_bytes=1024 * 1024)
+    async with reached(postgres_url, directory, source, settings) as found:
+        yield found
+
+
+@asynccontextmanager
+async def reached(postgres_url: str, directory: Path, source: Any, settings: ReadingSource) -> AsyncIterator[Library]:
+    """Give any source, with the schema in place."""
+    secrets = Secrets(Redactor())
     database = Database(DatabaseSettings(url=postgres_url), secrets, directory=directory, clock=SystemClock())
     task = asyncio.create_task(database.run())
     try:
@@ -144,17 +151,3 @@ async def library(
 async def beside(work: Any, *args: Any) -> Any:
     """Do what blocks, beside the loop."""
     return await asyncio.to_thread(work, *args)
-
-
-__all__ = [
-    "DRIVER_LEAVES_A_SOCKET",
-    "NOON",
-    "Library",
-    "Postgres",
-    "articles",
-    "beside",
-    "library",
-    "object_id",
-    "section",
-    "write_password",
-]

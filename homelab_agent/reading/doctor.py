@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
+from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.secret import Secrets
+from homelab_agent.reading import kinds
 from homelab_agent.reading.settings import ReadingSettings, ReadingSource
 
 _DEADLINE_SECONDS = 30.0
-
-
-class NoDriver(AgentError):
-    """MongoDB's driver is not installed."""
-
-    repair = "pip install 'homelab-agent[mongodb]'"
 
 
 def checks(settings: ReadingSettings, directory: Path, secrets: Secrets) -> Sequence[Check]:
@@ -42,14 +37,9 @@ async def _nothing() -> Finding:
 
 async def _ask(source: ReadingSource, settings: ReadingSettings, secrets: Secrets) -> Finding:
     """Reach a source, as a run would."""
-    if find_spec("pymongo") is None:
-        return Finding.of(NoDriver())
-    from homelab_agent.reading.mongodb import MongoSource
-
     try:
-        found = MongoSource(source, secrets, batch=settings.batch, max_bytes=settings.document_max_bytes)
-        async with found.open() as opened:
+        async with kinds.make(source, settings, secrets, SystemClock()).open() as opened:
             left = await opened.left(None)
     except AgentError as error:
         return Finding.of(error)
-    return Finding.ok(f"lets us in; {left} documents are to be taken")
+    return Finding.ok("is reached" if left is None else f"lets us in; {left} documents are to be taken")

@@ -143,7 +143,7 @@ class OpenedMongo:
         """Give rejected documents the status of what is to be taken."""
         ids = []
         for key in keys:
-            with suppress(ValueError):  # that of a very long id says nothing of it; it is retried from where it is
+            with suppress(ValueError):  # that of a very long id does not lead back to it: it stays rejected
                 ids.append(bson_document.id_of(key))
         with _said(self._name):
             done = await self._collection.update_many(

@@ -9,11 +9,10 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.jobs import Job, Outcome, Run
-from homelab_agent.reading import statements
+from homelab_agent.reading import kinds, statements
 from homelab_agent.reading.order import Order
 from homelab_agent.reading.routes import JOB, VERIFY_JOB, Api
 from homelab_agent.reading.settings import ReadingSettings, ReadingSource
-from homelab_agent.reading.source import Source
 from homelab_agent.reading.sync import Sync, together
 from homelab_agent.reading.verify import Verify
 
@@ -32,7 +31,7 @@ class Service:
     def __init__(self, settings: ReadingSettings, base: Foundation) -> None:
         self._settings = settings
         self._base = base
-        self._sources = {one.name: make(one, settings, base) for one in settings.source}
+        self._sources = {one.name: kinds.make(one, settings, base.secrets, base.clock) for one in settings.source}
         self._syncs = {one.name: self._sync(one) for one in settings.source}
         self._verify = Verify(settings.source, self._sources, base.database)
 
@@ -106,12 +105,3 @@ class Service:
         if last["status"] in {"failed", "partial", "interrupted"}:
             return Finding.degraded(said, "homelab-agent reading sync")
         return Finding.ok(said)
-
-
-def make(source: ReadingSource, settings: ReadingSettings, base: Foundation) -> Source:
-    """Return a source of its kind; raises `ReferenceFaulty`."""
-    match source.kind:
-        case "mongodb":
-            from homelab_agent.reading.mongodb import MongoSource  # with the driver, which not everybody has
-
-            return MongoSource(source, base.secrets, batch=settings.batch, max_bytes=settings.document_max_bytes)

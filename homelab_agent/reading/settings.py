@@ -15,8 +15,10 @@ class ReadingSource(Section):
     """One place where what was read is collected."""
 
     name: str = setting(..., "What commands, log and rows call it.", pattern=NAME, example="atlas")
-    kind: Literal["mongodb"] = setting(
-        "mongodb", "mongodb: the documents of a collection, each marked once it is stored."
+    kind: Literal["mongodb", "miniflux", "feed"] = setting(
+        "mongodb",
+        "mongodb: the documents of a collection, each marked once it is stored. miniflux: what was read there. feed: "
+        "the entries of a feed (RSS, Atom, JSON Feed).",
     )
     url: str = setting(
         ...,
@@ -27,10 +29,11 @@ class ReadingSource(Section):
     )
     password: str = setting(
         "",
-        "Reference to the password of the address's user.",
+        "Reference to the password of the address's user; for miniflux to its API key.",
         example="file:/etc/homelab-agent/atlas-password",
         secret=True,
     )
+    rate: float = setting(1.0, "Requests to it in a second, for miniflux and feed.", unit="requests/s", gt=0, le=100)
     database: str = setting("reading-analytics", "Its database.", min_length=1, max_length=63)
     collection: str = setting("articles", "The collection in it.", min_length=1, max_length=200)
     on_reject: Literal["mark", "leave"] = setting(

@@ -29,6 +29,12 @@ class NotLetIn(SourceRefuses):
     repair = "reading.source.{source}.password"
 
 
+class NoDriver(AgentError):
+    """What the reading source {source} is asked with is not installed: {package}."""
+
+    repair = "pip install {package}"
+
+
 class Opened(Protocol):
     """A source that is reached; every call raises `SourceUnreachable` when that has ended, and `SourceRefuses`."""
 

@@ -40,10 +40,14 @@ class Store:
         """Record the run, and those as interrupted that ended with their agent; return where the stream goes on."""
         async with self._connection.transaction():
             await self._connection.execute(statements.INTERRUPTED, self._origin, self._run)
-            await self._connection.execute(statements.BEGIN, self._run, self._origin, self._stream, host)
+            await self.register(host)
             found = await self._connection.fetchval(statements.CURSOR, self._origin, self._stream)
         cursor: Mapping[str, Any] = json.loads(found) if found else {}
         return cursor
+
+    async def register(self, host: str) -> None:
+        """Record that there is this run."""
+        await self._connection.execute(statements.BEGIN, self._run, self._origin, self._stream, host)
 
     async def end(self, status: str, tally: Tally, *, backlog: int | None, error: str = "") -> None:
         """Record how the run ended here."""

@@ -180,7 +180,7 @@ class Sync:
             with suppress(AgentError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 async with self._database.acquire() as connection:
                     store = Store(connection, origin=self.source.name, run=course.run.id, stream=course.order.stream)
-                    await store.begin(self._host)
+                    await store.register(self._host)  # the lease may be another's: its run is not to be touched
                     await store.end(status, course.tally, backlog=None, error=said)
         repair = error.repair if isinstance(error, AgentError) else "homelab-agent doctor database"
         return Ended(self.source.name, status, course.tally, said, repair)

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.foundation import Database
 from homelab_agent.core.jobs import Outcome, Run
-from homelab_agent.reading import proof
+from homelab_agent.reading import lease, proof
 from homelab_agent.reading.proof import OTHER, Proving
 from homelab_agent.reading.settings import ReadingSource
 from homelab_agent.reading.source import Keeper, Source
@@ -47,7 +47,11 @@ class Verify:
         return Outcome(ok=good, detail="; ".join(said), repair="" if good else "homelab-agent reading sync --since DAY")
 
     async def _verify(self, run: Run, name: str, source: Source, days: Sequence[str] | None) -> proof.Proof:
-        async with source.open() as opened, self._database.acquire() as connection:
+        async with (
+            source.open() as opened,
+            self._database.acquire() as connection,
+            lease.held(connection, name),  # else a run elsewhere has stored what it has not marked yet
+        ):
             if not isinstance(opened, Keeper):
                 run.say(f"{name}: keeps nothing that it could be held against")
                 return proof.Proof()
