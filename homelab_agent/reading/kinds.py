@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractAsyncContextManager
 from importlib.util import find_spec
 
@@ -10,7 +11,8 @@ from homelab_agent.core.secret import Secrets
 from homelab_agent.reading.settings import ReadingSettings, ReadingSource
 from homelab_agent.reading.source import NoDriver, Opened, Source
 
-_LIBRARIES = {"mongodb": ("pymongo", "'homelab-agent[mongodb]'"), "feed": ("feedparser", "'homelab-agent[feed]'")}
+_LIBRARIES = {"mongodb": ("pymongo", "pymongo>=4.16,<5"), "feed": ("feedparser", "feedparser>=6.0.11,<7")}
+"""As in pyproject.toml's extras."""
 
 
 class Unavailable:
@@ -22,7 +24,7 @@ class Unavailable:
 
     def open(self) -> AbstractAsyncContextManager[Opened]:
         """Raise `NoDriver`."""
-        raise NoDriver(source=self.name, package=self._package)
+        raise NoDriver(source=self.name, package=self._package, python=sys.executable)
 
 
 def make(source: ReadingSource, settings: ReadingSettings, secrets: Secrets, clock: Clock) -> Source:

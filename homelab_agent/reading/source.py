@@ -32,7 +32,7 @@ class NotLetIn(SourceRefuses):
 class NoDriver(AgentError):
     """What the reading source {source} is asked with is not installed: {package}."""
 
-    repair = "pip install {package}"
+    repair = "{python} -m pip install '{package}'"
 
 
 class Opened(Protocol):
