@@ -7,7 +7,7 @@ import importlib
 import platform
 import sys
 
-NAMES = ("start", "drain", "scrape", "rest", "gitops_sync", "webhooks", "gate", "gate_agent")
+NAMES = ("start", "drain", "scrape", "rest", "gitops_sync", "webhooks", "gate", "gate_agent", "reading")
 
 
 def main() -> None:

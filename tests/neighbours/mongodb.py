@@ -48,7 +48,13 @@ class MongoDB(Listener):
         self._numbers = itertools.count(1)
         super().__init__(
             "FerretDB",
-            [program(), "-listen", f"127.0.0.1:{port}", "-postgres", behind.url.replace(f":{_quoted(behind)}@", "@")],
+            [
+                program(),
+                "-listen",
+                f"127.0.0.1:{port}",
+                "-postgres",
+                behind.url.replace(f":{quoted(behind.password)}@", "@"),
+            ],
             port=port,
             log=directory / "ferretdb.log",
             env={"HOME": str(directory), "PATH": "/usr/bin:/bin"},
@@ -77,7 +83,7 @@ class MongoDB(Listener):
     def collection(self, name: str = "articles") -> Iterator[Collection[dict[str, Any]]]:
         """Give the collection as the tests' own client sees it."""
         with pymongo.MongoClient[dict[str, Any]](
-            f"mongodb://{self.user}:{_quoted(self._behind)}@127.0.0.1:{self.port}/?authMechanism=PLAIN",
+            f"mongodb://{self.user}:{quoted(self.password)}@127.0.0.1:{self.port}/?authMechanism=PLAIN",
             serverSelectionTimeoutMS=_PATIENCE_MS,
             tz_aware=True,
             datetime_conversion="DATETIME_AUTO",
@@ -132,8 +138,9 @@ def started() -> Iterator[MongoDB]:
             server.close()
 
 
-def _quoted(server: Postgres) -> str:
-    return quote(server.password, safe="")
+def quoted(password: str) -> str:
+    """Return a password as it stands in an address."""
+    return quote(password, safe="")
 
 
 def obtain() -> None:
