@@ -39,7 +39,8 @@ BATCH = 500
 FEW, MANY = 1000, 200_000
 INSERT = """
 INSERT INTO public.peer
-SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[]) ON CONFLICT DO NOTHING
+SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[])
+    ON CONFLICT DO NOTHING
 """
 MADE = """
 DROP TABLE IF EXISTS public.peer;

@@ -49,7 +49,7 @@ def status(console: Console, *, as_json: bool) -> None:
 
 
 @commands.command("sync")
-@click.option("--since", help="Take again what the source has from this day or time on, whatever its status.")
+@click.option("--since", help="Take again what the source has from this day or time on.")
 @click.option("--until", help="Up to this day or time.")
 @click.option("--source", default="", help="One source; else all.")
 @click.option("--dry-run", is_flag=True, help="Count what would be done, and do nothing.")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.secret import Secret, Secrets
@@ -24,6 +25,7 @@ class Credentials:
         """Find the secrets, and read none yet; raises `ReferenceFaulty`."""
         self._url = settings.url
         self._trial = trial
+        self._hide = secrets.hide
         self._secrets: dict[str, Secret] = {}
         for key, value in (("url", settings.url), ("password", settings.password)):
             if value and (key == "password" or value.startswith(_REFERENCES)):
@@ -49,7 +51,10 @@ class Credentials:
 
     def _values(self) -> tuple[str, str]:
         found = {key: secret.get() for key, secret in self._secrets.items()}
-        return found.get("url", self._url), found.get("password", "")
+        url = found.get("url", self._url)
+        if within := url.partition("://")[2].partition("/")[0].rpartition("@")[0].partition(":")[2]:
+            self._hide(unquote(within))
+        return url, found.get("password", "")
 
 
 async def _adopted(_: str) -> None:

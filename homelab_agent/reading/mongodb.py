@@ -108,11 +108,11 @@ class OpenedMongo:
         self._long: dict[str, Any] = {}
 
     async def batches(self, cursor: Mapping[str, Any], window: Window | None) -> AsyncGenerator[Batch]:
-        """Give all documents that are to be taken, in the order of their ids; those of a window whatever their status.
+        """Give all documents that are to be taken, in the order of their ids; of a window also those that were taken.
 
         The status alone says what is to be taken, so `cursor` counts only within a window.
         """
-        wanted = {"status": TO_TAKE} if window is None else _of(window, after=str(cursor.get("after", "")))
+        wanted = {"status": TO_TAKE} if window is None else _again(window, after=str(cursor.get("after", "")))
         async for raw in self._batches_of(wanted):
             loop = asyncio.get_running_loop()
             arrived, self._long = await loop.run_in_executor(self._decoder, self._read, raw)
@@ -129,7 +129,7 @@ class OpenedMongo:
     async def left(self, window: Window | None) -> int | None:
         """Return how many documents are to be taken."""
         with _said(self._name):
-            return await self._collection.count_documents({"status": TO_TAKE} if window is None else _of(window))
+            return await self._collection.count_documents({"status": TO_TAKE} if window is None else _again(window))
 
     def kept(self, window: Window) -> AsyncIterator[Sequence[tuple[str, str]]]:
         """Give key and status of what has an ObjectId of the window."""
@@ -200,6 +200,11 @@ class OpenedMongo:
             if one.key.startswith("sha256:")
         }
         return arrived, long
+
+
+def _again(window: Window, after: str = "") -> dict[str, Any]:
+    """Return what finds the documents of a window that are to be taken, or were; not those that are somebody else's."""
+    return {**_of(window, after), "status": {"$in": [TO_TAKE, "processed"]}}
 
 
 def _of(window: Window, after: str = "") -> dict[str, Any]:

@@ -15,9 +15,10 @@ from bson import Decimal128
 from bson.datetime_ms import DatetimeMS
 
 from tests.neighbours import op_msg
+from tests.neighbours.mongodb import MongoDB
 from tests.neighbours.op_msg import StandIn
 from tests.neighbours.postgres import Postgres
-from tests.reading import DRIVER_LEAVES_A_SOCKET, NOON, Library, articles, library, object_id
+from tests.reading import DRIVER_LEAVES_A_SOCKET, NOON, Library, articles, beside, library, object_id
 
 pytestmark = DRIVER_LEAVES_A_SOCKET
 
@@ -101,6 +102,21 @@ async def test_of_ten_thousand_documents_with_three_hundred_bad_ones_none_is_los
         assert (again.status, again.tally.seen, again.tally.skipped) == ("ok", skipped, skipped)
         assert await home.count("reading_analytics") == 9700
         assert await home.count("reading_rejected") == 300
+
+
+async def test_a_document_as_large_as_mongodb_takes_is_rejected_and_kept_whole(
+    postgres: Postgres, mongodb: MongoDB, tmp_path: Path
+) -> None:
+    small, large = articles(2)
+    large["payload"] = {"text": "x" * (16 * 1024 * 1024 - 1000)}
+    await beside(mongodb.insert, [large, small])
+    async with library(postgres.url, mongodb, tmp_path) as home:
+        ended = await home.sync()
+        assert (ended.tally.inserted, ended.tally.rejected) == (1, 1)
+        [row] = await home.rows("SELECT cause, length(raw) AS length FROM reading_rejected")
+        assert row["cause"] == "too_large"
+        assert row["length"] > 16 * 1024 * 1024 - 1000
+    assert await beside(mongodb.statuses) == {small["_id"]: "processed", large["_id"]: "rejected"}
 
 
 async def test_what_only_postgresql_refuses_is_found_among_the_others(
