@@ -155,10 +155,14 @@ class StandIn:
         return {"n": done, "nModified": done}
 
     def _matching(self, wanted: Mapping[str, Any]) -> list[bytes]:
-        if "$in" in (ids := wanted.get("_id", {}) if isinstance(wanted.get("_id"), Mapping) else {}):
-            candidates = [self.documents[key] for key in map(key_of, ids["$in"]) if key in self.documents]
-        else:
-            candidates = [*self.documents.values()]
+        match wanted.get("_id"):
+            case {"$in": ids}:
+                keys = [key_of(one) for one in ids]
+            case ObjectId() as one:
+                keys = [key_of(one)]
+            case _:
+                keys = [*self.documents]
+        candidates = [self.documents[key] for key in keys if key in self.documents]
         return [raw for raw in candidates if _matches(raw, wanted)]
 
 
