@@ -115,7 +115,8 @@ class OpenedMongo:
         wanted = {"status": TO_TAKE} if window is None else _again(window, after=str(cursor.get("after", "")))
         async for raw in self._batches_of(wanted):
             loop = asyncio.get_running_loop()
-            arrived, self._long = await loop.run_in_executor(self._decoder, self._read, raw)
+            arrived, long = await loop.run_in_executor(self._decoder, self._read, raw)
+            self._long.update(long)
             yield Batch(arrived, {"after": arrived[-1].key})
 
     async def acknowledge(self, keys: Sequence[str], status: Status, run: str) -> int:

@@ -6,7 +6,7 @@ found to be there, and marked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -18,10 +18,11 @@ from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, NeighbourUnreachable, describe
 from homelab_agent.core.foundation import Database
 from homelab_agent.core.jobs import Run
-from homelab_agent.reading import lease, proof, statements
-from homelab_agent.reading.document import Batch, Document, Rejected
+from homelab_agent.reading import lease, pace, proof, statements
+from homelab_agent.reading.document import Document, Rejected
 from homelab_agent.reading.lease import TakenElsewhere
 from homelab_agent.reading.order import Order
+from homelab_agent.reading.pace import Marking
 from homelab_agent.reading.patience import Patience
 from homelab_agent.reading.proof import Proof, Proving
 from homelab_agent.reading.settings import ReadingSource
@@ -106,27 +107,32 @@ class Sync:
                 cursor = await store.begin(self._host)
                 left = await opened.left(order.window)
                 course.total = None if left is None else tally.seen + left
-                async with aclosing(opened.batches(cursor, order.window)) as batches:
-                    async for batch in batches:
-                        await self._take(course, opened, store, batch)
-                        if course.run.cancelled.is_set():
-                            return await self._end(course, opened, store, "it was asked to stop")
+                if not await self._drain(course, opened, store, cursor):
+                    return await self._end(course, opened, store, "it was asked to stop")
                 await self._prove(course, opened, connection)
                 if order.window is not None:
                     await connection.execute(statements.FORGET_CURSOR, self.source.name, order.stream)
                 return await self._end(course, opened, store)
 
-    async def _take(self, course: _Course, opened: Opened, store: Store, batch: Batch) -> None:
-        """Store a batch, then have it marked."""
-        written = await store.write(batch, course.tally)
-        course.tally.add(written.tally)
-        course.days |= proof.days_of([*written.taken, *written.refused])
-        run = course.run.id
-        if written.taken:
-            course.tally.marked += await opened.acknowledge(written.taken, "processed", run)
-        if written.refused and self._marks_rejected:
-            course.tally.marked += await opened.acknowledge(written.refused, "rejected", run)
-        self._tell(course)
+    async def _drain(self, course: _Course, opened: Opened, store: Store, cursor: Mapping[str, Any]) -> bool:
+        """Store batch after batch, and have each marked when it is committed; return whether that was all of them."""
+        tally, run, before = course.tally, course.run, course.tally.marked
+        marking = Marking(opened, run.id, marks_rejected=self._marks_rejected)
+        try:
+            async with pace.ahead(opened.batches(cursor, course.order.window)) as batches:
+                async for batch in batches:
+                    written = await store.write(batch, tally)
+                    tally.add(written.tally)
+                    course.days |= proof.days_of([*written.taken, *written.refused])
+                    await marking.begin(written.taken, written.refused)
+                    tally.marked = before + marking.marked
+                    self._tell(course)
+                    if run.cancelled.is_set():
+                        return False
+        finally:  # what is committed is marked, whatever ended this
+            await marking.done()
+            tally.marked = before + marking.marked
+        return True
 
     async def _try_out(self, course: _Course, opened: Opened, connection: Any) -> Ended:
         """Count what a run would do, and do nothing."""
