@@ -15,6 +15,7 @@ from benchmarks import process
 from tests import agent as agents
 from tests.agent import Agent
 from tests.gate_home import WEBHOOK, Home
+from tests.neighbours import disk
 from tests.neighbours import tailnet as neighbour
 from tests.neighbours.tailnet import Tailnet
 
@@ -40,6 +41,7 @@ def run(*, minutes: float) -> None:
             agent.write("[gitops]\n", interval=10)
             agent.start()
             without = _rest(agent, "without a gate")
+        _full(tailnet, directory)
     process.figure("CPU of the gate at rest", with_door - without, "% of a core", bound=0.1)
 
 
@@ -75,6 +77,25 @@ def _killed(home: Home) -> None:
         took.append(_first_refusal(home.tailnet))
         home.agent.start()
     process.figure("agent killed to the first refusal (worst)", max(took), "s", bound=1.0)
+
+
+def _full(tailnet: Tailnet, directory: Path) -> None:
+    """Fill the agent's disk, and ask for what it then cannot promise."""
+    took = []
+    with disk.tmpfs(megabytes=96) as small, agents.running(small.point / "agent") as agent:
+        home = Home(tailnet, agent, directory, pace=PACE).start()
+        _until(agent.connected)
+        for _ in range(ROUNDS):
+            home.open()
+            small.fill()
+            is_refused = False
+            while not is_refused:
+                began = time.perf_counter()
+                is_refused = agent.run("jobs", "run", "--detach", "database.partitions").returncode != 0
+            _first_refusal(tailnet)
+            took.append(time.perf_counter() - began)
+            small.free()
+    process.figure("a write fails, with the command that asks for it, to the first refusal", max(took), "s", bound=1.0)
 
 
 def _cost(home: Home) -> float:

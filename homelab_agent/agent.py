@@ -75,9 +75,9 @@ async def _live(
     on_ready: Callable[[], None],
 ) -> Exit:
     settings = loaded.settings
-    half = RootHalf(directory, _command(loaded.path))
     clock = SystemClock()
     secrets = Secrets(redactor, clock, uses=references.uses(settings))
+    half = RootHalf(directory, _command(loaded.path), withheld=secrets.variables)
     bao = openbao.add(settings.secrets, secrets, directory, clock)
     async with _foundation(settings, directory, secrets, redactor, half, listeners.loopback_port()) as base:
         ground = [secrets_service.build(bao, base), database_service.build(settings.database, base)]

@@ -45,6 +45,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("config", "commands.config", "Check, show and change the configuration."),
             Entry("web", "web.commands", "Log in to the page; API tokens."),
             Entry("db", "database.commands", "PostgreSQL: what it holds, migrations."),
+            Entry("secrets", "secrets.commands", "Which secrets there are; OpenBao for them, from nothing."),
         ),
     ),
     (
@@ -116,6 +117,7 @@ def commands(ctx: click.Context, config_path: Path | None, socket_path: Path | N
         secrets=lambda: places.secrets(places.settings(config_path)),
         find_configuration=lambda: writer.target(config_path),
         add_entry=writer.add_entry,
+        set_values=writer.set_values,
         debug=debug,
     )
     if ctx.invoked_subcommand is None:

@@ -32,13 +32,13 @@ class Life:
     ledger: Ledger
     registry: CollectorRegistry
 
-    async def rows(self) -> list[Row]:
-        """Return the openings that are on their way to PostgreSQL."""
+    async def rows(self, table: str = "gate_exposure") -> list[Row]:
+        """Return the rows of a table that are on their way to PostgreSQL."""
         batch = await self.spool.take(100_000)
         if batch is None:
             return []
         await self.spool.failed(batch)
-        return [row for row in batch.rows if row.table == "gate_exposure"]
+        return [row for row in batch.rows if row.table == table]
 
     def counted(self) -> float:
         """Return the seconds of exposure in `GET /metrics`."""
@@ -51,7 +51,7 @@ async def living(directory: Path, clock: Clock) -> AsyncIterator[Life]:
     spool = Spool(state, clock, host="attic", max_bytes=1 << 24, max_age=3600.0)
     registry = CollectorRegistry()
     ledger = Ledger(state, spool, clock, host="attic", registry=registry)
-    yield Life(state, spool, Intent(state, clock), ledger, registry)
+    yield Life(state, spool, Intent(state, spool, clock, host="attic"), ledger, registry)
     await spool.close()
     await state.close()
 

@@ -92,9 +92,9 @@ class Published(ThreadingHTTPServer):
 
 
 @contextmanager
-def publishing(network: Network) -> Iterator[Published]:
+def publishing(network: Network, port: int = WEB) -> Iterator[Published]:
     """Give one that answers; streams end with it."""
-    server = Published(network)
+    server = Published(network, port)
     serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     serving.start()
     try:

@@ -27,6 +27,13 @@ class AddEntry(Protocol):
         """Write it, or raise; `again` is the command, without the program's name, that root would run for it."""
 
 
+class SetValues(Protocol):
+    """Sets keys of the configuration (`config.writer.set_values`)."""
+
+    def __call__(self, path: Path, values: Mapping[str, Any], *, again: Sequence[str]) -> None:
+        """Write them, named with dots, or raise; `again` as for `AddEntry`."""
+
+
 def _no_configuration(*_: object, **__: object) -> Any:
     raise NotImplementedError
 
@@ -38,7 +45,7 @@ class Console:
     `load` reads and validates the configuration (raises `ConfigurationFaulty`, exit 78); `find_socket` answers where
     the agent listens; `find_state` where its state directory is; `secrets` makes what reads the configuration's secrets
     as the agent does; `find_configuration` which file is to be changed, by
-    `add_entry`.
+    `add_entry` and `set_values`.
     """
 
     load: Callable[[], Any]
@@ -47,6 +54,7 @@ class Console:
     secrets: Callable[[], Secrets] = lambda: Secrets(Redactor())
     find_configuration: Callable[[], Path] = _no_configuration
     add_entry: AddEntry = _no_configuration
+    set_values: SetValues = _no_configuration
     debug: bool = False
 
     def section(self, name: str) -> Any:

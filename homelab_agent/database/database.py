@@ -16,7 +16,7 @@ from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError, NeighbourUnreachable, describe
 from homelab_agent.core.health import Finding, State
-from homelab_agent.core.secret import Secrets
+from homelab_agent.core.secret import Secrets, SecretStale
 from homelab_agent.database import editions, migrations, pool
 from homelab_agent.database.address import Address, AddressFaulty, Elsewhere
 from homelab_agent.database.editions import Edition
@@ -81,6 +81,10 @@ class Database:
             began = self._clock.read().monotonic
             await connection.fetch("SELECT 1")
             self.round_trip_seconds = self._clock.read().monotonic - began
+
+    def stale(self) -> SecretStale | None:
+        """Return what keeps us from logging in once more, though we are logged in."""
+        return self._rotation.stale() if self._rotation is not None and self.is_up else None
 
     async def fetch(self, query: str, *args: object) -> Sequence[Any]:
         """Return the rows of a query; raises `NeighbourUnreachable` while PostgreSQL cannot be asked."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 
 from homelab_agent.core.errors import AgentError
+from homelab_agent.core.secret import SecretStale
 from homelab_agent.database import pool
 from homelab_agent.database.address import Elsewhere
 from homelab_agent.database.pool import Pool
@@ -29,6 +30,17 @@ class Rotation:
         for each in self._elsewhere.secrets:
             with suppress(AgentError):  # what is wrong with it is seen where it is held, and here by the refusal
                 await each.refresh()
+
+    def stale(self) -> SecretStale | None:
+        """Return which secret could not be asked for again for too long: with what it was nobody logs in anew."""
+        for each in self._elsewhere.secrets:
+            try:
+                each.get()
+            except SecretStale as error:
+                return error
+            except AgentError:  # it was never read; why, is said where it is
+                continue
+        return None
 
     async def _try_out(self, reference: str, new: str) -> None:
         where = await asyncio.to_thread(self._elsewhere.address, {reference: new})

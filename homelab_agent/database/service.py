@@ -66,6 +66,8 @@ class _Service:
         """Ask PostgreSQL whether it still answers; how it stands is known either way."""
         if self.database.is_up:
             await self.database.ping()
+        if (stale := self.database.stale()) is not None:
+            return Finding.degraded(f"{stale} {self.database.connection.detail}", stale.repair)
         return self.database.connection
 
     async def probe_schema(self) -> Finding:

@@ -14,6 +14,11 @@ from homelab_agent.gate.ledger import Ledger
 class Front:
     """Nothing, as before the tailnet's doors: the web server asks everybody there to log in, open or not."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether visitors are let in, as far as that is up to us."""
+        return True
+
     async def settle(self) -> None:
         """Put on disk what an earlier agent left open; raises `StateUnavailable`."""
 
@@ -36,6 +41,11 @@ class PublicFront(Front):
     def __init__(self, door: PublicDoor, ledger: Ledger) -> None:
         self._door = door
         self._ledger = ledger
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the web server answers them."""
+        return self._door.is_open
 
     async def settle(self) -> None:
         """End in the ledger what a killed agent left open."""

@@ -1,16 +1,20 @@
-"""What the operator wants: the door held shut, for a time or until it is released. Kept in state.db over restarts."""
+"""What the operator wants: the door held shut, for a time or until it is released. Kept in state.db over restarts.
+
+Each such word has a row for PostgreSQL, which goes on its way together with it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from homelab_agent.core.clock import Clock, microseconds, moment
 from homelab_agent.core.jobs.run import recordable
+from homelab_agent.core.spool import Row, Scalar, Spool
 from homelab_agent.core.state import State
 
 AGENT = "homelab-agent"
@@ -33,9 +37,13 @@ class Intent:
     A loss of earlier state may have taken a hold along: so it is one itself, once, until it is released.
     """
 
-    def __init__(self, state: State, clock: Clock, *, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, state: State, spool: Spool, clock: Clock, *, host: str, changed: Callable[[], None] = lambda: None
+    ) -> None:
         """Call `changed` as soon as the door is held, before the disk knows."""
         self._state = state
+        self._spool = spool
+        self._host = host
         self._changed = changed
         self._clock = clock
         self._hold: Hold | None = None
@@ -63,12 +71,18 @@ class Intent:
         await self._agree()
         return held
 
-    async def release(self) -> Hold | None:
+    async def release(self, *, who: str) -> Hold | None:
         """Release the door; return the hold that was in force. Raises `StateUnavailable`, and holds on."""
         await self._agree()
         async with self._lock:
             held, released = self._hold, self._in_force()
-            await self._state.write(lambda connection: connection.execute("DELETE FROM gate_hold").close())
+            word = Hold(recordable(who), "", self._clock.read().wall, None)
+
+            def work(connection: sqlite3.Connection) -> list[Row]:
+                connection.execute("DELETE FROM gate_hold").close()
+                return [self._row(word, is_held=False)] if released is not None else []
+
+            await self._spool.promise(work)
             if self._hold is held:
                 self._hold = None
         return released
@@ -84,18 +98,44 @@ class Intent:
         async with self._lock:
             while not self._agreed or self._agreed != self._state.openings:
                 known, now = self._hold, self._clock.read().wall
-                found, opening = await self._state.write(partial(self._settle, known=known, now=now))
+                agreed = _Agreed()
+                await self._spool.promise(partial(self._settle, known=known, now=now, agreed=agreed))
                 if self._hold is known:
-                    self._hold, self._agreed = found, opening
+                    self._hold, self._agreed = agreed.hold, agreed.opening
 
-    def _settle(self, connection: sqlite3.Connection, known: Hold | None, now: datetime) -> tuple[Hold | None, int]:
-        hold = known or _saved(connection)
+    def _settle(
+        self, connection: sqlite3.Connection, known: Hold | None, now: datetime, agreed: _Agreed
+    ) -> Sequence[Row]:
+        """Settle it in a transaction of state.db; a hold that is new there has a row."""
+        saved = _saved(connection)
+        hold = known or saved
         lost = " ".join(self._state.lost.split())
         if lost and _is_news(connection, now) and (hold is None or hold.until is not None):
             hold = Hold(AGENT, f"a hold may have been lost: {lost}", now, None)
-        if hold is not None:
-            _save(connection, hold)
-        return hold, self._state.openings
+        agreed.hold, agreed.opening = hold, self._state.openings
+        if hold is None or hold == saved:
+            return []
+        _save(connection, hold)
+        return [self._row(hold, is_held=True)]
+
+    def _row(self, word: Hold, *, is_held: bool) -> Row:
+        values: dict[str, Scalar] = {
+            "host": self._host,
+            "said_at": word.since,
+            "is_held": is_held,
+            "who": word.who,
+            "why": word.why,
+            "until": word.until,
+        }
+        return Row("gate_intent", ("host", "said_at"), values, word.since)
+
+
+@dataclass(slots=True)
+class _Agreed:
+    """What is known in memory and on disk alike: the hold, in which opening of state.db."""
+
+    hold: Hold | None = None
+    opening: int = 0
 
 
 def _is_news(connection: sqlite3.Connection, now: datetime) -> bool:

@@ -18,7 +18,7 @@ from homelab_agent.core.waiting import all_done, is_set
 from homelab_agent.gate import disk, policy
 from homelab_agent.gate.child import Session
 from homelab_agent.gate.front import Front
-from homelab_agent.gate.policy import Gate, Order, Seen, Timing
+from homelab_agent.gate.policy import Gate, Order, Phase, Seen, Timing
 from homelab_agent.gate.prerequisites import Obstacle
 from homelab_agent.gate.readiness import STOPS
 from homelab_agent.gate.visitor import Visit
@@ -65,6 +65,11 @@ class Keeper:
         """Where the door is reached, "" while tailscaled has not said its name."""
         told = self.watch.found.told
         return f"https://{told.name}:{self.watch.door.port}" if told is not None and told.name else ""
+
+    @property
+    def phase(self) -> Phase:
+        """How it stands, for who asks: it is open only when visitors are let in, of which the disk hears first."""
+        return "opening" if policy.lets_in(self.gate) and not self._front.is_open else self.gate.phase
 
     @property
     def since(self) -> datetime:

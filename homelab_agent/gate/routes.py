@@ -70,14 +70,13 @@ class Api:
         keeper = self._internet()
         asked = await request.json()
         reason, until = _reason(asked), self._until(asked)
-        caller = request.caller
-        await self._intent.hold(who=caller.name or caller.login or caller.address, why=reason, until=until)
+        await self._intent.hold(who=_name(request), why=reason, until=until)
         return Json(await self._looked_again(keeper), status=202)
 
-    async def release(self, _request: Request) -> Answer:
+    async def release(self, request: Request) -> Answer:
         """Leave the door to the agent again."""
         keeper = self._internet()
-        await self._intent.release()
+        await self._intent.release(who=_name(request))
         return Json(await self._looked_again(keeper), status=202)
 
     async def _looked_again(self, keeper: Keeper) -> Mapping[str, object]:
@@ -96,6 +95,12 @@ class Api:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= HOLD_SECONDS_MAX:
             raise BadRequest(cause=f"seconds is a number from 1 to {HOLD_SECONDS_MAX}")
         return self._clock.read().wall + timedelta(seconds=seconds)
+
+
+def _name(request: Request) -> str:
+    """Return who asks, as the operator is told."""
+    caller = request.caller
+    return caller.name or caller.login or caller.address
 
 
 def _reason(asked: Any) -> str:

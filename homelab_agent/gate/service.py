@@ -49,7 +49,7 @@ class Service:
         self._base = base
         self._user = own_name()
         self._daemon = Tailscaled(settings.socket)
-        self.intent = Intent(base.state, base.clock, changed=self._wake)
+        self.intent = Intent(base.state, base.spool, base.clock, host=base.host, changed=self._wake)
         self.ledger = Ledger(base.state, base.spool, base.clock, host=base.host, registry=base.registry)
         keepers = {name: self._keeper(name, at, port) for name, at in settings.doors().items()}
         self.keepers = list(keepers.values())

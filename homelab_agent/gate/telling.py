@@ -17,7 +17,7 @@ def as_fields(keeper: Keeper) -> Mapping[str, object]:
     gate, hold = keeper.gate, keeper.watch.hold
     return {
         "name": keeper.name,
-        "phase": gate.phase,
+        "phase": keeper.phase,
         "overlay": gate.overlay,
         "since": keeper.since,
         "why": gate.why,
@@ -50,16 +50,16 @@ def present(ledger: Ledger, door: PublicDoor) -> Mapping[str, object] | None:
 def finding(keeper: Keeper) -> Finding:
     """Return what health is told: a door that is held, or opens in a moment, is as somebody wants it."""
     gate = keeper.gate
-    if gate.phase in {"open", "degraded"}:
+    if keeper.phase in {"open", "degraded"}:
         return _of_an_open(keeper)
-    said = f"{_SAID[gate.phase]}: {gate.why}"
+    said = f"{_SAID[keeper.phase]}: {gate.why}"
     match gate.overlay:
         case "held":
             return Finding.ok(said)
         case "blocked" | "conflict" | "unknown":
             return Finding.failed(said, gate.repair)
         case "":
-            on_its_way = gate.phase == "opening" or gate.good > 0
+            on_its_way = keeper.phase == "opening" or gate.good > 0
             return Finding.ok(said) if on_its_way else Finding.degraded(said, gate.repair)
 
 
@@ -76,4 +76,4 @@ def _of_an_open(keeper: Keeper) -> Finding:
 
 def summary(keepers: Sequence[Keeper]) -> str:
     """Return all doors in one line."""
-    return "; ".join(f"{one.name} {one.gate.overlay or one.gate.phase}" for one in keepers) or "no door is configured"
+    return "; ".join(f"{one.name} {one.gate.overlay or one.phase}" for one in keepers) or "no door is configured"

@@ -10,7 +10,7 @@ from functools import partial
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Finding, State
-from homelab_agent.core.secret import Secret
+from homelab_agent.core.secret import Secret, SecretStale
 from homelab_agent.gitops.settings import Repository
 from homelab_agent.gitops.signature import Key, Ring
 
@@ -35,7 +35,8 @@ class SecretLate(AgentError):
 class Keyring:
     """Knows which keys a delivery may be signed with now.
 
-    A secret that cannot be read any more keeps the value it had; one that never could is no key.
+    A secret that cannot be read any more keeps the value it had, for as long as that may be used; one that never could
+    is no key.
     """
 
     def __init__(
@@ -113,7 +114,11 @@ class Keyring:
     def _valued(self) -> Iterator[tuple[Key, str]]:
         for key, reference in self._keys:
             if reference in self._readable:
-                present, *former = self._secrets[reference].accepted()
+                try:
+                    present, *former = self._secrets[reference].accepted()
+                except SecretStale as error:
+                    self._troubles[reference] = error
+                    continue
                 yield key, present
                 yield from ((Key(key.repository, key.name, key.expires, former=True), value) for value in former)
 

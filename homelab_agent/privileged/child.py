@@ -15,7 +15,7 @@ import asyncio
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from homelab_agent.privileged import frames
 from homelab_agent.privileged.half import LIFELINE, LISTENER
 
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
-"""Between systemd and the agent alone; of all else the half, which is the agent's own program, has the same."""
+"""Between systemd and the agent alone; of all else but secrets the half, the agent's own program, has the same."""
 
 _BACKLOG = 128
 _HANDED_OVER = 'export LISTEN_PID=$$; exec "$@" 3<&0 4<&1 </dev/null >&2'
@@ -37,8 +37,12 @@ log = journal.logger("privileged")
 class Child:
     """A way to the root half; `run` is what makes it one."""
 
-    def __init__(self, path: Path, command: Sequence[str | Path]) -> None:
-        """`command` runs `half.serve`; the agent listens at `path`."""
+    def __init__(self, path: Path, command: Sequence[str | Path], *, withheld: Collection[str] = ()) -> None:
+        """`command` runs `half.serve`; the agent listens at `path`.
+
+        The half is not given the variables that are `withheld`, for they hold secrets that it has no use for.
+        """
+        self._withheld = {*NOT_INHERITED, *withheld}
         self._path = path
         self._command = [os.fspath(word) for word in command]
         self._listens = False
@@ -105,7 +109,7 @@ class Child:
             log.warning("privileged.died", code=code)
 
     def _start(self, listener: socket.socket, lifeline: socket.socket) -> subprocess.Popen[bytes]:
-        kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        kept = {name: value for name, value in os.environ.items() if name not in self._withheld}
         return subprocess.Popen(
             ["/bin/sh", "-c", _HANDED_OVER, "sh", *self._command],
             stdin=listener.fileno(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -31,10 +31,20 @@ PROBE_SECONDS = 8.0
 class Client:
     """Implements `core.privilege.Privileged`; its child can be asked while `run` runs."""
 
-    def __init__(self, directory: Path, command: Sequence[str | Path], *, service: Path = UNIT_SOCKET) -> None:
-        """`command` is the agent's program with its configuration; `directory` is the agent's state."""
+    def __init__(
+        self,
+        directory: Path,
+        command: Sequence[str | Path],
+        *,
+        service: Path = UNIT_SOCKET,
+        withheld: Collection[str] = (),
+    ) -> None:
+        """`command` is the agent's program with its configuration; `directory` is the agent's state.
+
+        A half of our own is not given the variables that are `withheld`.
+        """
         self._unit = unit.Unit(service)
-        self._child = Child(directory / SOCKET_NAME, [*command, "privileged", "serve"])
+        self._child = Child(directory / SOCKET_NAME, [*command, "privileged", "serve"], withheld=withheld)
         self._trouble: PrivilegedUnavailable | None = None
 
     async def run(self) -> None:

@@ -14,10 +14,10 @@ from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.secret import Secret
-from homelab_agent.secrets.errors import Slow
+from homelab_agent.secrets.errors import CannotAsk, Slow, Unreachable
 from homelab_agent.secrets.health import Server, away
 from homelab_agent.secrets.kv import Version
-from homelab_agent.secrets.lane import Lane
+from homelab_agent.secrets.lane import Closed, Lane
 from homelab_agent.secrets.settings import SecretsSettings
 
 if TYPE_CHECKING:
@@ -94,15 +94,15 @@ class Client:
     async def status(self) -> Server:
         """Return how the server stands; needs no log-in, and raises nothing for a server that is not there."""
         try:
-            return await self._lane.run(lambda session: session.status())
-        except Slow as error:
+            return await self._ask(lambda session: session.status())
+        except CannotAsk as error:
             return away(error)
 
     def status_blocking(self) -> Server:
         """Return what `status` does, for a thread that may wait."""
         try:
-            return self._lane.run_blocking(lambda session: session.status())
-        except Slow as error:
+            return self._ask_blocking(lambda session: session.status())
+        except CannotAsk as error:
             return away(error)
 
     async def snapshot(self, to: Path) -> int:
@@ -116,7 +116,7 @@ class Client:
             "secrets.snapshot", partial(self._make, patient), within=SNAPSHOT_SECONDS, late=self._too_slow
         )
         try:
-            return await lane.run(lambda session: session.snapshot(to))
+            return await lane.run(self._from_now_on(lambda session: session.snapshot(to)))
         finally:
             await _leave(lane)
 
@@ -125,7 +125,7 @@ class Client:
         failed = False
         while True:
             try:
-                left = await self._lane.run(lambda session: session.tend())
+                left = await self._ask(lambda session: session.tend())
                 failed = False
             except AgentError as error:
                 left = random.uniform(0.5, 1) * self._settings.poll  # noqa: S311 - not a secret
@@ -147,12 +147,23 @@ class Client:
         return session.standing if session is not None else "not logged in yet"
 
     async def _ask(self, request: Callable[[Session], T]) -> T:
-        asked_at = self._clock.read().monotonic
-        return await self._lane.run(lambda session: session.asked_at(asked_at, partial(request, session)))
+        try:
+            return await self._lane.run(self._from_now_on(request))
+        except Closed:
+            raise self._leaving() from None
 
     def _ask_blocking(self, request: Callable[[Session], T]) -> T:
-        asked_at = self._clock.read().monotonic
-        return self._lane.run_blocking(lambda session: session.asked_at(asked_at, partial(request, session)))
+        try:
+            return self._lane.run_blocking(self._from_now_on(request))
+        except Closed:
+            raise self._leaving() from None
+
+    def _from_now_on(self, request: Callable[[Session], T]) -> Callable[[Session], T]:
+        moment = self._clock.read().monotonic
+        return lambda session: session.asked_at(moment, partial(request, session))
+
+    def _leaving(self) -> Unreachable:
+        return Unreachable(url=self._settings.url, cause="the agent is stopping")
 
     def _too_slow(self) -> Slow:
         return Slow(url=self._settings.url, seconds=self._within)
@@ -174,7 +185,7 @@ def _session(
 
 async def _leave(lane: Lane[Session]) -> None:
     if lane.made is not None:
-        with suppress(TimeoutError, AgentError):
+        with suppress(TimeoutError, AgentError, Closed):
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 await lane.run(lambda session: session.close())
     lane.close()

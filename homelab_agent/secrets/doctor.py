@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding, State
 from homelab_agent.core.secret import SecretMissing, Secrets, SecretUnreadable
+from homelab_agent.secrets import bao, openbao
 from homelab_agent.secrets.settings import SecretsSettings
 
 _SECONDS = 20.0
@@ -17,15 +19,29 @@ _SECONDS = 20.0
 
 def checks(settings: SecretsSettings, directory: Path, secrets: Secrets) -> Sequence[Check]:
     """Return the checks that need no agent; `directory` is its state directory, `secrets` reads as the agent does."""
-    return beside(settings, directory, secrets)
+    server = openbao.add(settings, secrets, directory, SystemClock())
+    of_server = [Check("secrets.openbao", server.probe, deadline=_SECONDS)] if server is not None else []
+    return [*of_server, *beside(settings, directory, secrets)]
 
 
-def beside(_settings: SecretsSettings, _directory: Path, secrets: Secrets) -> Sequence[Check]:
-    """Return a check for each secret that the configuration names."""
-    return [
+def beside(settings: SecretsSettings, _directory: Path, secrets: Secrets) -> Sequence[Check]:
+    """Return a check for each secret that the configuration names, and of OpenBao's program where it is used."""
+    program = [Check("secrets.bao", _program, deadline=_SECONDS)] if settings.url else []
+    return program + [
         Check(f"secrets.{keys[0]}", partial(_read, secrets, reference, keys), deadline=_SECONDS)
         for reference, keys in secrets.uses.items()
     ]
+
+
+async def _program() -> Finding:
+    """Say whether this host has a program `bao` that `secrets bootstrap` and the snapshots' restore can use."""
+    try:
+        found = await bao.find()
+    except bao.BaoMissing as error:
+        return Finding(State.NOT_AVAILABLE, f"{error} OpenBao is elsewhere, or in a container.", error.repair)
+    except AgentError as error:
+        return Finding.degraded(str(error), error.repair)
+    return Finding.ok(f"OpenBao {found.version}: {found.path}")
 
 
 async def _read(secrets: Secrets, reference: str, keys: Sequence[str]) -> Finding:

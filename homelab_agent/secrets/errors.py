@@ -24,6 +24,12 @@ class Unreachable(CannotAsk):
     repair = "systemctl status openbao; see also the key secrets.url"
 
 
+class SocketForbidden(Unreachable):
+    """The agent's user may not use the socket of OpenBao, {url}."""
+
+    repair = "usermod --append --groups openbao homelab-agent; systemctl restart homelab-agent"
+
+
 class Slow(CannotAsk):
     """OpenBao at {url} does not answer within {seconds:g} s."""
 
@@ -95,6 +101,12 @@ class TokenRefused(LogInRefused):
     """OpenBao does not accept the token {reference}."""
 
     repair = "put a new one there: bao token create -policy=homelab-agent -period=24h"
+
+
+class TokenFaulty(LogInRefused):
+    """What is given as a token for OpenBao is none: it has a character that no token has."""
+
+    repair = "write the token into its file, and nothing else: no second line, no space, no quotes"
 
 
 class WrappingTokenSpent(LogInRefused):

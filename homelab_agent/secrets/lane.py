@@ -20,6 +20,10 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
+class Closed(Exception):
+    """The lane takes no more calls."""
+
+
 @dataclass(slots=True, eq=False)
 class _Call:
     run: Callable[[Any], object]
@@ -72,17 +76,17 @@ class Lane(Generic[S]):
         return outcome.result()
 
     def close(self) -> None:
-        """Let the thread end once it has nothing to do."""
+        """Let the thread end once it has nothing to do; what is called from now on raises `Closed`."""
         with self._changed:
             self._is_closed = True
+            self._made = None
             self._changed.notify_all()
 
     def _submit(self, run: Callable[[S], T]) -> Future[T]:
         call = _Call(run)
         with self._changed:
             if self._is_closed:
-                message = f"{self._name} is closed"
-                raise RuntimeError(message)
+                raise Closed
             self._calls.append(call)
             self._start()
             self._changed.notify_all()
@@ -139,7 +143,7 @@ class Lane(Generic[S]):
 
     def _show(self, me: threading.Thread, made: S) -> None:
         with self._changed:
-            if self._thread is me:
+            if self._thread is me and not self._is_closed:
                 self._made = made
 
 

@@ -21,11 +21,15 @@ _JITTER = 0.1
 
 
 class OpenBao:
-    """Keeps what was read from OpenBao new; `troubles` is what went wrong at the last look, by reference."""
+    """Keeps what was read from OpenBao new; `troubles` is what went wrong at the last look, by reference.
+
+    `settings` are those that it began with.
+    """
 
     def __init__(self, settings: SecretsSettings, secrets: Secrets, client: Client, clock: Clock) -> None:
         """Have `secrets` read its references by `client`."""
         self.client = client
+        self.settings = settings
         self.troubles: Mapping[str, AgentError] = {}
         self._url = settings.url
         self._poll = settings.poll

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from homelab_agent.core import journal
@@ -53,8 +54,8 @@ class Role:
         secret_id = self._read(again=True)
         if secret_id != self._refused:
             self._refusals = 0
-        elif (left := self._not_before - self._clock.read().boot) > 0:
-            raise self._refusal(f"{self._cause}; tried again in {left:.0f} s, or with another secret id")
+        elif self._clock.read().boot < self._not_before:
+            raise LogInRefused(who=self.who, approle=self._approle, cause=self._cause)
         return secret_id
 
     def was_accepted(self) -> None:
@@ -63,10 +64,13 @@ class Role:
 
     def was_refused(self, secret_id: str, cause: str) -> None:
         """Take in that the server refused a secret id; raises `LogInRefused` unless there is another one by now."""
-        self._refused, self._cause = secret_id, cause
+        self._refused = secret_id
         self._refusals += 1
-        self._not_before = self._clock.read().boot + lease.hold(self._refusals)
-        log.warning("secrets.log_in_refused", who=self.who, cause=cause, refusals=self._refusals)
+        now, hold = self._clock.read(), lease.hold(self._refusals)
+        self._not_before = now.boot + hold
+        again = (now.wall + timedelta(seconds=hold)).astimezone()
+        self._cause = f"{cause}; tried again at {again:%H:%M:%S}, or with another secret id"
+        log.warning("secrets.log_in_refused", who=self.who, cause=self._cause, refusals=self._refusals)
         self.secret_id()
 
     def log_in(self) -> tuple[str, Mapping[str, Any]]:
@@ -101,9 +105,6 @@ class Role:
         secret_id = self._wrapping.secret_id(again=again)
         self._hide(secret_id)
         return secret_id
-
-    def _refusal(self, cause: str) -> LogInRefused:
-        return LogInRefused(who=self.who, approle=self._approle, cause=cause)
 
 
 def _parameter(key: str, value: str) -> str:

@@ -7,9 +7,12 @@ from functools import partial
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check
+from homelab_agent.core.jobs import Job
 from homelab_agent.secrets.changes import Changes
+from homelab_agent.secrets.client import SNAPSHOT_SECONDS
 from homelab_agent.secrets.openbao import OpenBao
 from homelab_agent.secrets.routes import Api
+from homelab_agent.secrets.snapshots import Snapshots
 
 _CHECK = "secrets.openbao"
 
@@ -26,8 +29,26 @@ def build(openbao: OpenBao | None, base: Foundation) -> Capability:
             Task("secrets.log_in", openbao.log_in),
             Task("secrets.poll", lambda: openbao.run(partial(base.health.report, _CHECK))),
         ],
+        jobs=_jobs(openbao, base),
         routes=routes,
         checks=[Check(_CHECK, openbao.probe, deadline=15.0)],
         summary=openbao.summary,
         reload=openbao.reload,
     )
+
+
+def _jobs(openbao: OpenBao, base: Foundation) -> list[Job]:
+    settings = openbao.settings
+    if settings.snapshot_dir is None:
+        return []
+    snapshots = Snapshots(openbao.client, settings.snapshot_dir, base.clock, keep=settings.snapshot_keep)
+    return [
+        Job(
+            "secrets.snapshot",
+            snapshots.run,
+            deadline=SNAPSHOT_SECONDS + 60,
+            schedule=settings.snapshot_schedule,
+            catch_up=True,
+            description="Take a snapshot of OpenBao's storage, and let go of the oldest.",
+        )
+    ]

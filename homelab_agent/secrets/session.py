@@ -14,7 +14,16 @@ import hvac
 from homelab_agent.core.clock import Clock
 from homelab_agent.core.secret import Secret
 from homelab_agent.secrets import health, kv, login, snapshot, transport
-from homelab_agent.secrets.errors import CannotAsk, Denied, NoSnapshots, PathAbsent, Refused, Unexpected, VersionGone
+from homelab_agent.secrets.errors import (
+    CannotAsk,
+    Denied,
+    NoSnapshots,
+    NotOpenBao,
+    PathAbsent,
+    Refused,
+    Unexpected,
+    VersionGone,
+)
 from homelab_agent.secrets.kv import Mount, Version
 from homelab_agent.secrets.role import Role
 from homelab_agent.secrets.settings import SecretsSettings
@@ -23,6 +32,8 @@ from homelab_agent.secrets.wrapping import Wrapping
 
 T = TypeVar("T")
 
+_ELSEWHERE = (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+"""What a path that is taken for one of the wrong mount is answered."""
 _ASK_AGAIN_SECONDS = 600.0
 """Where a path is mounted is asked for no more often: where a policy denies the path, the question is no help."""
 
@@ -71,7 +82,8 @@ class Session:
     def asked_at(self, moment: float, request: Callable[[], T]) -> T:
         """Return what `request` returns; fails at once where the server could not be asked since `moment`, monotonic.
 
-        So all that waited behind one request that a frozen server left without an answer learn of it together.
+        So all that waited behind one request that a frozen server left without an answer learn of it together. An
+        answer that is none of OpenBao's raises `NotOpenBao`.
         """
         if self._failure is not None and self._failure[0] > moment:
             raise self._failure[1].again()
@@ -80,6 +92,9 @@ class Session:
         except CannotAsk as error:
             self._failure = (self._clock.read().monotonic, error)
             raise
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            said = f"what it says is not what OpenBao would say ({type(error).__name__})"
+            raise NotOpenBao(url=self._transport.url, cause=said) from error
         self._failure = None
         return found
 
@@ -103,11 +118,8 @@ class Session:
         return kv.current(path, data, self._clock.read().wall) if mount.versioned else 0
 
     def status(self) -> health.Server:
-        """Return how the server stands; needs no log-in, raises nothing."""
-        try:
-            return transport.ask_health(self._plainly(), self._transport.url)
-        except CannotAsk as error:
-            return health.away(error)
+        """Return how the server stands; needs no log-in."""
+        return transport.ask_health(self._plainly(), self._transport.url)
 
     def snapshot(self, to: Path) -> int:
         """Write a snapshot of the server's storage to a file, whole or not at all; return its bytes.
@@ -162,12 +174,9 @@ class Session:
             wrapping=wrapping,
             hide=self._hide,
         )
-        if way == "inline" or (way == "auto" and self._takes_inline()):
+        if way == "inline" or (way == "auto" and self.status().takes_inline):
             return login.Inline(self._transport, role)
         return login.ByRole(self._transport, self._clock, role)
-
-    def _takes_inline(self) -> bool:
-        return transport.ask_health(self._plainly(), self._transport.url).takes_inline
 
     def _mount_of(self, path: str) -> Mount:
         """Return where a secret lies as far as is known, else where it would on most servers."""
@@ -202,7 +211,8 @@ class Session:
     def _where(self, path: str, tried: Mount, refusal: Answered) -> Mount | None:
         """Return where the server says that a secret lies, None where that is known or cannot be learnt."""
         now = self._clock.read().monotonic
-        if tried.path in self._mounts or kv.is_of_a_version(refusal.data) or now < self._ask_where_from.get(path, now):
+        is_known = tried.path in self._mounts or kv.is_of_a_version(refusal.data)
+        if is_known or refusal.status not in _ELSEWHERE or now < self._ask_where_from.get(path, now):
             return None
         self._ask_where_from[path] = now + _ASK_AGAIN_SECONDS
         try:

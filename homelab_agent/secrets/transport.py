@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,10 @@ from homelab_agent.secrets.errors import (
     NotOpenBao,
     Sealed,
     Slow,
+    SocketForbidden,
     Standby,
     TlsRefused,
+    TokenFaulty,
     Uninitialized,
     Unreachable,
 )
@@ -43,6 +47,8 @@ from homelab_agent.secrets.settings import SecretsSettings
 ATTEMPTS = 3
 """How often something is asked that fails for a cause that may pass."""
 
+_PASSES = (Unreachable, Busy, Broken, Standby)
+"""What may be over in a moment: a restart, an election, a burst."""
 _FIRST_PAUSE_SECONDS = 0.1
 _INLINE_FAILED = "X-Vault-Inline-Auth-Failed"
 _HEALTH = "/v1/sys/health"
@@ -85,31 +91,30 @@ class Transport:
         What is the server's own, as its health, is in no namespace.
         For one thread. Its methods raise `CannotAsk` errors or `Answered`, and no others. A request, with its
         repetitions, is given up after `settings.timeout`; where that long is needed to connect, or for each piece of
-        an answer that trickles in, later: see `client.Client`. Raises `CaFaulty`.
+        an answer that trickles in, later: see `client.Client`. Raises `CaFaulty` and `TokenFaulty`.
         """
+        if not re.fullmatch(r"[!-~]*", token):
+            raise TokenFaulty
         return hvac.Client(
             url="http://localhost" if self.url.startswith("unix:") else self.url,
             token=token,
             namespace=(in_namespace and self._namespace) or None,
-            session=self._session(headers or {}),
+            session=_session(headers or {}),
             cert=(),  # not None: that would be what VAULT_CLIENT_CERT says
             verify=True,  # by the context of `_Doors`, whatever VAULT_CACERT says
             allow_redirects=False,
             adapter=_Adapter,
+            doors=self._doors,
             where=self.url,
             seconds=self._seconds,
             attempts=attempts,
         )
 
-    def _session(self, headers: Mapping[str, str]) -> requests.Session:
-        session = requests.Session()
-        session.trust_env = False
-        session.headers.update(headers)
+    def _doors(self) -> requests.adapters.HTTPAdapter:
+        """Return what opens connections, with the certificates as they are now."""
         if self.url.startswith("unix:"):
-            session.mount("http://", _UnixDoors(self.url.removeprefix("unix:")))
-        elif self.url.startswith("https:"):
-            session.mount("https://", _TlsDoors(self._context()))
-        return session
+            return _UnixDoors(self.url.removeprefix("unix:"))
+        return _TlsDoors(self._context()) if self.url.startswith("https:") else requests.adapters.HTTPAdapter()
 
     def _context(self) -> ssl.SSLContext:
         """Return what knows the server: by `ca` alone where it is given, else by what the system trusts."""
@@ -126,6 +131,13 @@ class Transport:
         except OSError as error:  # ssl.SSLError among them
             raise CaFaulty(url=self.url, ca=ca, cause=error) from None
         return context
+
+
+def _session(headers: Mapping[str, str]) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.headers.update(headers)
+    return session
 
 
 class _TlsDoors(requests.adapters.HTTPAdapter):
@@ -183,11 +195,21 @@ class _Adapter(hvac.adapters.JSONAdapter):  # type: ignore[misc] # hvac has no t
     A body is returned as a dict, one that is streamed as a response.
     """
 
-    def __init__(self, *, where: str, seconds: float, attempts: int, **rest: Any) -> None:
+    def __init__(
+        self,
+        *,
+        doors: Callable[[], requests.adapters.HTTPAdapter],
+        where: str,
+        seconds: float,
+        attempts: int,
+        **rest: Any,
+    ) -> None:
         super().__init__(**rest)
+        self._doors = doors
         self._where = where
         self._seconds = seconds
         self._attempts = attempts
+        self._mount()
 
     def request(
         self,
@@ -206,7 +228,7 @@ class _Adapter(hvac.adapters.JSONAdapter):  # type: ignore[misc] # hvac has no t
             if not isinstance(outcome, CannotAsk):
                 return outcome
             pause = random.uniform(0, _FIRST_PAUSE_SECONDS * 2**attempt)  # noqa: S311 - not a secret
-            passes = isinstance(outcome, Unreachable | Busy | Broken)
+            passes = isinstance(outcome, _PASSES) and not isinstance(outcome, SocketForbidden)
             if not passes or attempt >= self._attempts or time.monotonic() + pause >= deadline:
                 raise outcome
             time.sleep(pause)
@@ -230,15 +252,34 @@ class _Adapter(hvac.adapters.JSONAdapter):  # type: ignore[misc] # hvac has no t
             return self._judged(response, is_stream=bool(rest.get("stream"))) if judge else response
         except requests.Timeout:
             return Slow(url=self._where, seconds=self._seconds)
-        except requests.exceptions.SSLError as error:
-            return TlsRefused(url=self._where, cause=_root(error))
-        except requests.RequestException as error:
-            return Unreachable(url=self._where, cause=_root(error))
         except CannotAsk as error:
             return error
+        except requests.RequestException as error:
+            failed = error
+        try:
+            return self._failed(failed)
+        except CaFaulty as error:
+            return error
+
+    def _mount(self) -> None:
+        self.session.mount(urllib.parse.urlsplit(self.base_uri).scheme + "://", self._doors())
+
+    def _failed(self, error: requests.RequestException) -> CannotAsk:
+        """Return what kept the answer away: what the system or OpenSSL said; others' words may quote a header."""
+        roots = [
+            one for one in _chain(error) if isinstance(one, OSError) and not isinstance(one, requests.RequestException)
+        ]
+        cause = describe(roots[-1]) if roots else type(error).__name__
+        if isinstance(error, requests.exceptions.SSLError):
+            self._mount()  # a new authority is known from the next request on, without a restart
+            return TlsRefused(url=self._where, cause=cause)
+        is_forbidden = bool(roots) and isinstance(roots[-1], PermissionError)
+        return (SocketForbidden if is_forbidden else Unreachable)(url=self._where, cause=cause)
 
     def _judged(self, response: requests.Response, *, is_stream: bool) -> Any:
         """Return what a good answer holds; raises `Answered` for a no, `CannotAsk` for one that is none."""
+        if is_stream and not response.ok:
+            _ = response.content  # read to its end, so that the connection is nobody's any more
         if response.is_redirect:
             raise Standby(url=self._where, cause=f"it answers {response.status_code}")
         if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
@@ -288,14 +329,6 @@ def _body(response: requests.Response) -> dict[str, Any] | None:
 
 def _beginning(response: requests.Response) -> str:
     return " ".join(response.text[:100].split())
-
-
-def _root(error: BaseException) -> str:
-    """Return what the system or OpenSSL said, of what requests and urllib3 have wrapped around it."""
-    systems = [
-        one for one in _chain(error) if isinstance(one, OSError) and not isinstance(one, requests.RequestException)
-    ]
-    return describe(systems[-1] if systems else error)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -125,10 +125,13 @@ class Children:
     def _look(self) -> None:
         while not self._ended.is_set():
             with suppress(OSError):
+                ours = Path(f"/proc/{self._nest.agent.pid}/cmdline").read_bytes()
                 for pid in family(self._nest.agent.pid)[1:]:
                     with suppress(OSError):
                         place = Path(f"/proc/{pid}")
                         words = (place / "cmdline").read_bytes()
+                        if words == ours:  # a fork of the agent's, in the instant before it becomes another program
+                            continue
                         self.seen.add(words.split(b"\0")[0].decode())
                         self.found |= set(self._nest.found_in(str(words), words + (place / "environ").read_bytes()))
 
@@ -206,15 +209,16 @@ def tables(agent: Agent) -> bytes:
 @pytest.mark.timeout(300)
 def test_no_secret_is_in_anything_that_the_agent_leaves_behind(nest: Nest, github: GitHub) -> None:
     children = Children(nest)
+    nest.agent.start_with_database()
     with children.watched():
-        nest.agent.start_with_database()
         live(nest, github)
     assert any("git" in name for name in children.seen), children.seen
     found = sorted(children.found)
     for path, body in answers(nest.agent):
         found += nest.found_in(path, body)
     nest.openbao.unseal()
-    nest.agent.until("secrets.openbao", "degraded")  # for the wrong password is still there
+    nest.openbao.put("homelab/postgres", password=nest.postgres.password)
+    nest.agent.until("secrets.openbao", "ok")
     for words in (
         ["status"], ["doctor"], ["doctor", "--json"], ["secrets", "list"], ["config", "show"], ["config", "check"],
         ["jobs"], ["gitops", "status"], ["gitops", "plan", "site"], ["deliveries", "list"], ["db", "info"],

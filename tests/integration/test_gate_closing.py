@@ -113,7 +113,7 @@ async def test_who_may_not_is_told_so_and_the_operator_may(tailnet: Tailnet) -> 
     with tailnet.homelab.session(OURS):
         with acting_as(UID), pytest.raises(NotPermitted) as caught:
             await close_now(command(tailnet))
-        assert "--operator=nobody" in caught.value.repair
+        assert "gate operator nobody" in caught.value.repair
         tailnet.homelab.operate("nobody")
         with acting_as(UID):
             assert (await close_now(command(tailnet))).dropped

@@ -17,8 +17,13 @@ from tests.fixtures.soak import Soak
 from tests.gate_home import WEBHOOK, Home
 from tests.neighbours.tailnet import Tailnet
 from tests.neighbours.tailnet_world import PORTS
+from tests.neighbours.visitors import Refused
 from tests.processes import family
+from tests.published import publishing
 from tests.waiting import until
+
+GRAFANA, GRAFANA_DOOR = 3000, 10000
+"""Where it listens, and a port that the public could be let in by."""
 
 
 @pytest.fixture
@@ -99,6 +104,30 @@ def test_what_others_publish_stays_and_a_port_that_is_theirs_is_a_conflict(home:
     home.agent.start()
     assert "9001" in home.becomes("closed", "conflict")["why"]
     assert home.refused()
+
+
+def test_grafana_is_reached_from_the_tailnet_under_the_hosts_name_and_from_nowhere_else(home: Home) -> None:
+    laptop, public = home.tailnet.laptop, home.tailnet.public
+    with publishing(home.tailnet.network, GRAFANA):
+        where = f'grafana = "http://127.0.0.1:{GRAFANA}"\ngrafana_port = {GRAFANA_DOOR}\n'
+        home.start(f"tailnet = true\n{where}").open()
+        until(lambda: laptop.reaches(GRAFANA_DOOR), "Grafana is in the tailnet", seconds=60)
+        for visitor in (laptop, home.tailnet.server):
+            answer = visitor.ask("GET", "/d/host?orgId=1", port=GRAFANA_DOOR)
+            asked = json.loads(answer.body)
+            assert (answer.status, asked["path"]) == (200, "/d/host?orgId=1")
+            assert ["X-Forwarded-Host", f"{home.tailnet.name}:{GRAFANA_DOOR}"] in asked["headers"]
+        with laptop.connect(GRAFANA_DOOR) as connection:
+            live = connection.upgrade("/echo")
+            live.send(b"Grafana Live")
+            assert live.read(12) == b"Grafana Live"
+        with pytest.raises(Refused):
+            public.connect(GRAFANA_DOOR)
+        assert public.ask("GET", "/d/host?orgId=1").status == 404
+        assert (GRAFANA_DOOR, False) in {(one.port, one.is_public) for one in home.tailnet.homelab.entries}
+        home.agent.stop()
+        until(lambda: not home.tailnet.homelab.entries, "tailscaled publishes nothing", seconds=10)
+        assert not laptop.reaches(GRAFANA_DOOR)
 
 
 def test_what_a_dead_agent_left_is_taken_back_without_one_and_nothing_else(home: Home) -> None:

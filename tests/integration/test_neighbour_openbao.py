@@ -202,7 +202,7 @@ def test_each_test_finds_it_as_it_was_in_the_beginning(openbao_server: OpenBao) 
     with openbao_server.emptied():
         assert openbao_server.requests() == []
         for path in ("secret/metadata", "kv1", "sys/namespaces"):
-            assert openbao_server._names(path) == []
+            assert openbao_server.names(path) == []
         assert refusal(openbao_server, token) == 403
         with pytest.raises(Refused, match="400"):
             openbao_server.log_in(secret_id)

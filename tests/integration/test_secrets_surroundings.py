@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import traceback
@@ -18,6 +19,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from homelab_agent.core.errors import AgentError
+from homelab_agent.secrets.client import Client
+from homelab_agent.secrets.settings import SecretsSettings
 from homelab_agent.secrets.wrapping import NAME
 from tests.impostor import Impostor, answering
 from tests.neighbours.openbao import OpenBao
@@ -34,6 +37,7 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secrets
 from homelab_agent.secrets.client import Client
+from homelab_agent.secrets.client import Client
 from homelab_agent.secrets.settings import SecretsSettings
 
 settings, secrets = SecretsSettings.model_validate_json(sys.argv[1]), Secrets(Redactor())
@@ -44,6 +48,9 @@ try:
 except AgentError as error:
     print(type(error).__name__, error)
 """
+POWERLESS = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+"""Leaves root what it owns, and no more."""
+
 PLAIN = """
 import hvac
 client = hvac.Client()
@@ -57,9 +64,9 @@ def home(openbao: OpenBao, tmp_path: Path) -> Home:
     return Home(openbao, tmp_path)
 
 
-def child(program: str, *argv: object, env: dict[str, str]) -> str:
+def child(program: str, *argv: object, env: dict[str, str], wrap: Sequence[str] = ()) -> str:
     """Run a Python program in an environment and return what it printed."""
-    words = [sys.executable, "-c", program, *map(str, argv)]
+    words = [*wrap, sys.executable, "-c", program, *map(str, argv)]
     own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(words, env={**own, **env}, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -117,6 +124,22 @@ async def test_nothing_is_taken_from_the_environment(openbao_tls: OpenBao, tmp_p
     assert b"Authorization: Basic " in head
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be locked out by giving up its capabilities")
+async def test_a_socket_that_the_agent_may_not_use_is_told_with_the_group_to_join(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(0o700)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(closed / "openbao.sock"))
+        os.chown(closed, 65534, 65534)
+        (tmp_path / "secret-id").touch(0o600)
+        settings = SecretsSettings(
+            url=f"unix:{closed}/openbao.sock", role_id="r", secret_id=f"file:{tmp_path}/secret-id", login="inline"
+        )
+        (tmp_path / "secret-id").write_text("any-of-them")
+        said = await asyncio.to_thread(child, OURS, settings.model_dump_json(), tmp_path, env={}, wrap=POWERLESS)
+    assert said.startswith("SocketForbidden")
+
+
 def test_hvac_is_loaded_when_openbao_is_asked_and_not_before() -> None:
     child(
         "import sys, homelab_agent.secrets.client, homelab_agent.secrets.service, homelab_agent.agent\n"
@@ -139,31 +162,31 @@ async def test_neither_token_nor_secret_id_nor_value_is_in_what_is_said(home: Ho
         {"token": f"file:{home.token}"},
         {"login": "inline", "wrapped": True, "secret_id": f"file:{home.directory}/wrapped"},
     )
-    clients = [home.client(timeout=0.5, **way) for way in ways]
+    clients = [home.client(timeout=2, **way) for way in ways]
     said: list[str] = []
+    everything = (POSTGRES, "secret/homelab/absent", "secret/other/x", "kv1/x")
+
+    async def ask(client: Client, paths: Sequence[str]) -> None:
+        said.append(f"{client!r} {client.standing()} {await client.status()!r}")
+        for path in paths:
+            try:
+                said.append(repr(await client.read(path)))
+            except AgentError as error:
+                said.append("".join(traceback.format_exception(error)) + error.repair + repr(error.fields))
+
     with capture_logs() as logged:
-
-        async def ask() -> None:
-            for client in clients:
-                said.append(f"{client!r} {client.standing()} {await client.status()!r}")
-                for path in (POSTGRES, "secret/homelab/absent", "secret/other/x", "kv1/x"):
-                    try:
-                        said.append(repr(await client.read(path)))
-                    except AgentError as error:
-                        said.append("".join(traceback.format_exception(error)) + error.repair + repr(error.fields))
-
-        await ask()
-        bao.seal()
-        await ask()
-        bao.unseal()
-        bao.freeze()
-        await ask()
-        bao.thaw()
-        bao.delete_role()
-        bao.revoke()
-        await ask()
-        bao.kill()
-        await ask()
+        for trouble, paths in (
+            (lambda: None, everything),
+            (bao.seal, everything),
+            (bao.unseal, everything),
+            (bao.freeze, [POSTGRES]),
+            (bao.thaw, everything),
+            (bao.delete_role, everything),
+            (bao.revoke, everything),
+            (bao.kill, [POSTGRES]),
+        ):
+            await asyncio.to_thread(trouble)
+            await asyncio.gather(*(ask(client, paths) for client in clients))
         for client in clients:
             await client.close()
     text = "\n".join([*said, *map(repr, logged)])

@@ -103,7 +103,7 @@ async def test_who_was_faster_is_noticed(home: Home, way: str) -> None:
 
 
 async def test_a_token_for_something_else_is_refused_and_left_unused(home: Home) -> None:
-    headers = {"X-Vault-Token": home.openbao._log_in(), "X-Vault-Wrap-TTL": "5m"}
+    headers = {"X-Vault-Token": home.openbao.authority(), "X-Vault-Wrap-TTL": "5m"}
     forged = home.openbao._answer("POST", "sys/wrapping/wrap", {"secret_id": "evil"}, headers)["wrap_info"]["token"]
     home.write(home.secret_id, forged)
     with pytest.raises(WrappingTokenForeign, match="made at sys/wrapping/wrap"):

@@ -21,7 +21,7 @@ HOURS = timedelta(hours=1)
 async def test_at_a_first_start_nothing_is_held(tmp_path: Path) -> None:
     async with living(tmp_path, MovableClock()) as life:
         assert await life.intent.current() is None
-        assert await life.intent.release() is None
+        assert await life.intent.release(who="bob") is None
 
 
 async def test_a_hold_is_on_disk_before_anyone_is_told_and_outlives_a_kill(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ async def test_it_passes_by_itself_and_comes_back_when_the_clock_is_put_right(tm
         assert await life.intent.current() == held
         clock.hang(1)
         assert await life.intent.current() is None
-        assert await life.intent.release() is None
+        assert await life.intent.release(who="bob") is None
         held = await life.intent.hold(who="ann", why="", until=clock.read().wall + HOURS)
         clock.step(7200)
         assert await life.intent.current() is None
@@ -64,18 +64,41 @@ async def test_the_last_word_counts_and_what_is_released_stays_so(tmp_path: Path
             life.intent.hold(who="ann", why="again", until=None), life.intent.current(), life.intent.current()
         )
         assert await life.intent.current() == third
-        assert await life.intent.release() == third
+        assert await life.intent.release(who="bob") == third
         assert await life.intent.current() is None
-        assert await life.intent.release() is None
+        assert await life.intent.release(who="bob") is None
     async with living(tmp_path, clock) as life:
         assert await life.intent.current() is None
+
+
+async def test_each_word_is_told_once_with_who_said_it(tmp_path: Path) -> None:
+    clock = MovableClock()
+    until = clock.read().wall + HOURS
+    async with living(tmp_path, clock) as life:
+        await life.intent.release(who="bob")
+        held_at = clock.read().wall
+        await life.intent.hold(who="ann", why="an upgrade", until=until)
+        await life.intent.current()
+    clock.hang(10)
+    async with living(tmp_path, clock) as life:
+        await life.intent.current()
+        await life.intent.release(who="bob")
+        await life.intent.release(who="bob")
+        released_at = clock.read().wall
+        told = [tuple(row.values.values()) for row in await life.rows("gate_intent")]
+    assert told == [
+        ("attic", held_at, True, "ann", "an upgrade", until),
+        ("attic", released_at, False, "bob", "", None),
+    ]
 
 
 async def test_a_hold_that_comes_while_another_is_released_holds(tmp_path: Path) -> None:
     clock = MovableClock()
     async with living(tmp_path, clock) as life:
         await life.intent.hold(who="ann", why="one", until=None)
-        released, held = await asyncio.gather(life.intent.release(), life.intent.hold(who="bob", why="two", until=None))
+        released, held = await asyncio.gather(
+            life.intent.release(who="bob"), life.intent.hold(who="bob", why="two", until=None)
+        )
         assert released is not None
         assert await life.intent.current() == held
     async with living(tmp_path, clock) as life:
@@ -94,7 +117,7 @@ async def test_a_hold_that_cannot_be_written_down_holds_all_the_same_and_is_writ
         with pytest.raises(StateUnavailable):
             await life.intent.hold(who="bob", why="the disk is full", until=None)
         with pytest.raises(StateUnavailable):
-            await life.intent.release()
+            await life.intent.release(who="bob")
         closable.read_write()
         found = await life.intent.current()
         assert found is not None
@@ -134,7 +157,7 @@ async def test_after_lost_state_the_door_is_held_until_it_is_released_once(tmp_p
             assert "\n" not in found.why
         async with living(tmp_path, clock) as life:
             assert await life.intent.current() == found
-            assert await life.intent.release() == found
+            assert await life.intent.release(who="bob") == found
         async with living(tmp_path, clock) as life:
             assert life.state.lost
             assert await life.intent.current() is None

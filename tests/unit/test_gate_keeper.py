@@ -169,8 +169,10 @@ async def test_a_look_that_is_old_opens_nothing(monkeypatch: pytest.MonkeyPatch)
         seen = here.front.prepared
         await until(lambda: here.front.prepared > seen + 3, "it looks again and again")
         assert not here.front.is_open
+        assert here.keeper.phase == "opening", "it is not called open while nobody is let in"
         monkeypatch.setattr(keepers, "FRESH_SECONDS", 2.0)
         await until(lambda: here.front.is_open, "a fresh look opens it")
+        await until(lambda: here.keeper.phase == "open", "and it is called so")
 
 
 async def test_what_keeps_a_child_from_starting_keeps_nobody_from_looking() -> None:

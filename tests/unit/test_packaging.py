@@ -53,6 +53,7 @@ def test_what_is_installed_has_the_scripts_and_they_run(tmp_path: Path, monkeypa
             inside = f"homelab_agent/gitops/{name}"
             assert wheel.read(inside) == (ROOT / inside).read_bytes()
             assert modes[inside] & 0o777 == 0o755
+        assert {"openbao.hcl", "openbao.service", "agent.policy.hcl"} <= {Path(name).name for name in modes}
     assert (ROOT / "deploy/gitops_sync.sh").resolve() == ROOT / "homelab_agent/gitops/gitops_sync.sh"
 
 

@@ -74,6 +74,11 @@ class Secrets:
         held, group = found
         return Secret(held, group.refresh, self._clock, is_literal=not self._scheme(reference))
 
+    @property
+    def variables(self) -> Sequence[str]:
+        """Return the variables of our environment that hold secrets by the configuration."""
+        return [text.removeprefix("env:") for text in self.uses if text.startswith("env:")]
+
     def hide(self, value: str) -> None:
         """Have a value masked that is part of a secret, or comes of one."""
         self._redactor.add(value)
