@@ -154,3 +154,20 @@ async def test_of_two_agents_one_works_and_the_other_says_so(
         assert {first.status, second.status} == {"ok"}
         assert "Another agent is at work" in second.detail
         assert await home.count("reading_analytics") == 300
+
+
+async def test_ids_that_hold_no_time_are_stored_marked_and_proven_too(
+    postgres: Postgres, mongodb: MongoDB, tmp_path: Path
+) -> None:
+    one, two, three, four = articles(4)
+    await beside(mongodb.insert, [one, {**two, "_id": "two"}, {**three, "_id": 3}, {**four, "_id": "x" * 2000}])
+    async with library(postgres.url, mongodb, tmp_path) as home:
+        ended = await home.sync()
+        assert (ended.status, ended.tally.inserted, ended.tally.marked) == ("ok", 4, 4)
+        keys = [row["mongo_id"] for row in await home.rows("SELECT mongo_id FROM reading_analytics ORDER BY id")]
+        assert {str(one["_id"]), '"two"', '{"$numberInt": "3"}'} < set(keys)
+        assert sum(key.startswith("sha256:") for key in keys) == 1
+        assert await home.verify("other") == (True, [])
+        await home.rows("DELETE FROM reading_analytics WHERE mongo_id = $1", '"two"')
+        assert await home.verify("other") == (False, ['atlas other "two" is processed at the source, and not here'])
+    assert set((await beside(mongodb.statuses)).values()) == {"processed"}
