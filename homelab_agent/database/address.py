@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
@@ -80,11 +79,14 @@ class Elsewhere:
         """Return the secrets that the address is made of."""
         return list(self._secrets.values())
 
-    def address(self, trial: Mapping[str, str] = MappingProxyType({})) -> Address:
-        """Return the address, with the values of `trial` in place of those that these references have now.
+    def address(self) -> Address:
+        """Return the address; may block, raises what `Secret.get` raises, and `AddressFaulty`."""
+        return self._made_of({text: each.get() for text, each in self._secrets.items()})
 
-        May block, raises what `Secret.get` raises, and `AddressFaulty`.
-        """
-        values = {text: trial.get(each.reference) or each.get() for text, each in self._secrets.items()}
+    def proposed(self) -> Address:
+        """Return the address that is on trial while a secret's new value is."""
+        return self._made_of({text: each.proposed() for text, each in self._secrets.items()})
+
+    def _made_of(self, values: Mapping[str, str]) -> Address:
         url, password = self._settings.url, self._settings.password
         return Address.of_url(values.get(url, url), values.get(password, ""))

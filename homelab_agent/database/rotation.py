@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.secret import SecretStale
@@ -23,7 +22,7 @@ class Rotation:
         self._current = current
         self._repair = repair
         for each in elsewhere.secrets:
-            each.on_change(partial(self._try_out, each.reference), self._adopt)
+            each.on_change(self._try_out, self._adopt)
 
     async def renew(self) -> None:
         """Read the secrets again, for the server refuses what we have; a new one that works is adopted."""
@@ -42,8 +41,9 @@ class Rotation:
                 continue
         return None
 
-    async def _try_out(self, reference: str, new: str) -> None:
-        where = await asyncio.to_thread(self._elsewhere.address, {reference: new})
+    async def _try_out(self, _: str) -> None:
+        """Log in with all that is on trial: user and password may change together."""
+        where = await asyncio.to_thread(self._elsewhere.proposed)
         async with pool.single(where, repair=self._repair) as connection:
             await connection.fetch("SELECT 1")
 

@@ -162,9 +162,7 @@ class CommitStatuses:
         body = {"state": note.state, "description": note.description, "context": f"{self._context}/{name}"}
         url = f"{self._api_url}/repos/{full_name}/statuses/{sha}"
         try:
-            token = self._token()
-            await token.refresh()  # beside the loop, and each time: one that was changed counts from now on
-            authority = {"Authorization": f"Bearer {token.get()}"}
+            authority = {"Authorization": f"Bearer {await self._token().latest()}"}
             async with session.post(url, json=body, headers=authority, allow_redirects=False) as answer:
                 text = (await answer.content.read(_ANSWER_BYTES)).decode(errors="replace")
                 return self._judge(answer.status, answer.headers, text, pause)

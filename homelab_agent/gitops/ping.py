@@ -63,9 +63,7 @@ class Pings:
         today = self._clock.read().wall.date()
         for one in repository.secret:
             if one.expires is None or one.expires >= today:
-                secret = self._parse(one.secret)
-                await secret.refresh()  # beside the loop
-                return one.name, secret.get()
+                return one.name, await self._parse(one.secret).latest()
         raise NoValidSecret(name=repository.name)
 
     async def _payload(self, repository: Repository) -> dict[str, object]:

@@ -186,9 +186,7 @@ class WorkingCopy:
         """Return the token for a private remote, "" where there is none; raises what `Secret.get` raises."""
         if not self._repository.token:
             return ""
-        token = self._secret(self._repository.token)
-        await token.refresh()  # beside the loop, and each time: one that was changed counts from now on
-        return token.get()
+        return await self._secret(self._repository.token).latest()
 
     async def _call(
         self,

@@ -25,7 +25,7 @@ from homelab_agent.privileged import frames
 from homelab_agent.privileged.half import LIFELINE, LISTENER
 
 NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
-"""Between systemd and the agent alone; of all else but secrets the half, the agent's own program, has the same."""
+"""Between systemd and the agent alone; of all else but what is withheld the half, the same program, has the same."""
 
 _BACKLOG = 128
 _HANDED_OVER = 'export LISTEN_PID=$$; exec "$@" 3<&0 4<&1 </dev/null >&2'

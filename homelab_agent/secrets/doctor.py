@@ -50,9 +50,13 @@ async def _read(secrets: Secrets, reference: str, keys: Sequence[str]) -> Findin
         secret = secrets.find(reference)
         await secret.refresh()
     except (SecretMissing, SecretUnreadable) as error:
-        if reference.startswith(("env:", "credential:")):
-            said = f"{reference} is for the agent's process alone: whether it is there only that can tell"
+        needed = str(error.fields.get("reference", reference))  # it may be what OpenBao is logged in to with
+        if needed.startswith(("env:", "credential:")):
+            said = f"{needed} is for the agent's process alone: whether {reference} can be read only that can tell"
             return Finding(State.NOT_AVAILABLE, said, "start the agent, then: homelab-agent secrets list")
+        if isinstance(error.__cause__, PermissionError):
+            said = f"{needed} is for the agent's user and root alone"
+            return Finding(State.NOT_AVAILABLE, said, "sudo homelab-agent doctor secrets")
         return Finding.of(error)
     except AgentError as error:
         return Finding.of(error)

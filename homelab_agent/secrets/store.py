@@ -34,7 +34,7 @@ class _Path:
 
 
 class Store:
-    """The `Origin` of `openbao:` references. Its names of one path change together; a pinned version never does.
+    """The `Origin` of `openbao:` references. Its names of one path change together.
 
     `max_stale` is how many seconds a value may be used after OpenBao was last asked with success.
     """
@@ -54,8 +54,17 @@ class Store:
     def read(self, names: Sequence[str], since: float) -> Sequence[Reading]:
         """Return what the names hold; see `Origin`. Raises what `reference.parse` and the client raise, `KeyAbsent`."""
         wanted = [reference.parse(name) for name in names]
-        version = self._version(wanted[0], since)
-        return [Reading(version.value(one.key), str(version.number or "")) for one in wanted]
+        with self._paths_lock:
+            path = self._paths.setdefault(_key(wanted[0]), _Path())
+        with path.lock:  # who asks while another does gets the same answer
+            at = self._clock.read().monotonic if path.version is None or path.asked_at < since else path.asked_at
+            if at != path.asked_at:
+                path.version = self._newest(wanted[0], path.version)
+            version = path.version
+            assert version is not None  # noqa: S101 - asked for just now, or before
+            found = [Reading(version.value(one.key), str(version.number or "")) for one in wanted]
+            path.asked_at = at
+            return found
 
     def group(self, name: str) -> str:
         """Return the path, with the version where one is pinned."""
@@ -66,22 +75,9 @@ class Store:
         path = self._paths.get(group)
         return None if path is None or path.version is None else path.asked_at + self.max_stale
 
-    def _version(self, wanted: Reference, since: float) -> Version:
-        """Return a path's version of now; who asks while another does gets the same answer."""
-        with self._paths_lock:
-            path = self._paths.setdefault(_key(wanted), _Path())
-        with path.lock:
-            if path.version is None or path.asked_at < since:
-                at = self._clock.read().monotonic
-                path.version = self._newest(wanted, path.version)
-                path.asked_at = at
-            return path.version
-
     def _newest(self, wanted: Reference, known: Version | None) -> Version:
-        if known is None:
+        if known is None or wanted.version is not None:  # a version may be deleted, but not become another
             return self._asked.read_blocking(wanted.path, wanted.version)
-        if wanted.version is not None:
-            return known
         number = self._asked.current_blocking(wanted.path)
         return known if number and number == known.number else self._asked.read_blocking(wanted.path)
 

@@ -132,7 +132,7 @@ class Children:
                         words = (place / "cmdline").read_bytes()
                         if words == ours:  # a fork of the agent's, in the instant before it becomes another program
                             continue
-                        self.seen.add(words.split(b"\0")[0].decode())
+                        self.seen.add(words.split(b"\0")[0].decode(errors="replace"))
                         self.found |= set(self._nest.found_in(str(words), words + (place / "environ").read_bytes()))
 
     @contextmanager

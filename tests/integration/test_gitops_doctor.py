@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from homelab_agent import config
+from homelab_agent.core import privilege, secret
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.health import Finding, Health, State
 from homelab_agent.core.journal.redaction import Redactor
@@ -67,7 +68,10 @@ class Practice:
         settings = (await asyncio.to_thread(config.load, path)).settings.gitops
         assert settings is not None
         health = Health(SystemClock())
-        health.add(doctor.checks(settings, self.state, Secrets(Redactor())))
+        owner = await asyncio.to_thread(privilege.owner, self.state)
+        files = secret.Local(secret.files_of(owner))  # as `places.secrets` has them read
+        secrets = Secrets(Redactor(), origins={**secret.ORIGINS, "file": files})
+        health.add(doctor.checks(settings, self.state, secrets))
         found = {one.check.removeprefix("gitops.site."): one.finding for one in await health.probe_all()}
         assert not [one for one in found.values() if SECRET in f"{one.detail} {one.repair}"], "no value is shown"
         return found
@@ -176,7 +180,8 @@ async def test_a_remote_that_is_gone_or_says_nothing_is_a_finding_within_bounded
         ("file:{0}/open", State.FAILED, "can be read or written by others", "chmod 600"),
         ("env:HOMELAB_AGENT_TEST_NOT_SET", State.NOT_AVAILABLE, "only the agent can tell", "start the agent"),
         ("credential:hook", State.NOT_AVAILABLE, "only the agent can tell", "start the agent"),
-        ("hunter2", State.FAILED, "given as a reference, not as its value", "file:PATH"),
+        ("fil:hunter2", State.FAILED, "begins with one of env:, file:", "file:PATH"),
+        ("hunter2", State.DEGRADED, "shorter than 22 characters", "openssl rand"),
     ],
 )
 async def test_a_secret_that_does_not_do_is_said_without_its_value(

@@ -16,7 +16,7 @@ from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.gitops.keyring import Keyring
 from homelab_agent.gitops.settings import Repository
-from homelab_agent.secrets.errors import CannotAsk, Denied, KeyAbsent, VersionDeleted
+from homelab_agent.secrets.errors import CannotAsk, Denied, KeyAbsent, VersionDeleted, VersionDestroyed
 from tests import bao_house, hooks
 from tests.asked_database import asked, without_password
 from tests.bao_house import MAX_STALE, House
@@ -46,7 +46,7 @@ async def test_what_many_ask_for_at_once_is_read_once(house: House) -> None:
 
 
 async def test_at_rest_a_look_asks_once_for_each_path_and_for_nothing_else(house: House) -> None:
-    for name in ("hook#first", "hook#second", "hook#first@1"):
+    for name in ("hook#first", "hook#second"):
         await house.find(name).refresh()
     before = len(house.server.requests())
     for _ in range(3):
@@ -54,6 +54,25 @@ async def test_at_rest_a_look_asks_once_for_each_path_and_for_nothing_else(house
         await house.finding(State.OK)
     noted = [request.path for request in house.server.requests()[before:]]
     assert noted == ["auth/approle/login", METADATA] * 3, "the log-in in a request is noted as one of its own"
+    assert not house.changes
+
+
+async def test_a_pinned_version_is_asked_for_itself(house: House) -> None:
+    await house.find("hook#first@1").refresh()
+    await house.look()
+    assert (house.server.reads(DATA), house.server.reads(METADATA)) == (2, 0)
+    await asyncio.to_thread(house.server.kill)
+    await house.look()
+    await house.finding(State.DEGRADED)
+    await asyncio.to_thread(house.server.heal)
+    await asyncio.to_thread(house.server.destroy, "homelab/hook", 1)
+    await house.look()
+    assert [type(trouble) for trouble in house.bao.troubles.values()] == [VersionDestroyed]
+
+
+async def test_at_rest_nothing_changes(house: House) -> None:
+    await house.find("hook#first").refresh()
+    await house.look()
     assert not house.changes
 
 
@@ -160,7 +179,7 @@ async def test_what_is_wrong_with_one_path_is_told_and_its_old_value_stays(house
         else:
             await asyncio.to_thread(getattr(house.server, name), *given)
         await house.look()
-        assert [type(trouble) for trouble in house.bao.troubles.values()] == [error]
+        assert {type(trouble) for trouble in house.bao.troubles.values()} == {error}
         found = await house.finding(State.DEGRADED)
         assert found.repair
         assert secret.get() == "value-one"
@@ -190,6 +209,27 @@ async def test_a_new_password_of_postgresql_is_taken_over_and_no_query_fails(
     running.cancel()
     await asyncio.wait([running])
     assert [change.outcome for change in house.changes] == [Outcome.REFUSED, Outcome.ADOPTED] * 3
+
+
+async def test_user_and_password_of_one_path_change_together(house: House, postgres: Postgres, tmp_path: Path) -> None:
+    await asyncio.to_thread(
+        house.server.put, "homelab/postgres", url=without_password(postgres.url), password=postgres.password
+    )
+    where = "openbao:secret/homelab/postgres"
+    settings = DatabaseSettings(url=f"{where}#url", password=f"{where}#password")
+    database = Database(settings, house.secrets, directory=tmp_path, clock=house.clock)
+    running = asyncio.create_task(database.run())
+    await asyncio.wait_for(database.wait_until_up(), 30)
+    another = without_password(postgres.url) + "&application_name=another"
+    async with asked(database) as client:
+        await asyncio.to_thread(postgres.change_password, "another-password")
+        await asyncio.to_thread(house.server.put, "homelab/postgres", url=another, password="another-password")
+        await house.look()
+        assert not house.bao.troubles
+        await client.goes_on(client.answered, 50)
+        assert not client.failed
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_who_is_logged_in_stays_so_when_the_password_is_stale_and_says_it(

@@ -153,7 +153,10 @@ async def test_all_of_a_scheme_are_read_again_each_group_once(here: Here) -> Non
     assert here.chest.reads == [["user", "password"]]
     here.chest.values = {}
     troubles = await here.secrets.refresh("chest")
-    assert [type(error) for error in troubles.values()] == [Gone]
+    assert {reference: type(error) for reference, error in troubles.items()} == {
+        "chest:user": Gone,
+        "chest:password": Gone,
+    }
 
 
 async def test_what_could_not_be_read_at_first_is_read_when_it_can(here: Here) -> None:
@@ -186,3 +189,68 @@ async def test_many_who_ask_at_once_change_over_once(here: Here) -> None:
     changed = await asyncio.gather(*(here.password.refresh() for _ in range(50)))
     assert sum(changed) == 1
     assert len(here.changes) == 1
+
+
+async def test_the_latest_value_is_the_one_held_where_it_cannot_be_read_again(here: Here) -> None:
+    user, _ = await here.read()
+    here.chest.put(user="bob-the-user")
+    assert await user.latest() == "bob-the-user"
+    here.chest.values = {}
+    assert await user.latest() == "bob-the-user"
+    await here.clock.advance(61)
+    with pytest.raises(secret.SecretStale):
+        await user.latest()
+
+
+async def test_a_trial_sees_all_that_is_on_trial(here: Here) -> None:
+    user, password = await here.read()
+    seen: list[tuple[str, str]] = []
+
+    async def look(_: str) -> None:
+        seen.append((user.proposed(), password.proposed()))
+
+    user.on_change(look, passes)
+    here.chest.put(user="bob-the-user", password="changed-1")
+    await password.refresh()
+    assert seen == [("bob-the-user", "changed-1")]
+    assert (user.proposed(), password.proposed()) == ("bob-the-user", "changed-1")
+
+
+async def test_an_adoption_that_failed_is_tried_again_at_the_next_look(here: Here) -> None:
+    user, _ = await here.read()
+    adopted: list[str] = []
+
+    async def adopt(new: str) -> None:
+        adopted.append(new)
+        if len(adopted) == 1:
+            raise OSError(5, "not now")
+
+    user.on_change(passes, adopt)
+    here.chest.put(user="bob-the-user")
+    with pytest.raises(secret.AdoptionIncomplete):
+        await user.refresh()
+    await user.refresh()
+    await user.refresh()
+    assert adopted == ["bob-the-user", "bob-the-user"]
+
+
+async def test_a_change_goes_on_to_its_end_when_who_asked_for_it_is_cancelled(here: Here) -> None:
+    user, _ = await here.read()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    adopted: list[str] = []
+
+    async def adopt(new: str) -> None:
+        begun.set()
+        await go_on.wait()
+        adopted.append(new)
+
+    user.on_change(passes, adopt)
+    here.chest.put(user="bob-the-user")
+    asking = asyncio.create_task(user.refresh())
+    await begun.wait()
+    asking.cancel()
+    await asyncio.wait([asking])
+    go_on.set()
+    await user.refresh()
+    assert adopted == ["bob-the-user"]
+    assert [change.outcome for change in here.changes] == [secret.Outcome.ADOPTED]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
@@ -28,11 +29,13 @@ class Redactor:
 
     def __init__(self) -> None:
         self._needles: tuple[str, ...] = ()
+        self._adding = threading.Lock()
 
     def add(self, value: str) -> None:
         """Mask `value` from now on; one shorter than `SHORTEST` characters is not masked."""
         if len(value) >= SHORTEST:
-            self._needles = tuple({*self._needles, *_forms(value)})
+            with self._adding:  # secrets are read in threads
+                self._needles = tuple({*self._needles, *_forms(value)})
 
     def mask(self, text: str) -> str:
         """Return `text` with every known secret replaced by `MASK`; secrets that overlap are one mask."""

@@ -47,30 +47,51 @@ class Group:
         self._tell = tell
         self._told: Change | None = None
         self._changing = asyncio.Lock()
+        self._under_way: set[asyncio.Task[bool]] = set()
 
     async def refresh(self, asked: Held) -> bool:
-        """Read `asked`, and those that were read before; see `Secret.refresh`."""
+        """Read `asked`, and those that were read before; see `Secret.refresh`.
+
+        It goes on to its end when the caller is cancelled: nobody may be left with an old value in the middle.
+        """
+        task = asyncio.get_running_loop().create_task(self._refresh(asked), name="secret")
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def _refresh(self, asked: Held) -> bool:
         since = self._clock.read().monotonic
         async with self._changing:
             wanted = [one for one in self.members if one.reading is not None or one is asked]
             fresh = await in_a_thread(lambda: _read(wanted, since))
-            differ = [(one, new) for one, new in fresh if one.reading is None or one.reading.value != new.value]
-            await self._try([(one, new) for one, new in differ if one.reading is not None])
-            await self._take(fresh, differ)
-            return any(one is asked for one, _ in differ)
+            news = [(one, new) for one, new in fresh if one.reading is None or one.is_other(new)]
+            await self._try([(one, new) for one, new in news if one.is_other(new)])
+            await self._take(fresh, [(one, new) for one, new in fresh if not one.adopted or one.is_other(new)])
+            return any(one is asked for one, _ in news)
+
+    def _ended(self, task: asyncio.Task[bool]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked has it, unless it was cancelled meanwhile
 
     async def _try(self, changed: _New) -> None:
         for one, new in changed:
-            if cause := await one.try_out(new.value):
-                await self._say(changed, Outcome.REFUSED, cause)
-                raise SecretRefused(reference=one.reference, cause=cause)
+            one.proposed = new.value
+        try:
+            for one, new in changed:
+                if cause := await one.try_out(new.value):
+                    await self._say(changed, Outcome.REFUSED, cause)
+                    raise SecretRefused(reference=one.reference, cause=cause)
+        finally:
+            for one, _ in changed:
+                one.proposed = None
 
     async def _take(self, fresh: _New, differ: _New) -> None:
+        """Hold what is `fresh`, and have adopted what differs, or was not adopted by all the last time."""
         now = self._clock.read()
         changed = [(one, new) for one, new in differ if one.reading is not None]
         for one, new in fresh:
-            is_other = any(one is each for each, _ in changed)
-            one.take(new, now.wall, accept_old_until=now.monotonic + self._overlap if is_other else None)
+            one.take(new, now.wall, accept_old_until=now.monotonic + self._overlap)
         failed = [said for one, new in differ for said in await one.adopt(new.value)]
         if changed:
             await self._say(changed, Outcome.INCOMPLETE if failed else Outcome.ADOPTED, "; ".join(failed))

@@ -95,7 +95,7 @@ class Secrets:
         return list(stands.values())
 
     async def refresh(self, scheme: str) -> Mapping[str, AgentError]:
-        """Read again what was asked for of one scheme; return what went wrong, by reference.
+        """Read again what was asked for of one scheme; return what went wrong, by the references that it is about.
 
         Each group is read once, and what could not be read so far is tried by itself.
         """
@@ -106,10 +106,12 @@ class Secrets:
         troubles: dict[str, AgentError] = {}
 
         async def one(held: Held) -> None:
+            group = self._held[held.reference][1]
             try:
-                await self._held[held.reference][1].refresh(held)
+                await group.refresh(held)
             except AgentError as error:
-                troubles[held.reference] = error
+                together = [each.reference for each in group.members if each.reading is not None]
+                troubles.update(dict.fromkeys(together if held.reading is not None else [held.reference], error))
 
         await asyncio.gather(*map(one, first.values()))
         return troubles

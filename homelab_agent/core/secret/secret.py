@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NoReturn, TypeAlias
 
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.errors import describe
+from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret.errors import SecretStale
 from homelab_agent.core.secret.origin import Origin, Reading
@@ -27,7 +27,8 @@ class _Former:
 class Held:
     """What is known of one reference, and who uses it: for `group.Group`; others see a `Secret`.
 
-    `read_at` is when the value was last read, on the wall clock.
+    `read_at` is when the value was last read, or known to be the newest, on the wall clock; `proposed` is what is on
+    trial, while the trials of its group last; `adopted` says whether everything that uses the value has taken it over.
     """
 
     reference: str
@@ -37,12 +38,18 @@ class Held:
     redactor: Redactor
     reading: Reading | None = None
     read_at: datetime | None = None
+    proposed: str | None = None
+    adopted: bool = False
     former: _Former | None = None
     users: list[tuple[Step, Step]] = field(default_factory=list)
 
-    def take(self, new: Reading, at: datetime, *, accept_old_until: float | None = None) -> None:
-        """Hold `new` from now on, and accept the old value until that moment (monotonic seconds)."""
-        if self.reading is not None and accept_old_until is not None:
+    def is_other(self, new: Reading) -> bool:
+        """Return whether there is a value already, and another one than `new`."""
+        return self.reading is not None and self.reading.value != new.value
+
+    def take(self, new: Reading, at: datetime, *, accept_old_until: float) -> None:
+        """Hold `new` from now on, and accept a value that it replaces until that moment (monotonic seconds)."""
+        if self.reading is not None and self.is_other(new):
             self.former = _Former(self.reading.value, accept_old_until)
         self.reading, self.read_at = new, at
 
@@ -57,12 +64,13 @@ class Held:
 
     async def adopt(self, new: str) -> list[str]:
         """Have every user take over `new`; return what those said that could not."""
-        failed = []
+        failed: list[str] = []
         for _, adopt in tuple(self.users):
             try:
                 await adopt(new)
             except Exception as error:  # noqa: BLE001 - one that fails must not keep the next from adopting
                 failed.append(self._said(error))
+        self.adopted = not failed
         return failed
 
     def _said(self, error: Exception) -> str:
@@ -101,12 +109,29 @@ class Secret:
             raise SecretStale(reference=held.reference)
         return value
 
+    async def latest(self) -> str:
+        """Return the newest value that can be had: read again, else what is held, for as long as it may be used.
+
+        Raises what reading it raised where there is none.
+        """
+        try:
+            await self.refresh()
+        except AgentError:
+            if self._held.reading is None:
+                raise
+        return self.get()
+
+    def proposed(self) -> str:
+        """Return the value for a trial: what is on trial with all others of its group, else the present one."""
+        return self._held.proposed or self.get()
+
     def reread(self) -> str:
         """Read the value again and return it; for a thread, and for the only one that uses it: nobody is asked."""
         now = self._clock.read()
         (reading,) = self._held.origin.read([self._held.name], now.monotonic)
         self._held.redactor.add(reading.value)
-        self._held.take(reading, now.wall)
+        self._held.take(reading, now.wall, accept_old_until=now.monotonic)
+        self._held.adopted = True
         return reading.value
 
     def accepted(self) -> tuple[str, ...]:
