@@ -7,7 +7,7 @@ import importlib
 import platform
 import sys
 
-NAMES = ("start", "drain", "scrape", "rest", "gitops_sync", "webhooks", "gate", "gate_agent", "secrets")
+NAMES = ("start", "drain", "scrape", "rest", "gitops_sync", "webhooks", "gate", "gate_agent", "secrets", "reading")
 
 
 def main() -> None:

@@ -57,6 +57,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
                 Entry("gitops", "gitops.commands", "Deploy from git: what is deployed, sync, rollback, set-up."),
                 Entry("deliveries", "gitops.delivery_commands", "The webhooks that came, and what became of each."),
                 Entry("gate", "gate.commands", "The doors to the internet and the tailnet: why they are open or shut."),
+                Entry("reading", "reading.commands", "Sync what was read into PostgreSQL, and prove that all came."),
             )
             if entry.module.partition(".")[0] in capabilities.NAMES
         ),

@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.fixtures.github",
     "tests.fixtures.leftovers",
     "tests.fixtures.machine",
+    "tests.fixtures.mongodb",
     "tests.fixtures.mount",
     "tests.fixtures.openbao",
     "tests.fixtures.page",
@@ -36,6 +37,8 @@ pytest_plugins = [
 def blockbuster() -> Iterator[BlockBuster]:
     """A call of ours that blocks the event loop fails the test."""
     with blockbuster_ctx("homelab_agent") as guard:
+        # MongoDB's driver asks at each connection whether /.dockerenv is there.
+        guard.functions["os.stat"].can_block_in("pymongo/pool_options.py", {"get_container_env_info"})
         yield guard
 
 

@@ -23,6 +23,10 @@ class NoDatabase:
         """Refuse."""
         raise NeighbourUnreachable(neighbour="PostgreSQL", repair="start it")
 
+    def acquire(self) -> AbstractAsyncContextManager[Any]:
+        """Refuse."""
+        raise NeighbourUnreachable(neighbour="PostgreSQL", repair="start it")
+
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """Refuse."""
         raise NeighbourUnreachable(neighbour="PostgreSQL", repair="start it")

@@ -14,6 +14,7 @@ from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.gate.settings import GateSettings
 from homelab_agent.gitops.settings import GitopsSettings
 from homelab_agent.metrics.settings import MetricsSettings
+from homelab_agent.reading.settings import ReadingSettings
 from homelab_agent.secrets import reference
 from homelab_agent.secrets.settings import SecretsSettings
 from homelab_agent.web.settings import WebSettings
@@ -30,6 +31,7 @@ class Settings(Section):
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     gitops: GitopsSettings | None = None
     gate: GateSettings | None = None
+    reading: ReadingSettings | None = None
 
     @model_validator(mode="after")
     def _can_ask_openbao(self) -> Self:

@@ -34,6 +34,9 @@ class Database(Protocol):
     async def fetch(self, query: str, *args: object) -> Sequence[Any]:
         """Return the rows of a query; `$1` is the first of `args`."""
 
+    def acquire(self) -> AbstractAsyncContextManager[Any]:
+        """Return a context that holds one connection, and so its session."""
+
     def transaction(self) -> AbstractAsyncContextManager[Any]:
         """Return a context that holds one connection in one transaction."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -143,6 +144,14 @@ def test_an_interval_is_as_long_as_it_says(after: datetime, unit: str, count: in
     schedule = parse(f"every {count} {unit}s", VIENNA)
     assert schedule.period(after) == length
     assert after < schedule.next(after) <= after + length
+
+
+def test_a_schedule_that_is_later_has_each_slot_later() -> None:
+    noon = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    schedule = replace(parse("0 0,12 * * *", UTC), later=timedelta(minutes=20))
+    assert slots(schedule, noon, 2) == [noon + timedelta(minutes=20), noon + timedelta(hours=12, minutes=20)]
+    assert slots(schedule, noon + timedelta(minutes=20), 1) == [noon + timedelta(hours=12, minutes=20)]
+    assert schedule.period(noon) == timedelta(hours=12)
 
 
 def test_ids_are_of_version_7_and_sort_by_age() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from homelab_agent.core.clock import Instant
 from homelab_agent.core.jobs.schedule import parse
-from homelab_agent.core.jobs.timetable import GRACE, Entry, Skip, Start, Wait, catch_up_delay, decide
+from homelab_agent.core.jobs.timetable import GRACE, Entry, Skip, Start, Wait, catch_up_delay, decide, share
 from tests.clock import MovableClock
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -187,3 +187,11 @@ def test_after_any_past_a_job_that_catches_up_has_missed_nothing_an_hour_later(m
     assert entry.schedule.next(entry.handled) >= now - timedelta(seconds=1)
     begin = datetime(2026, 10, 24, 12, tzinfo=UTC)
     assert bool(started) == (entry.schedule.next(begin) < now - timedelta(seconds=1))
+
+
+def test_each_host_has_its_own_share_of_a_spread_and_keeps_it() -> None:
+    shares = sorted(share(f"host{number}", "reading.sync") for number in range(100))
+    assert len(set(shares)) == 100
+    assert 0 <= shares[0] < 0.1
+    assert 0.9 < shares[-1] < 1
+    assert share("attic", "reading.sync") == share("attic", "reading.sync") != share("attic", "backup.nightly")

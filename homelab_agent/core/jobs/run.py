@@ -109,8 +109,9 @@ class Job:
     """Something that runs on a schedule ("every 6 hours", "15 3 * * *", "" for on demand only) or when asked.
 
     Runs whose `uses` meet never overlap. With `catch_up` a slot missed while the host was off or asleep is
-    made up for once. `deadline` in seconds that it runs, not counting what it waits for others. One without `has_check`
-    says itself, by a check of its room, what its last run left wrong.
+    made up for once. `deadline` in seconds that it runs, not counting what it waits for others. With `spread` each slot
+    is later by up to so many seconds, on one host always as many. One without `has_check` says itself, by a check of
+    its room, what its last run left wrong.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Job:
     deadline: float
     schedule: str = ""
     catch_up: bool = False
+    spread: float = 0.0
     uses: frozenset[str] = frozenset()
     description: str = ""
     has_check: bool = True

@@ -44,18 +44,19 @@ class _Trigger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A parsed schedule; `text` is as it was written."""
+    """A parsed schedule; `text` is as it was written. Each slot is `later` by so much."""
 
     text: str
     _triggers: Sequence[_Trigger]
     _timezone: tzinfo
     _named_hours: bool
+    later: timedelta = timedelta(0)
 
     def next(self, after: datetime) -> datetime:
         """Return the first slot later than `after` (aware), in UTC."""
-        after = after.astimezone(UTC)
+        after = after.astimezone(UTC) - self.later
         find = self._next_named if self._named_hours else self._next_in_rhythm
-        return min(find(trigger, after) for trigger in self._triggers)
+        return min(find(trigger, after) for trigger in self._triggers) + self.later
 
     def period(self, at: datetime) -> timedelta:
         """Return the time between the two slots that follow `at`."""

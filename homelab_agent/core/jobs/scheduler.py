@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import datetime, tzinfo
+from dataclasses import replace
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 
 from homelab_agent.core import journal
@@ -29,7 +30,7 @@ from homelab_agent.core.jobs.run import (
 )
 from homelab_agent.core.jobs.runner import Runner
 from homelab_agent.core.jobs.schedule import Schedule, local_timezone, parse
-from homelab_agent.core.jobs.timetable import Entry, Skip, Start, Wait, decide
+from homelab_agent.core.jobs.timetable import Entry, Skip, Start, Wait, decide, share
 from homelab_agent.core.pulse import Pulse
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State, StateUnavailable
@@ -70,7 +71,9 @@ class Jobs:
                 message = f"two jobs are called {job.name}"
                 raise ValueError(message)
             if job.schedule:
-                self._schedules[job.name] = parse(job.schedule, self._timezone)
+                schedule = parse(job.schedule, self._timezone)
+                later = timedelta(seconds=job.spread) * share(self._host, job.name)
+                self._schedules[job.name] = replace(schedule, later=later)
             self._jobs[job.name] = job
 
     def all(self) -> Sequence[Job]:

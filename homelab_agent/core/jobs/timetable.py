@@ -88,6 +88,10 @@ def catch_up_delay(host: str, job: str, period: timedelta) -> timedelta:
 
     At most 5 minutes and less than a tenth of the period.
     """
+    return min(LONGEST_CATCH_UP_DELAY, period / 10) * share(host, job)
+
+
+def share(host: str, job: str) -> float:
+    """Return a number from 0 to 1 that is always the same for a host and a job, and spread evenly over the fleet."""
     digest = hashlib.blake2b(f"{host}\0{job}".encode(), digest_size=8).digest()
-    share = int.from_bytes(digest, "big") / 2**64
-    return min(LONGEST_CATCH_UP_DELAY, period / 10) * share
+    return int.from_bytes(digest, "big") / 2**64
