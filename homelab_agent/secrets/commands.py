@@ -24,6 +24,9 @@ def listed(console: Console, *, as_json: bool) -> None:
     if as_json:
         console.json(found)
         return
+    if not found["secrets"]:
+        click.echo("The configuration names no secret.")
+        return
     rows = (
         (one["reference"], one["source"], one["version"] or "-", _age(one["read_at"]), ", ".join(one["used_by"]))
         for one in found["secrets"]

@@ -26,11 +26,17 @@ def checks(settings: SecretsSettings, directory: Path, secrets: Secrets) -> Sequ
 
 def beside(settings: SecretsSettings, _directory: Path, secrets: Secrets) -> Sequence[Check]:
     """Return a check for each secret that the configuration names, and of OpenBao's program where it is used."""
+    if not secrets.uses:
+        return [Check("secrets.references", _none)]
     program = [Check("secrets.bao", _program, deadline=_SECONDS)] if settings.url else []
     return program + [
         Check(f"secrets.{keys[0]}", partial(_read, secrets, reference, keys), deadline=_SECONDS)
         for reference, keys in secrets.uses.items()
     ]
+
+
+async def _none() -> Finding:
+    return Finding.ok("the configuration names no secret")
 
 
 async def _program() -> Finding:
