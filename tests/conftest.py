@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 from tests.agent import Agent, running
 from tests.neighbours.neighbour import Missing
+
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")  # a busy host is no fault: timings are for benchmarks
 
 pytest_plugins = [
     "tests.fixtures.disk",
