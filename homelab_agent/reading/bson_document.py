@@ -44,7 +44,10 @@ _STRICT: CodecOptions[dict[str, Any]] = CodecOptions(
 )
 _LENIENT = _STRICT.with_options(unicode_decode_error_handler="replace")
 _CANONICAL = json_util.CANONICAL_JSON_OPTIONS.with_options(
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO, tz_aware=True, tzinfo=UTC
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    tz_aware=True,
+    tzinfo=UTC,
+    uuid_representation=UuidRepresentation.STANDARD,
 )
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 

@@ -37,5 +37,16 @@ async def held(connection: Any, source: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # who is gone holds nothing
+        try:
             await connection.execute(statements.RELEASE, _CLASS, number)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            _end(connection)
+        except BaseException:  # a cancel: the connection must not go back to the others with the lock
+            _end(connection)
+            raise
+
+
+def _end(connection: Any) -> None:
+    """End a connection that may hold the lease still; one that is gone holds nothing."""
+    with suppress(asyncpg.InterfaceError, OSError):
+        connection.terminate()

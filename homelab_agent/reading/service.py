@@ -75,7 +75,8 @@ class Service:
                 await self._base.health.probe(f"reading.{name}")
             if run.cancelled.is_set():
                 break
-        status, said, repair = together(ended)
+        wanted = [name for name in self._syncs if order.source in {"", name}]
+        status, said, repair = together(ended, left_out=wanted[len(ended) :])
         return Outcome(ok=status == "ok", detail=said, repair=repair)
 
     def _sync(self, source: ReadingSource) -> Sync:

@@ -83,13 +83,13 @@ class Sync:
         """Take all there is to take, through outages that pass in time; raises nothing of what may go wrong."""
         course = _Course(run, order, Patience(self._clock, self._patience), self._clock.read().monotonic)
         while True:
-            seen = course.tally.seen
+            before = course.tally.progress
             try:
                 return await self._attempt(course)
             except TakenElsewhere as error:
                 return Ended(self.source.name, "ok", course.tally, str(error))
             except PASSES as error:
-                if course.tally.seen > seen:
+                if course.tally.progress > before:
                     course.patience.renew()
                 log.warning("reading.interrupted", source=self.source.name, cause=describe(error))
                 if not await course.patience.wait(run.cancelled):
@@ -198,9 +198,13 @@ class Sync:
         course.run.progress(done, total, "documents", f"of {self.source.name}, {rate:.0f}/s{left}")
 
 
-def together(ended: Sequence[Ended]) -> tuple[Status, str, str]:
-    """Return how a run ended as a whole: its status, what it says, and the first repair."""
-    statuses = {one.status for one in ended}
+def together(ended: Sequence[Ended], *, left_out: Sequence[str] = ()) -> tuple[Status, str, str]:
+    """Return how a run ended as a whole: its status, what it says, and the first repair.
+
+    `left_out` are the sources that it did not come to, for it was asked to stop.
+    """
+    statuses: set[Status] = {one.status for one in ended} | ({"partial"} if left_out else set())
     status: Status = "ok" if statuses <= {"ok"} else "failed" if statuses == {"failed"} else "partial"
     repair = next((one.repair for one in ended if one.repair), "")
-    return status, " | ".join(map(str, ended)) or "there is no source", repair
+    said = [*map(str, ended), *(f"{name}: not begun, it was asked to stop" for name in left_out)]
+    return status, " | ".join(said) or "there is no source", repair

@@ -24,6 +24,11 @@ class Tally:
         """How many documents were looked at."""
         return self.inserted + self.duplicate + self.rejected + self.skipped
 
+    @property
+    def progress(self) -> int:
+        """How much is done that need not be done again: what is there already counts for nothing."""
+        return self.inserted + self.rejected + self.marked
+
     def add(self, other: Tally) -> None:
         """Count what another has counted, too."""
         self.inserted += other.inserted

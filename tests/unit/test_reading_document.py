@@ -149,6 +149,13 @@ def test_names_of_mixed_types_become_texts_and_what_has_no_column_is_not_lost() 
     assert bad(source={"name": "pocket"}).cause == "mixed"
 
 
+def test_a_rejected_document_is_kept_with_the_uuids_in_it() -> None:
+    found = bson_document.read(bson.encode({"_id": 1, "own": Binary.from_uuid(uuid.UUID(int=7))}), max_bytes=1024)
+    assert isinstance(found, Rejected)
+    assert found.cause == "no_time"
+    assert "00000000-0000-0000-0000-000000000007" in found.raw or "$binary" in found.raw
+
+
 def test_a_text_that_is_no_utf_8_is_rejected_with_its_bytes() -> None:
     raw = bson.encode({"_id": ID, "event_timestamp": NOON, "source": "abc"}).replace(b"abc", b"\xff\xfe\xfd")
     found = bson_document.read(raw, max_bytes=1024)
@@ -157,7 +164,9 @@ def test_a_text_that_is_no_utf_8_is_rejected_with_its_bytes() -> None:
     assert "$bson" in found.raw
 
 
-@pytest.mark.parametrize("own", [ID, str(ID), 7, "7", 7.0, NOON, {"a": 1, "b": [2]}, b"x", None, "é\0"])
+@pytest.mark.parametrize(
+    "own", [ID, str(ID), 7, "7", 7.0, NOON, {"a": 1, "b": [2]}, b"x", None, "é\0", uuid.UUID(int=7)]
+)
 def test_an_id_is_known_by_a_text_that_leads_back_to_it(own: object) -> None:
     key = bson_document.key_of(own)
     assert key.isascii()
