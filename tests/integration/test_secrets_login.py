@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from homelab_agent.core.secret import Secrets
+from homelab_agent.secrets import openbao as room
 from homelab_agent.secrets.client import Client
-from homelab_agent.secrets.errors import Denied, LogInRefused, TokenFaulty, TokenRefused
+from homelab_agent.secrets.errors import Denied, LogInRefused, TokenFaulty, TokenRefused, Unreachable
 from homelab_agent.secrets.lease import HOLDS
-from tests import clock
+from tests import clock, threads
 from tests.clock import MovableClock
 from tests.neighbours.openbao import OpenBao
 from tests.openbao_client import Home
@@ -251,3 +253,20 @@ async def test_while_the_server_is_away_the_log_in_is_tried_again_and_that_is_sa
             await asyncio.to_thread(home.openbao.start)
             await clock.until(lambda: "token until" in client.standing(), "it has logged in")
     assert [one["event"] for one in logged] == ["secrets.log_in_failed", "secrets.logged_in"]
+
+
+async def test_a_log_in_that_fails_as_nobody_expected_goes_on_when_it_is_run_again(
+    home: Home,
+) -> None:
+    bao = room.add(home.settings(login="approle"), Secrets(home.redactor), home.directory, home.clock)
+    assert bao is not None
+    with threads.no_more(), pytest.raises(RuntimeError):
+        await bao.log_in()
+    running = asyncio.create_task(bao.log_in())
+    await clock.until(lambda: "token until" in bao.client.standing(), "it has logged in")
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    assert home.tokens() == 0
+    with pytest.raises(Unreachable, match="the agent is stopping"):
+        await bao.client.read(POSTGRES)
