@@ -133,6 +133,16 @@ async def test_what_a_crash_left_before_its_last_step_is_taken_up(home: Home) ->
     assert [one.name for one in home.directory.glob(f"{NAME}*")] == [NAME]
 
 
+async def test_what_a_crash_left_before_it_was_cut_to_its_length_is_taken_up(home: Home) -> None:
+    await read(home)
+    new = (home.directory / NAME).rename(home.directory / f"{NAME}.new")
+    with new.open("r+b") as file:
+        file.truncate(4096)
+    assert await read(home) == 1
+    assert await read(home) == 1
+    assert [one.name for one in home.directory.glob(f"{NAME}*")] == [NAME]
+
+
 async def test_after_a_crash_in_the_middle_nobody_is_taken_for_a_thief_without_a_word(home: Home) -> None:
     (home.directory / f"{NAME}.new").write_bytes(bytes(4096))
     unwrap(home, home.secret_id.read_text())
