@@ -30,8 +30,9 @@ REQUESTS = 4
 SNAPSHOT_SECONDS = 600.0
 _SNAPSHOT_PIECE_SECONDS = 60.0
 _GOODBYE_SECONDS = 1.0
-_ABOUT_FROM_SECONDS = 60.0
-"""A wait for the log-in's next step that is as long as this may end some seconds later, with those of others."""
+_LOOK_SECONDS = 60.0
+"""The log-in is looked at this often at least: who asked may have logged in anew meanwhile. So long a wait may end
+some seconds later, with those of others."""
 
 log = journal.logger("secrets")
 
@@ -126,16 +127,14 @@ class Client:
         while True:
             try:
                 left = await self._ask(lambda session: session.tend())
+                pause = _LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS)
                 failed = False
             except AgentError as error:
-                left = random.uniform(0.5, 1) * self._settings.poll  # noqa: S311 - not a secret
+                pause = random.uniform(0.5, 1) * self._settings.poll  # noqa: S311 - not a secret
                 if not failed:
                     log.warning("secrets.log_in_failed", error=error)
                 failed = True
-            if left is None:
-                await asyncio.Event().wait()
-            else:
-                await self._clock.sleep(about(self._clock.read(), left) if left >= _ABOUT_FROM_SECONDS else left)
+            await self._clock.sleep(about(self._clock.read(), pause) if pause >= _LOOK_SECONDS else pause)
 
     async def close(self) -> None:
         """Leave the server: a token of our own is revoked, if that takes no longer than a second."""

@@ -52,7 +52,7 @@ class Way(Protocol):
         """Make a request that only who has a token is answered."""
 
     def tend(self) -> float | None:
-        """Do what is due for the log-in; return in how many seconds something will be, None for never."""
+        """Do what is due for the log-in; return in how many seconds something will be, None for never as it stands."""
 
     def close(self) -> None:
         """Let the server forget us, where it keeps something, and close the connections."""

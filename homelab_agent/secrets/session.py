@@ -135,7 +135,10 @@ class Session:
             raise self._explained(refusal, snapshot.PATH, snapshot.PATH) from None
 
     def tend(self) -> float | None:
-        """Keep the log-in alive; return in how many seconds there is something to do again, None for never."""
+        """Keep the log-in alive; return in how many seconds there is something to do again, None for never.
+
+        A log-in that is made anew by who asks meanwhile may have to be tended earlier.
+        """
         return self._logged_in().tend()
 
     def close(self) -> None:

@@ -60,6 +60,12 @@ async def kept_alive(client: Client) -> AsyncIterator[None]:
             await running
 
 
+async def later(hands: MovableClock, seconds: float) -> None:
+    """Let the client look once, when so many seconds have passed: it asks in a thread, which no clock waits for."""
+    hands.hang(seconds)
+    await hands.advance(0)
+
+
 async def test_inline_nothing_is_left_on_the_server(home: Home) -> None:
     async with home.asking(login="inline") as client, kept_alive(client):
         with home.asks("inline") as asked:
@@ -102,9 +108,10 @@ async def test_it_is_renewed_at_two_thirds_of_what_was_granted(still: Home, hand
         await clock.until(lambda: "token until" in client.standing(), "it has logged in")
         await clock.until(lambda: hands.sleepers == 1, "it waits for the time to renew")
         with still.asks() as asked:
-            await hands.advance(1200 * (2 / 3 - 0.1) - 10)
+            await later(hands, 1200 * (2 / 3 - 0.1) - 10)
+            await clock.until(lambda: hands.sleepers == 1, "it has looked, and waits again")
         assert asked == []
-        await hands.advance(1200 * 0.1 + 20)
+        await later(hands, 1200 * 0.1 + 20)
         await clock.until(lambda: "renewed 1 times" in client.standing(), "it is renewed")
 
 
@@ -205,7 +212,7 @@ async def test_a_given_token_is_used_renewed_and_not_revoked(still: Home, hands:
         async with still.asking(token=f"file:{still.token}") as client, kept_alive(client):
             assert (await client.read(POSTGRES)).number == 1
             await clock.until(lambda: hands.sleepers == 1, "it waits for the time to renew")
-            await hands.advance(1200)
+            await later(hands, 1200)
             await clock.until(lambda: "renewed 1 times" in client.standing(), "it is renewed")
     assert asked == [LOOK, READ, RENEW]
     assert still.tokens() == 1
@@ -224,6 +231,20 @@ async def test_a_given_token_that_is_dead_is_read_again(home: Home) -> None:
         with home.asks() as asked:
             assert (await client.read(POSTGRES)).number == 1
         assert asked == ["!" + READ, "!" + LOOK, LOOK, READ]
+
+
+async def test_a_given_token_that_takes_the_place_of_a_dead_one_is_renewed_as_that_was(
+    still: Home, hands: MovableClock
+) -> None:
+    dead = still.openbao.log_in()
+    still.openbao.revoke(dead)
+    still.write(still.token, dead)
+    async with still.asking(token=f"file:{still.token}") as client, kept_alive(client):
+        await clock.until(lambda: hands.sleepers == 1, "it has met the dead one")
+        still.write(still.token, still.openbao.log_in())
+        assert (await client.read(POSTGRES)).number == 1
+        await later(hands, 1200 - 120)
+        await clock.until(lambda: "renewed 1 times" in client.standing(), "it is renewed")
 
 
 @pytest.mark.parametrize("more", ["\nsecond-line", " and more", "\r\nX-Evil: 1", "ö"])
