@@ -89,6 +89,17 @@ async def test_by_role_there_is_one_log_in_for_all_requests_and_the_token_goes_w
     assert home.tokens() == 0
 
 
+@pytest.mark.parametrize("way", ["inline", "approle"])
+async def test_a_token_that_is_made_for_the_agent_is_masked_wherever_it_might_be_printed(home: Home, way: str) -> None:
+    async with home.asking(login=way) as client:
+        made = await client._ask(lambda session: session._logged_in().ask_with_token(lambda asking: str(asking.token)))
+        assert re.fullmatch(r"s\.\w{20,}", made)
+        try:
+            raise OSError(f"X-Vault-Token: {made}")
+        except OSError:
+            assert made not in home.redactor.mask(traceback.format_exc())
+
+
 async def test_a_token_is_renewed_and_replaced_before_its_maximum_age_and_no_read_is_refused(home: Home) -> None:
     home.openbao.role(token_ttl="4s", token_max_ttl="8s")
     with home.asks() as asked:
