@@ -36,7 +36,8 @@ log = journal.logger("secrets")
 class Way(Protocol):
     """How we show who we are; `who` and `standing` say it in words.
 
-    Everything here raises `CannotAsk`, `LogInRefused` and what a reference raises; a request raises `Answered`, too.
+    Everything here raises `CannotAsk`, `CannotLogIn`, `LogInRefused` and what a reference raises; a request raises
+    `Answered`, too.
     """
 
     who: str

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from homelab_agent.core.secret import Secrets
 from homelab_agent.secrets import openbao as room
 from homelab_agent.secrets.client import Client
-from homelab_agent.secrets.errors import Denied, LogInRefused, TokenFaulty, TokenRefused, Unreachable
+from homelab_agent.secrets.errors import Denied, LogInRefused, Refused, TokenFaulty, TokenRefused, Unreachable
 from homelab_agent.secrets.lease import HOLDS
 from tests import clock, threads
 from tests.clock import MovableClock
@@ -264,6 +264,7 @@ async def test_a_token_with_more_around_it_is_no_token_and_not_repeated(home: Ho
     async with home.asking(token=f"file:{home.token}") as client:
         with pytest.raises(TokenFaulty) as error:
             await client.read(POSTGRES)
+    assert not isinstance(error.value, Refused), "nobody was asked who could have"
     assert more.strip() not in "".join(traceback.format_exception(error.value))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from homelab_agent.secrets.errors import (
     LogInRefused,
+    Refused,
     SecretIdNotKept,
     Unreachable,
     WrappingTokenForeign,
@@ -113,8 +114,9 @@ async def test_a_token_for_something_else_is_refused_and_left_unused(home: Home)
 
 async def test_it_is_not_unwrapped_where_it_cannot_be_kept(home: Home) -> None:
     (home.directory / f"{NAME}.new").mkdir()
-    with pytest.raises(SecretIdNotKept, match="Is a directory"):
+    with pytest.raises(SecretIdNotKept, match="Is a directory") as error:
         await read(home)
+    assert not isinstance(error.value, Refused)
     assert unwrap(home, home.secret_id.read_text())
 
 
