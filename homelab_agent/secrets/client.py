@@ -42,7 +42,7 @@ class Client:
 
     A request that is not answered fails after `settings.timeout`, and with it all that waited behind it. Whatever the
     server does, a call is given up `REQUESTS` * timeout + 1 s after its turn came. Its errors are those of
-    `errors.CannotAsk` and `errors.Refused`, and what reading the log-in's own secret raises.
+    `errors.CannotAsk`, `errors.CannotLogIn` and `errors.Refused`, and what reading the log-in's own secret raises.
     """
 
     def __init__(
@@ -66,11 +66,6 @@ class Client:
         self._lane: Lane[Session] = Lane(
             "secrets", partial(self._make, settings), within=self._within, late=self._too_slow
         )
-
-    @property
-    def longest(self) -> float:
-        """Return after how many seconds from its turn on a call is given up."""
-        return self._within
 
     async def read(self, path: str, version: int | None = None) -> Version:
         """Return the secret at `path`, which begins with its mount, in its current version unless one is named."""
@@ -96,13 +91,6 @@ class Client:
         """Return how the server stands; needs no log-in, and raises nothing for a server that is not there."""
         try:
             return await self._ask(lambda session: session.status())
-        except CannotAsk as error:
-            return away(error)
-
-    def status_blocking(self) -> Server:
-        """Return what `status` does, for a thread that may wait."""
-        try:
-            return self._ask_blocking(lambda session: session.status())
         except CannotAsk as error:
             return away(error)
 
@@ -159,7 +147,7 @@ class Client:
 
     def _from_now_on(self, request: Callable[[Session], T]) -> Callable[[Session], T]:
         moment = self._clock.read().monotonic
-        return lambda session: session.asked_at(moment, partial(request, session))
+        return lambda session: session.answer(partial(request, session), since=moment)
 
     def _leaving(self) -> Unreachable:
         return Unreachable(url=self._settings.url, cause="the agent is stopping")
