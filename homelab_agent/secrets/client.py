@@ -30,8 +30,9 @@ REQUESTS = 4
 SNAPSHOT_SECONDS = 600.0
 _SNAPSHOT_PIECE_SECONDS = 60.0
 _GOODBYE_SECONDS = 1.0
-_ABOUT_FROM_SECONDS = 60.0
-"""A wait for the log-in's next step that is as long as this may end some seconds later, with those of others."""
+_LOOK_SECONDS = 60.0
+"""The log-in is looked at this often at least: who asked may have logged in anew meanwhile. So long a wait may end
+some seconds later, with those of others."""
 
 log = journal.logger("secrets")
 
@@ -41,7 +42,7 @@ class Client:
 
     A request that is not answered fails after `settings.timeout`, and with it all that waited behind it. Whatever the
     server does, a call is given up `REQUESTS` * timeout + 1 s after its turn came. Its errors are those of
-    `errors.CannotAsk` and `errors.Refused`, and what reading the log-in's own secret raises.
+    `errors.CannotAsk`, `errors.CannotLogIn` and `errors.Refused`, and what reading the log-in's own secret raises.
     """
 
     def __init__(
@@ -65,11 +66,6 @@ class Client:
         self._lane: Lane[Session] = Lane(
             "secrets", partial(self._make, settings), within=self._within, late=self._too_slow
         )
-
-    @property
-    def longest(self) -> float:
-        """Return after how many seconds from its turn on a call is given up."""
-        return self._within
 
     async def read(self, path: str, version: int | None = None) -> Version:
         """Return the secret at `path`, which begins with its mount, in its current version unless one is named."""
@@ -98,13 +94,6 @@ class Client:
         except CannotAsk as error:
             return away(error)
 
-    def status_blocking(self) -> Server:
-        """Return what `status` does, for a thread that may wait."""
-        try:
-            return self._ask_blocking(lambda session: session.status())
-        except CannotAsk as error:
-            return away(error)
-
     async def snapshot(self, to: Path) -> int:
         """Write a snapshot of the server's storage (raft) to a file of the agent's alone; return its bytes.
 
@@ -126,16 +115,14 @@ class Client:
         while True:
             try:
                 left = await self._ask(lambda session: session.tend())
+                pause = _LOOK_SECONDS if left is None else min(left, _LOOK_SECONDS)
                 failed = False
             except AgentError as error:
-                left = random.uniform(0.5, 1) * self._settings.poll  # noqa: S311 - not a secret
+                pause = random.uniform(0.5, 1) * self._settings.poll  # noqa: S311 - not a secret
                 if not failed:
                     log.warning("secrets.log_in_failed", error=error)
                 failed = True
-            if left is None:
-                await asyncio.Event().wait()
-            else:
-                await self._clock.sleep(about(self._clock.read(), left) if left >= _ABOUT_FROM_SECONDS else left)
+            await self._clock.sleep(about(self._clock.read(), pause) if pause >= _LOOK_SECONDS else pause)
 
     async def close(self) -> None:
         """Leave the server: a token of our own is revoked, if that takes no longer than a second."""
@@ -160,7 +147,7 @@ class Client:
 
     def _from_now_on(self, request: Callable[[Session], T]) -> Callable[[Session], T]:
         moment = self._clock.read().monotonic
-        return lambda session: session.asked_at(moment, partial(request, session))
+        return lambda session: session.answer(partial(request, session), since=moment)
 
     def _leaving(self) -> Unreachable:
         return Unreachable(url=self._settings.url, cause="the agent is stopping")

@@ -1,4 +1,4 @@
-"""What can go wrong with OpenBao: it cannot be asked, or it was asked and says no."""
+"""What can go wrong with OpenBao: it cannot be asked, there is nothing to ask it with, or it says no."""
 
 from __future__ import annotations
 
@@ -84,6 +84,22 @@ class CaFaulty(CannotAsk):
     repair = "openssl x509 -noout -subject -in {ca}"
 
 
+class CannotLogIn(AgentError):
+    """What the agent is to log in to OpenBao with cannot be used."""
+
+
+class TokenFaulty(CannotLogIn):
+    """What is given as a token for OpenBao is none: it has a character that no token has."""
+
+    repair = "write the token into its file, and nothing else: no second line, no space, no quotes"
+
+
+class SecretIdNotKept(CannotLogIn):
+    """The secret id that comes wrapped cannot be kept in {directory}."""
+
+    repair = "ls -ld {directory}; df -h {directory}"
+
+
 class Refused(AgentError):
     """OpenBao says no."""
 
@@ -103,12 +119,6 @@ class TokenRefused(LogInRefused):
     repair = "put a new one there: bao token create -policy=homelab-agent -period=24h"
 
 
-class TokenFaulty(LogInRefused):
-    """What is given as a token for OpenBao is none: it has a character that no token has."""
-
-    repair = "write the token into its file, and nothing else: no second line, no space, no quotes"
-
-
 class WrappingTokenSpent(LogInRefused):
     """The wrapping token {reference} is good for nothing any more: somebody else unwrapped it, or it has expired."""
 
@@ -122,12 +132,6 @@ class WrappingTokenForeign(LogInRefused):
     """The wrapping token {reference} holds no secret id of {approle}, but what was made at {creation_path}."""
 
     repair = "somebody put it there: make a new one, bao write -wrap-ttl=10m -f auth/{approle}/role/ROLE/secret-id"
-
-
-class SecretIdNotKept(LogInRefused):
-    """The secret id that comes wrapped cannot be kept in {directory}, so it is not unwrapped."""
-
-    repair = "ls -ld {directory}; df -h {directory}"
 
 
 class Denied(Refused):

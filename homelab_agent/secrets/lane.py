@@ -93,9 +93,17 @@ class Lane(Generic[S]):
         return call.outcome
 
     def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
+        """Have a thread; where the host has none to give, all that waits for one fails with what it says."""
+        if self._thread is not None:
+            return
+        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            while self._calls:
+                _settle(self._calls.popleft(), error=error)
+        else:
+            self._thread = thread
 
     def _left(self) -> float:
         """Return how long the running call, whoever's, still has."""

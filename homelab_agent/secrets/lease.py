@@ -19,7 +19,8 @@ HOLDS = (30.0, 60.0, 16 * 60.0)
 """How long nothing is tried after one refusal, two, and three or more, of the same secret id.
 
 OpenBao lets nobody of a role in for 15 minutes after five refusals, and forgets these after 15 minutes without one
-(https://openbao.org/docs/concepts/user-lockout/): we never come to five.
+(https://openbao.org/docs/concepts/user-lockout/): one process never comes to five. Each counts its own alone, so five
+starts with a wrong secret id, of `doctor` say, within 15 minutes lock the role out where the server does that.
 """
 
 

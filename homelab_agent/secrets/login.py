@@ -36,7 +36,8 @@ log = journal.logger("secrets")
 class Way(Protocol):
     """How we show who we are; `who` and `standing` say it in words.
 
-    Everything here raises `CannotAsk`, `LogInRefused` and what a reference raises; a request raises `Answered`, too.
+    Everything here raises `CannotAsk`, `CannotLogIn`, `LogInRefused` and what a reference raises; a request raises
+    `Answered`, too.
     """
 
     who: str
@@ -52,7 +53,7 @@ class Way(Protocol):
         """Make a request that only who has a token is answered."""
 
     def tend(self) -> float | None:
-        """Do what is due for the log-in; return in how many seconds something will be, None for never."""
+        """Do what is due for the log-in; return in how many seconds something will be, None for never as it stands."""
 
     def close(self) -> None:
         """Let the server forget us, where it keeps something, and close the connections."""

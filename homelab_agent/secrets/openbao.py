@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -44,11 +45,12 @@ class OpenBao:
         self._poll, self._store.max_stale = settings.poll, settings.max_stale
 
     async def log_in(self) -> None:
-        """Keep the log-in alive until cancelled, and leave then."""
+        """Keep the log-in alive until cancelled, and leave then; what fails otherwise is begun again by who runs it."""
         try:
             await self.client.run()
-        finally:
+        except asyncio.CancelledError:
             await self.client.close()
+            raise
 
     async def run(self, report: Callable[[Finding], None]) -> None:
         """Ask for new versions until cancelled, and tell each time how OpenBao stands."""

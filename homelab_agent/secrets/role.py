@@ -33,7 +33,7 @@ class Role:
         wrapping: Wrapping | None,
         hide: Callable[[str], None],
     ) -> None:
-        """`hide` is told of a secret id that was unwrapped, to be masked wherever it might be written."""
+        """`hide` is told of a secret id that was unwrapped, and of each token, to be masked wherever it is written."""
         self.who = f"the role {role_id}"
         self._transport = transport
         self._clock = clock
@@ -86,8 +86,10 @@ class Role:
                 except Answered as refusal:
                     self.was_refused(secret_id, refusal.errors)
                 else:
+                    token = str(granted["client_token"])
+                    self._hide(token)
                     self.was_accepted()
-                    return str(granted["client_token"]), granted
+                    return token, granted
         finally:
             client.adapter.close()
 

@@ -48,7 +48,8 @@ class Look(Protocol):
 class Session:
     """Asks one server for what `settings` and the two secrets let us see. For one thread; nothing here is shared.
 
-    Everything raises `CannotAsk` or `Refused` errors, and what a reference to the log-in's secret raises.
+    Everything raises `CannotAsk`, `CannotLogIn` or `Refused` errors, and what a reference to the log-in's secret
+    raises.
     """
 
     def __init__(
@@ -79,13 +80,13 @@ class Session:
         """Say in words how the log-in stands."""
         return self._way.standing if self._way is not None else "not logged in yet"
 
-    def asked_at(self, moment: float, request: Callable[[], T]) -> T:
-        """Return what `request` returns; fails at once where the server could not be asked since `moment`, monotonic.
+    def answer(self, request: Callable[[], T], *, since: float) -> T:
+        """Return what `request` returns; fails at once where the server could not be asked since then, monotonic.
 
         So all that waited behind one request that a frozen server left without an answer learn of it together. An
         answer that is none of OpenBao's raises `NotOpenBao`.
         """
-        if self._failure is not None and self._failure[0] > moment:
+        if self._failure is not None and self._failure[0] > since:
             raise self._failure[1].again()
         try:
             found = request()
@@ -135,7 +136,10 @@ class Session:
             raise self._explained(refusal, snapshot.PATH, snapshot.PATH) from None
 
     def tend(self) -> float | None:
-        """Keep the log-in alive; return in how many seconds there is something to do again, None for never."""
+        """Keep the log-in alive; return in how many seconds there is something to do again, None for never.
+
+        A log-in that is made anew by who asks meanwhile may have to be tended earlier.
+        """
         return self._logged_in().tend()
 
     def close(self) -> None:

@@ -39,9 +39,12 @@ class _Kept:
 
     @classmethod
     def read(cls, path: Path) -> _Kept | None:
-        """Return what is kept at `path`, None where there is nothing whole; raises `SecretIdNotKept`."""
+        """Return what is kept at `path`, None where there is nothing whole; raises `SecretIdNotKept`.
+
+        Whoever was killed before the file was cut to its length has left the rest of its room, NUL bytes.
+        """
         try:
-            return cls(**json.loads(path.read_text()))
+            return cls(**json.loads(path.read_text().rstrip("\0")))
         except (FileNotFoundError, ValueError, TypeError):
             return None
         except OSError as error:
@@ -73,8 +76,11 @@ class Wrapping:
             return kept.secret_id
         digest = hashlib.sha256(token.encode()).hexdigest()
         if kept is None or kept.came_in != digest:
-            with self._locked():
-                kept = self._settled(digest) or self._unwrapped(token, digest)
+            try:
+                with self._locked():
+                    kept = self._settled(digest) or self._unwrapped(token, digest)
+            except OSError as error:
+                raise SecretIdNotKept(directory=self._directory, cause=error) from error
         return kept.secret_id
 
     def _settled(self, digest: str) -> _Kept | None:
@@ -130,15 +136,16 @@ class Wrapping:
 
     def _reserve(self) -> int:
         """Return the open file that the secret id is written to."""
+        descriptor = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            descriptor = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             os.posix_fallocate(descriptor, 0, _ROOM_BYTES)
             if os.geteuid() == 0:  # `doctor` may be the first to ask, and the agent has to read it
                 owner = self._directory.stat()
                 os.fchown(descriptor, owner.st_uid, owner.st_gid)
             statefile.sync_directory(self._directory)
-        except OSError as error:
-            raise SecretIdNotKept(directory=self._directory, cause=error) from error
+        except OSError:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def _publish(self) -> None:
@@ -148,10 +155,7 @@ class Wrapping:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other processes out: two that unwrap at once would take each other for a thief."""
-        try:
-            descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise SecretIdNotKept(directory=self._directory, cause=error) from error
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from homelab_agent.core.secret import Secrets
+from homelab_agent.secrets import openbao as room
 from homelab_agent.secrets.client import Client
-from homelab_agent.secrets.errors import Denied, LogInRefused, TokenFaulty, TokenRefused
+from homelab_agent.secrets.errors import Denied, LogInRefused, Refused, TokenFaulty, TokenRefused, Unreachable
 from homelab_agent.secrets.lease import HOLDS
-from tests import clock
+from tests import clock, threads
 from tests.clock import MovableClock
 from tests.neighbours.openbao import OpenBao
 from tests.openbao_client import Home
@@ -58,6 +60,12 @@ async def kept_alive(client: Client) -> AsyncIterator[None]:
             await running
 
 
+async def later(hands: MovableClock, seconds: float) -> None:
+    """Let the client look once, when so many seconds have passed: it asks in a thread, which no clock waits for."""
+    hands.hang(seconds)
+    await hands.advance(0)
+
+
 async def test_inline_nothing_is_left_on_the_server(home: Home) -> None:
     async with home.asking(login="inline") as client, kept_alive(client):
         with home.asks("inline") as asked:
@@ -81,6 +89,17 @@ async def test_by_role_there_is_one_log_in_for_all_requests_and_the_token_goes_w
     assert home.tokens() == 0
 
 
+@pytest.mark.parametrize("way", ["inline", "approle"])
+async def test_a_token_that_is_made_for_the_agent_is_masked_wherever_it_might_be_printed(home: Home, way: str) -> None:
+    async with home.asking(login=way) as client:
+        made = await client._ask(lambda session: session._logged_in().ask_with_token(lambda asking: str(asking.token)))
+        assert re.fullmatch(r"s\.\w{20,}", made)
+        try:
+            raise OSError(f"X-Vault-Token: {made}")
+        except OSError:
+            assert made not in home.redactor.mask(traceback.format_exc())
+
+
 async def test_a_token_is_renewed_and_replaced_before_its_maximum_age_and_no_read_is_refused(home: Home) -> None:
     home.openbao.role(token_ttl="4s", token_max_ttl="8s")
     with home.asks() as asked:
@@ -100,9 +119,10 @@ async def test_it_is_renewed_at_two_thirds_of_what_was_granted(still: Home, hand
         await clock.until(lambda: "token until" in client.standing(), "it has logged in")
         await clock.until(lambda: hands.sleepers == 1, "it waits for the time to renew")
         with still.asks() as asked:
-            await hands.advance(1200 * (2 / 3 - 0.1) - 10)
+            await later(hands, 1200 * (2 / 3 - 0.1) - 10)
+            await clock.until(lambda: hands.sleepers == 1, "it has looked, and waits again")
         assert asked == []
-        await hands.advance(1200 * 0.1 + 20)
+        await later(hands, 1200 * 0.1 + 20)
         await clock.until(lambda: "renewed 1 times" in client.standing(), "it is renewed")
 
 
@@ -203,7 +223,7 @@ async def test_a_given_token_is_used_renewed_and_not_revoked(still: Home, hands:
         async with still.asking(token=f"file:{still.token}") as client, kept_alive(client):
             assert (await client.read(POSTGRES)).number == 1
             await clock.until(lambda: hands.sleepers == 1, "it waits for the time to renew")
-            await hands.advance(1200)
+            await later(hands, 1200)
             await clock.until(lambda: "renewed 1 times" in client.standing(), "it is renewed")
     assert asked == [LOOK, READ, RENEW]
     assert still.tokens() == 1
@@ -224,12 +244,27 @@ async def test_a_given_token_that_is_dead_is_read_again(home: Home) -> None:
         assert asked == ["!" + READ, "!" + LOOK, LOOK, READ]
 
 
+async def test_a_given_token_that_takes_the_place_of_a_dead_one_is_renewed_as_that_was(
+    still: Home, hands: MovableClock
+) -> None:
+    dead = still.openbao.log_in()
+    still.openbao.revoke(dead)
+    still.write(still.token, dead)
+    async with still.asking(token=f"file:{still.token}") as client, kept_alive(client):
+        await clock.until(lambda: hands.sleepers == 1, "it has met the dead one")
+        still.write(still.token, still.openbao.log_in())
+        assert (await client.read(POSTGRES)).number == 1
+        await later(hands, 1200 - 120)
+        await clock.until(lambda: "renewed 1 times" in client.standing(), "it is renewed")
+
+
 @pytest.mark.parametrize("more", ["\nsecond-line", " and more", "\r\nX-Evil: 1", "ö"])
 async def test_a_token_with_more_around_it_is_no_token_and_not_repeated(home: Home, more: str) -> None:
     home.write(home.token, home.openbao.log_in() + more)
     async with home.asking(token=f"file:{home.token}") as client:
         with pytest.raises(TokenFaulty) as error:
             await client.read(POSTGRES)
+    assert not isinstance(error.value, Refused), "nobody was asked who could have"
     assert more.strip() not in "".join(traceback.format_exception(error.value))
 
 
@@ -251,3 +286,20 @@ async def test_while_the_server_is_away_the_log_in_is_tried_again_and_that_is_sa
             await asyncio.to_thread(home.openbao.start)
             await clock.until(lambda: "token until" in client.standing(), "it has logged in")
     assert [one["event"] for one in logged] == ["secrets.log_in_failed", "secrets.logged_in"]
+
+
+async def test_a_log_in_that_fails_as_nobody_expected_goes_on_when_it_is_run_again(
+    home: Home,
+) -> None:
+    bao = room.add(home.settings(login="approle"), Secrets(home.redactor), home.directory, home.clock)
+    assert bao is not None
+    with threads.no_more(), pytest.raises(RuntimeError):
+        await bao.log_in()
+    running = asyncio.create_task(bao.log_in())
+    await clock.until(lambda: "token until" in bao.client.standing(), "it has logged in")
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    assert home.tokens() == 0
+    with pytest.raises(Unreachable, match="the agent is stopping"):
+        await bao.client.read(POSTGRES)

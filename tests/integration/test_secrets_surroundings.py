@@ -37,7 +37,6 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secrets
 from homelab_agent.secrets.client import Client
-from homelab_agent.secrets.client import Client
 from homelab_agent.secrets.settings import SecretsSettings
 
 settings, secrets = SecretsSettings.model_validate_json(sys.argv[1]), Secrets(Redactor())
@@ -138,6 +137,20 @@ async def test_a_socket_that_the_agent_may_not_use_is_told_with_the_group_to_joi
         (tmp_path / "secret-id").write_text("any-of-them")
         said = await asyncio.to_thread(child, OURS, settings.model_dump_json(), tmp_path, env={}, wrap=POWERLESS)
     assert said.startswith("SocketForbidden")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be locked out by giving up its capabilities")
+async def test_a_secret_id_that_cannot_be_put_in_its_place_is_told_with_the_directory(home: Home) -> None:
+    home.write(home.secret_id, home.openbao.wrapped_secret_id())
+    async with home.asking(login="inline", wrapped=True) as client:
+        await client.read(POSTGRES)
+    (home.directory / NAME).rename(home.directory / f"{NAME}.new")
+    home.directory.chmod(0o500)
+    given = home.settings(login="inline", wrapped=True).model_dump_json()
+    said = await asyncio.to_thread(child, OURS, given, home.directory, env={}, wrap=POWERLESS)
+    home.directory.chmod(0o700)
+    assert said.startswith("SecretIdNotKept")
+    assert await asyncio.to_thread(child, OURS, given, home.directory, env={}) == "1\n"
 
 
 def test_hvac_is_loaded_when_openbao_is_asked_and_not_before() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from homelab_agent.secrets.errors import (
     LogInRefused,
+    Refused,
     SecretIdNotKept,
     Unreachable,
     WrappingTokenForeign,
@@ -113,8 +114,9 @@ async def test_a_token_for_something_else_is_refused_and_left_unused(home: Home)
 
 async def test_it_is_not_unwrapped_where_it_cannot_be_kept(home: Home) -> None:
     (home.directory / f"{NAME}.new").mkdir()
-    with pytest.raises(SecretIdNotKept, match="Is a directory"):
+    with pytest.raises(SecretIdNotKept, match="Is a directory") as error:
         await read(home)
+    assert not isinstance(error.value, Refused)
     assert unwrap(home, home.secret_id.read_text())
 
 
@@ -129,6 +131,16 @@ async def test_a_token_is_not_spent_on_a_server_that_is_away(home: Home) -> None
 async def test_what_a_crash_left_before_its_last_step_is_taken_up(home: Home) -> None:
     await read(home)
     (home.directory / NAME).rename(home.directory / f"{NAME}.new")
+    assert await read(home) == 1
+    assert [one.name for one in home.directory.glob(f"{NAME}*")] == [NAME]
+
+
+async def test_what_a_crash_left_before_it_was_cut_to_its_length_is_taken_up(home: Home) -> None:
+    await read(home)
+    new = (home.directory / NAME).rename(home.directory / f"{NAME}.new")
+    with new.open("r+b") as file:
+        file.truncate(4096)
+    assert await read(home) == 1
     assert await read(home) == 1
     assert [one.name for one in home.directory.glob(f"{NAME}*")] == [NAME]
 

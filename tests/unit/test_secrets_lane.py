@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from homelab_agent.secrets.lane import Closed, Lane
-from tests import clock
+from tests import clock, threads
 
 
 class Late(Exception):
@@ -167,3 +167,28 @@ async def test_what_cannot_be_made_fails_the_call_and_is_tried_again_by_the_next
         await lane.run(lambda made: made)
     assert isinstance(await lane.run(lambda made: made), Made)
     lane.close()
+
+
+async def test_where_the_host_has_no_thread_to_give_the_call_fails(
+    lane: Lane[Made],
+) -> None:
+    called: list[object] = []
+    with threads.no_more(), pytest.raises(RuntimeError, match="can't start new thread"):
+        await lane.run(called.append)
+    assert await lane.run(lambda made: made.use()) is lane.made
+    assert called == []
+
+
+async def test_who_waits_behind_a_late_call_learns_that_there_is_no_thread_to_go_on(
+    hasty: Lane[Made], hang: Hang
+) -> None:
+    stuck = asyncio.create_task(hasty.run(hang))
+    await asyncio.to_thread(hang.began.wait)
+    patient(hasty)
+    behind = asyncio.create_task(hasty.run(lambda made: made.use()))
+    with threads.no_more():
+        with pytest.raises(Late):
+            await stuck
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await behind
+    assert await hasty.run(lambda made: made.use()) is hasty.made
