@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from homelab_agent.core import process, statefile
+from homelab_agent.core import process
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.secrets import installation
 from homelab_agent.secrets.bao import Program
@@ -242,7 +242,7 @@ def _unseal_key(house: House) -> Step:
         return house.key.exists() or house.sealed_key.exists()
 
     def make() -> None:
-        _write(house.key, secrets.token_hex(32), 0o600, -1)
+        installation.write(house.key, secrets.token_hex(32), mode=0o600)
 
     return Step(f"the unseal key {house.key}", is_there, _blocking(make))
 
@@ -253,7 +253,7 @@ def _configuration(at: Installation) -> tuple[Callable[[], bool], Callable[[], A
     def make() -> None:
         if path.exists():  # the one of OpenBao's package
             path.rename(path.with_name(f"{CONFIGURATION}.before-homelab-agent"))
-        _write(path, at.text(), 0o644, -1)
+        installation.write(path, at.text(), mode=0o644)
 
     return lambda: _is_ours(path), _blocking(make)
 
@@ -273,7 +273,7 @@ def _unit(house: House) -> str:
 async def _seal(house: House) -> None:
     fresh = house.sealed_key.with_suffix(".new")
     await command("systemd-creds", "encrypt", f"--name={UNSEAL_KEY}", str(house.key), str(fresh))
-    await asyncio.to_thread(_put, fresh, house.sealed_key)
+    await asyncio.to_thread(installation.put, fresh, house.sealed_key)
 
 
 async def _reload() -> None:
@@ -304,29 +304,8 @@ def _file(
     after: Callable[[], Awaitable[None]] | None = None,
 ) -> Step:
     async def make() -> None:
-        await asyncio.to_thread(lambda: _write(path, text(), mode, owner))
+        await asyncio.to_thread(lambda: installation.write(path, text(), mode=mode, owner=owner))
         if after is not None:
             await after()
 
     return Step(f"{what}, {path}", path.exists, make)
-
-
-def _write(path: Path, text: str, mode: int, owner: int) -> None:
-    """Write a file that is on the disk, whole, once it has its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fchmod(descriptor, mode)
-        os.fchown(descriptor, owner, -1)
-        os.fsync(descriptor)
-    _put(fresh, path)
-
-
-def _put(fresh: Path, path: Path) -> None:
-    """Give a file its name, for good."""
-    fresh.rename(path)
-    statefile.sync_directory(path.parent)

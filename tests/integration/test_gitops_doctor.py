@@ -181,7 +181,7 @@ async def test_a_remote_that_is_gone_or_says_nothing_is_a_finding_within_bounded
         ("env:HOMELAB_AGENT_TEST_NOT_SET", State.NOT_AVAILABLE, "only the agent can tell", "start the agent"),
         ("credential:hook", State.NOT_AVAILABLE, "only the agent can tell", "start the agent"),
         ("fil:hunter2", State.FAILED, "begins with one of env:, file:", "file:PATH"),
-            ("hunter2", State.DEGRADED, "shorter than 22 characters", "openssl rand"),
+        ("hunter2", State.DEGRADED, "shorter than 22 characters", "openssl rand"),
     ],
 )
 async def test_a_secret_that_does_not_do_is_said_without_its_value(
