@@ -104,6 +104,15 @@ class House:
         return self.at.configuration / f"{UNSEAL_KEY}.cred"
 
     @property
+    def loads_sealed_key(self) -> bool:
+        """Whether the unit, with what is added to it, loads the sealed key, and nowhere the readable one."""
+        files = [_UNITS / UNIT, *(_UNITS / f"{UNIT}.d").glob("*.conf")]
+        lines = [line.strip() for file in files if file.exists() for line in file.read_text().splitlines()]
+        return f"LoadCredentialEncrypted={UNSEAL_KEY}:{self.sealed_key}" in lines and not any(
+            line.startswith(f"LoadCredential={UNSEAL_KEY}:") for line in lines
+        )
+
+    @property
     def command(self) -> list[str]:
         """The command that runs the server where there is no unit."""
         return [str(self.program), "server", f"-config={self.at.configuration / CONFIGURATION}"]

@@ -70,7 +70,7 @@ def _missing(settings: SecretsSettings, at: House, state: Path) -> Mapping[str, 
 
 def _explain(at: House) -> None:
     """Say what only a person can do."""
-    key, here = at.key, at.sealed_key if at.sealed_key.exists() else at.key
+    key, here = at.key, at.sealed_key if at.sealed_key.exists() and at.loads_sealed_key else at.key
     click.echo()
     if key.exists():
         click.secho(f"Keep {key} off this machine, too: with your passwords, or on paper.", bold=True)

@@ -240,6 +240,7 @@ def cut_short(house: House, missing: str, *, after: str, is_killed: bool) -> Non
     finally:
         server.close()
     file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
     file.write_text(value)
 
 
@@ -407,6 +408,13 @@ def test_on_a_machine_with_systemd_it_becomes_a_unit_that_unseals_itself_at_each
     print(said)
     assert "shred -u /etc/openbao/unseal-key" in said
     assert machine.show("openbao.service")["UnitFileState"] == "enabled"
+    unit = machine("cat", "/etc/systemd/system/openbao.service")
+    plain = "LoadCredential=unseal-key:/etc/openbao/unseal-key"
+    by_hand = unit.replace("LoadCredentialEncrypted=unseal-key:/etc/openbao/unseal-key.cred", plain)
+    assert by_hand != unit
+    machine.install("openbao.service", by_hand)
+    assert "shred" not in machine(*words, seconds=120)
+    machine.install("openbao.service", unit)
     machine("shred", "-u", "/etc/openbao/unseal-key")
     again = machine(*words, seconds=120)
     assert {line.split(":")[0] for line in again.partition("\n\n")[0].splitlines()[1:]} == {"is there"}
