@@ -14,7 +14,7 @@ from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.secrets import bao
 from homelab_agent.secrets.bootstrap import House, house, steps
-from homelab_agent.secrets.installation import OPERATOR_SECRET_ID
+from homelab_agent.secrets.installation import CONFIGURATION, OPERATOR_SECRET_ID
 from homelab_agent.secrets.settings import SecretsSettings
 
 
@@ -70,6 +70,8 @@ def _missing(settings: SecretsSettings, at: House, state: Path) -> Mapping[str, 
 
 def _explain(at: House) -> None:
     """Say what only a person can do."""
+    if f'"127.0.0.1:{at.at.port}"' not in (file := at.at.configuration / CONFIGURATION).read_text():
+        click.echo(f"\nits port is the one in {file}, not {at.at.port}: what is there stays as it is")
     key, here = at.key, at.sealed_key if at.sealed_key.exists() and at.loads_sealed_key else at.key
     click.echo()
     if key.exists():

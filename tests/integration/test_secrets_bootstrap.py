@@ -149,6 +149,12 @@ def test_from_nothing_to_a_secret_that_the_agent_reads_and_again_changes_nothing
     assert not list(house.bao.glob("raft.*"))
 
 
+def test_another_port_is_not_taken_over_and_that_is_said(house: House) -> None:
+    assert "its port" not in house.bootstrap()
+    house.port = free_port()
+    assert f"not {house.port}: what is there stays as it is" in house.bootstrap()
+
+
 def test_the_plan_says_what_would_be_made_and_makes_nothing(house: House) -> None:
     before = house.files
     said = house.bootstrap("--plan")
