@@ -212,12 +212,12 @@ def _systemd(house: House) -> list[Step]:
     if process.find("systemd-creds"):
         what = f"the unseal key, encrypted for this machine, {house.sealed_key}"
         found.append(Step(what, house.sealed_key.exists, lambda: _seal(house)))
-    found.append(_file("the unit", _UNITS / UNIT, lambda: _unit(house), mode=0o644, after=_reload))
+    found.append(_file("the unit", _UNITS / UNIT, lambda: _unit(house), mode=0o644, after=reload))
     if house.is_for_agent_unit:
         secret_id = house.at.configuration / AGENT_SECRET_ID
         text = _AGENT_DROP_IN.format(secret_id=secret_id, group=house.at.group)
         drop_in = _UNITS / f"{_AGENT_UNIT}.d" / "openbao.conf"
-        found.append(_file("the agent's way to it", drop_in, lambda: text, mode=0o644, after=_reload))
+        found.append(_file("the agent's way to it", drop_in, lambda: text, mode=0o644, after=reload))
     return found
 
 
@@ -285,7 +285,8 @@ async def _seal(house: House) -> None:
     await asyncio.to_thread(installation.put, fresh, house.sealed_key)
 
 
-async def _reload() -> None:
+async def reload() -> None:
+    """Have systemd read its units again."""
     await command("systemctl", "daemon-reload")
 
 

@@ -13,7 +13,7 @@ from homelab_agent.core import privilege
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.secrets import bao
-from homelab_agent.secrets.bootstrap import House, house, steps
+from homelab_agent.secrets.bootstrap import House, house, reload, steps
 from homelab_agent.secrets.installation import CONFIGURATION, OPERATOR_SECRET_ID
 from homelab_agent.secrets.settings import SecretsSettings
 
@@ -44,7 +44,10 @@ def bootstrap(console: Console, program: Path | None, directory: Path | None, po
 
 
 async def _walk(at: House, *, plan: bool) -> None:
-    for step in await steps(at):
+    todo = await steps(at)
+    if at.is_unit and not plan:  # a run that was killed may have left files that systemd has not read
+        await reload()
+    for step in todo:
         is_there = await asyncio.to_thread(step.is_there)
         if not is_there and not plan:
             await step.make()

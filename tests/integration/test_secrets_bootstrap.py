@@ -422,8 +422,16 @@ def test_on_a_machine_with_systemd_it_becomes_a_unit_that_unseals_itself_at_each
     assert "shred" not in machine(*words, seconds=120)
     machine.install("openbao.service", unit)
     machine("shred", "-u", "/etc/openbao/unseal-key")
+    drop_in = "/etc/systemd/system/homelab-agent.service.d/openbao.conf"
+    machine("cp", drop_in, "/root/openbao.conf")
+    machine("rm", drop_in)
+    machine.systemctl("start", "homelab-agent.service")
+    machine.systemctl("daemon-reload")
+    machine("cp", "/root/openbao.conf", drop_in)  # as if it had been killed before systemd was told
+    assert machine.show("homelab-agent.service")["NeedDaemonReload"] == "yes"
     again = machine(*words, seconds=120)
     assert {line.split(":")[0] for line in again.partition("\n\n")[0].splitlines()[1:]} == {"is there"}
+    assert machine.show("homelab-agent.service")["NeedDaemonReload"] == "no"
     configuration = machine("cat", "/etc/homelab-agent/config.toml")
     assert 'secret_id = "credential:openbao-secret-id"' in configuration
 
