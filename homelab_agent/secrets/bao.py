@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,18 @@ class BaoUnsuitable(AgentError):
     repair = "install OpenBao's own package (https://openbao.org/docs/install/), or name another one: --bao PATH"
 
 
+class SecretIdUnreadable(AgentError):
+    """The secret id in {file} cannot be read."""
+
+    repair = "ls -l {file}; it belongs to who gives this command"
+
+
+class AgentNotTaken(AgentError):
+    """OpenBao lets the operator in, but does not take the agent's secret id."""
+
+    repair = "see whether the role is there and the operator may do all: bao read auth/approle/role/homelab-agent"
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """The program `bao`: where it is, and its version."""
@@ -67,6 +80,14 @@ async def find(named: Path | None = None) -> Program:
     return Program(Path(found), version[1])
 
 
+def read_secret_id(file: Path) -> str:
+    """Return the secret id in a file, without the end of its line, as the agent reads it."""
+    try:
+        return file.read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SecretIdUnreadable(file=file, cause=error) from None
+
+
 class Server:
     """A server that is set up here, asked over its unix socket; all of it blocks. Loads hvac when it is first asked."""
 
@@ -85,36 +106,46 @@ class Server:
         return server.state is health.State.ACTIVE
 
     def lets_in(self, role: str, file: Path) -> bool:
-        """Whether a role logs in with the secret id in a file; raises `CannotAsk`, and OSError for the file.
+        """Whether a role logs in with the secret id in a file; raises `CannotAsk`, and `SecretIdUnreadable`.
 
         After five refusals it lets nobody of that role in for a quarter of an hour.
         """
         from homelab_agent.secrets.transport import Answered
 
         try:
-            self._let_go(self._log_in(role, file))
+            token = self._log_in(role, file)
         except Answered:
             return False
+        self._let_go(token)
         return True
 
     def register_agent(self, operator: Path, agent: Path) -> None:
-        """Let the agent's role in with the secret id in its file, as the operator; raises as `lets_in`, and `Answered`.
+        """Let the agent's role in with the secret id in its file, as the operator.
 
-        The role's other secret ids remain.
+        The role's other secret ids remain. Raises as `lets_in`, and `AgentNotTaken`.
         """
-        token = self._log_in(OPERATOR, operator)
+        from homelab_agent.secrets.transport import Answered
+
         try:
-            client = self._transport().client(token=token)
-            client.auth.approle.create_custom_secret_id(AGENT, agent.read_text())
-        finally:
-            self._let_go(token)
+            token = self._log_in(OPERATOR, operator)
+            try:
+                client = self._transport().client(token=token)
+                client.auth.approle.create_custom_secret_id(AGENT, read_secret_id(agent))
+            finally:
+                self._let_go(token)
+        except Answered as refusal:
+            raise AgentNotTaken(cause=refusal.errors or f"it answers {refusal.status}") from None
 
     def _log_in(self, role: str, file: Path) -> str:
-        answer = self._transport().client().auth.approle.login(role, file.read_text(), use_token=False)
+        answer = self._transport().client().auth.approle.login(role, read_secret_id(file), use_token=False)
         return str(answer["auth"]["client_token"])
 
     def _let_go(self, token: str) -> None:
-        self._transport().client(token=token).auth.token.revoke_self()
+        """End a token. One that may not end itself, or whose server is gone, ends by its age."""
+        from homelab_agent.secrets.transport import Answered
+
+        with suppress(Answered, CannotAsk):
+            self._transport().client(token=token).auth.token.revoke_self()
 
     def _transport(self) -> Transport:
         from homelab_agent.secrets.transport import Transport

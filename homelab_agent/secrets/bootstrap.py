@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from homelab_agent.core import process, statefile
+from homelab_agent.core import process
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.secrets import installation
 from homelab_agent.secrets.bao import Program
@@ -102,6 +102,15 @@ class House:
     def sealed_key(self) -> Path:
         """The unseal key as only this machine can read it (systemd-creds(1))."""
         return self.at.configuration / f"{UNSEAL_KEY}.cred"
+
+    @property
+    def loads_sealed_key(self) -> bool:
+        """Whether the unit, with what is added to it, loads the sealed key, and nowhere the readable one."""
+        files = [_UNITS / UNIT, *(_UNITS / f"{UNIT}.d").glob("*.conf")]
+        lines = [line.strip() for file in files if file.exists() for line in file.read_text().splitlines()]
+        return f"LoadCredentialEncrypted={UNSEAL_KEY}:{self.sealed_key}" in lines and not any(
+            line.startswith(f"LoadCredential={UNSEAL_KEY}:") for line in lines
+        )
 
     @property
     def command(self) -> list[str]:
@@ -203,12 +212,12 @@ def _systemd(house: House) -> list[Step]:
     if process.find("systemd-creds"):
         what = f"the unseal key, encrypted for this machine, {house.sealed_key}"
         found.append(Step(what, house.sealed_key.exists, lambda: _seal(house)))
-    found.append(_file("the unit", _UNITS / UNIT, lambda: _unit(house), mode=0o644, after=_reload))
+    found.append(_file("the unit", _UNITS / UNIT, lambda: _unit(house), mode=0o644, after=reload))
     if house.is_for_agent_unit:
         secret_id = house.at.configuration / AGENT_SECRET_ID
         text = _AGENT_DROP_IN.format(secret_id=secret_id, group=house.at.group)
         drop_in = _UNITS / f"{_AGENT_UNIT}.d" / "openbao.conf"
-        found.append(_file("the agent's way to it", drop_in, lambda: text, mode=0o644, after=_reload))
+        found.append(_file("the agent's way to it", drop_in, lambda: text, mode=0o644, after=reload))
     return found
 
 
@@ -242,7 +251,7 @@ def _unseal_key(house: House) -> Step:
         return house.key.exists() or house.sealed_key.exists()
 
     def make() -> None:
-        _write(house.key, secrets.token_hex(32), 0o600, -1)
+        installation.write(house.key, secrets.token_hex(32), mode=0o600)
 
     return Step(f"the unseal key {house.key}", is_there, _blocking(make))
 
@@ -253,7 +262,7 @@ def _configuration(at: Installation) -> tuple[Callable[[], bool], Callable[[], A
     def make() -> None:
         if path.exists():  # the one of OpenBao's package
             path.rename(path.with_name(f"{CONFIGURATION}.before-homelab-agent"))
-        _write(path, at.text(), 0o644, -1)
+        installation.write(path, at.text(), mode=0o644)
 
     return lambda: _is_ours(path), _blocking(make)
 
@@ -273,10 +282,11 @@ def _unit(house: House) -> str:
 async def _seal(house: House) -> None:
     fresh = house.sealed_key.with_suffix(".new")
     await command("systemd-creds", "encrypt", f"--name={UNSEAL_KEY}", str(house.key), str(fresh))
-    await asyncio.to_thread(_put, fresh, house.sealed_key)
+    await asyncio.to_thread(installation.put, fresh, house.sealed_key)
 
 
-async def _reload() -> None:
+async def reload() -> None:
+    """Have systemd read its units again."""
     await command("systemctl", "daemon-reload")
 
 
@@ -304,29 +314,8 @@ def _file(
     after: Callable[[], Awaitable[None]] | None = None,
 ) -> Step:
     async def make() -> None:
-        await asyncio.to_thread(lambda: _write(path, text(), mode, owner))
+        await asyncio.to_thread(lambda: installation.write(path, text(), mode=mode, owner=owner))
         if after is not None:
             await after()
 
     return Step(f"{what}, {path}", path.exists, make)
-
-
-def _write(path: Path, text: str, mode: int, owner: int) -> None:
-    """Write a file that is on the disk, whole, once it has its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fchmod(descriptor, mode)
-        os.fchown(descriptor, owner, -1)
-        os.fsync(descriptor)
-    _put(fresh, path)
-
-
-def _put(fresh: Path, path: Path) -> None:
-    """Give a file its name, for good."""
-    fresh.rename(path)
-    statefile.sync_directory(path.parent)

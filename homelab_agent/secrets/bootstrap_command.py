@@ -13,8 +13,8 @@ from homelab_agent.core import privilege
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.secrets import bao
-from homelab_agent.secrets.bootstrap import House, house, steps
-from homelab_agent.secrets.installation import OPERATOR_SECRET_ID
+from homelab_agent.secrets.bootstrap import House, house, reload, steps
+from homelab_agent.secrets.installation import CONFIGURATION, OPERATOR_SECRET_ID
 from homelab_agent.secrets.settings import SecretsSettings
 
 
@@ -44,7 +44,10 @@ def bootstrap(console: Console, program: Path | None, directory: Path | None, po
 
 
 async def _walk(at: House, *, plan: bool) -> None:
-    for step in await steps(at):
+    todo = await steps(at)
+    if at.is_unit and not plan:  # a run that was killed may have left files that systemd has not read
+        await reload()
+    for step in todo:
         is_there = await asyncio.to_thread(step.is_there)
         if not is_there and not plan:
             await step.make()
@@ -70,7 +73,9 @@ def _missing(settings: SecretsSettings, at: House, state: Path) -> Mapping[str, 
 
 def _explain(at: House) -> None:
     """Say what only a person can do."""
-    key, here = at.key, at.sealed_key if at.sealed_key.exists() else at.key
+    if f'"127.0.0.1:{at.at.port}"' not in (file := at.at.configuration / CONFIGURATION).read_text():
+        click.echo(f"\nits port is the one in {file}, not {at.at.port}: what is there stays as it is")
+    key, here = at.key, at.sealed_key if at.sealed_key.exists() and at.loads_sealed_key else at.key
     click.echo()
     if key.exists():
         click.secho(f"Keep {key} off this machine, too: with your passwords, or on paper.", bold=True)

@@ -3,12 +3,15 @@
 OpenBao does what its `initialize` blocks say at its first start alone. Killed in the middle it comes up the next time,
 unsealed and healthy, with a part of it done and nobody who could log in; failed in it, it refuses to come up again
 (https://openbao.org/docs/configuration/self-init/). Then the store has to go. So that this can never meet one that was
-in use, a file says that a store was begun by us and that the operator has not logged in yet; and it is only set aside.
+in use, a file says that a store was begun by us, with which secret ids, and that nobody was seen to be let in yet. It
+is set aside, and only where OpenBao says itself that it was never initialised, or where it lets in nobody with the very
+secret ids that it was to be told last. Where anything else is the matter, a person has to look.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,11 +20,15 @@ from typing import Protocol, TypeAlias
 
 from homelab_agent.core import statefile
 from homelab_agent.core.errors import AgentError
-from homelab_agent.secrets.bao import AGENT, OPERATOR, Server
+from homelab_agent.secrets import installation
+from homelab_agent.secrets.bao import AGENT, OPERATOR, Server, read_secret_id
 from homelab_agent.secrets.installation import AGENT_SECRET_ID, OPERATOR_SECRET_ID, Installation
 
 UNFINISHED = "store-unfinished"
 START_SECONDS = 60.0
+_NEVER_INITIALISED = "self-initialization failed"
+"""What OpenBao says at each start after a first one that failed."""
+
 _LOOK_SECONDS = 0.1
 
 Ended: TypeAlias = Callable[[], Awaitable[str]]
@@ -37,7 +44,10 @@ class WillNotStart(AgentError):
 class ShutOut(AgentError):
     """OpenBao lets in neither the agent, with {agent}, nor the operator, with {operator}."""
 
-    repair = "put the operator's secret id back into {operator} (a line without an end), then give the command again"
+    repair = (
+        "put the operator's secret id back into {operator}, then give the same command again; "
+        "where the store never held anything: mv {store} {store}.unused"
+    )
 
 
 class Runner(Protocol):
@@ -70,7 +80,7 @@ class Store:
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is one, and the operator has logged in since it was begun."""
+        """Whether there is one, and somebody was seen to be let in since it was begun."""
         return self.exists and not self._marker.exists()
 
     def serves(self) -> bool:
@@ -84,7 +94,7 @@ class Store:
     async def finish(self, runner: Runner) -> None:
         """Have the store initialised, and letting the agent in.
 
-        Raises `WillNotStart`, `ShutOut`, what `Runner.stop` raises, `CannotAsk` and OSError.
+        Raises `WillNotStart`, `ShutOut`, what `Runner.stop` and `bao.Server` raise, and OSError.
         """
         for is_last in (False, True):
             if not self.exists:
@@ -93,17 +103,27 @@ class Store:
                 cause = await self._come_up(ended)
                 if not cause and await asyncio.to_thread(self._settle):
                     return
-            if is_last or self.is_finished:
+            if is_last or not await asyncio.to_thread(self._is_unused, cause):
                 if cause:
                     raise WillNotStart(cause=cause, log=runner.log)
-                raise ShutOut(agent=self._agent, operator=self._operator)
+                raise ShutOut(agent=self._agent, operator=self._operator, store=self.directory)
             await runner.stop()
             await asyncio.to_thread(self._set_aside)
 
     def _begin(self) -> None:
         """Write down, before it is there, that what is begun now is ours to set aside."""
-        self._marker.touch(mode=0o600)
-        statefile.sync_directory(self._marker.parent)
+        installation.write(self._marker, self._secret_ids(), mode=0o600)
+
+    def _secret_ids(self) -> str:
+        """Return what tells these two secret ids from others, and tells nobody what they are: each has 256 bits."""
+        both = "\n".join(map(read_secret_id, (self._agent, self._operator)))
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    def _is_unused(self, cause: str) -> bool:
+        """Whether a store that did not come up, or lets nobody in, can hold nothing; False where that is in doubt."""
+        if self.is_finished:
+            return False
+        return _NEVER_INITIALISED in cause if cause else self._marker.read_text() == self._secret_ids()
 
     def _set_aside(self) -> None:
         """Make room for a new store. This one is useless, but nobody here can see into it: a person may remove it."""
@@ -122,14 +142,12 @@ class Store:
 
     def _settle(self) -> bool:
         """See that the agent is let in, by the operator where it was not; return whether it is."""
-        if not self.is_finished:  # the operator's secret id is the last that a store is told
-            if not self._server.lets_in(OPERATOR, self._operator):
-                return False
-            self._marker.unlink()
-            statefile.sync_directory(self._marker.parent)
-        if self.lets_agent_in():
-            return True
-        if not self._server.lets_in(OPERATOR, self._operator):
+        is_agent_in = self.lets_agent_in()
+        is_operator_in = (not is_agent_in) and self._server.lets_in(OPERATOR, self._operator)
+        if not (is_agent_in or is_operator_in):
             return False
-        self._server.register_agent(self._operator, self._agent)
+        self._marker.unlink(missing_ok=True)  # a store is told these two last, so all else is there
+        statefile.sync_directory(self._marker.parent)
+        if not is_agent_in:
+            self._server.register_agent(self._operator, self._agent)
         return True

@@ -6,8 +6,11 @@ one's own or in the tests, it is the same but for the paths.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from homelab_agent.core import statefile
 
 DELIVERED = Path(__file__).parent / "deploy"
 """The files that are delivered for the server."""
@@ -57,3 +60,25 @@ def _words(at: Installation) -> tuple[str, ...]:
         f'socket_user  = "{at.owner}"',
         f'socket_group = "{at.group}"',
     )
+
+
+def write(path: Path, text: str, *, mode: int, owner: int = -1) -> None:
+    """Write a file that is on the disk, whole, once it has its name; `owner` is a user's number, -1 for our own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fchmod(descriptor, mode)
+        os.fchown(descriptor, owner, -1)
+    put(fresh, path)
+
+
+def put(fresh: Path, path: Path) -> None:
+    """Give a file that somebody has written its name, for good: no power cut leaves the name without the content."""
+    with fresh.open("rb") as file:
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    statefile.sync_directory(path.parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from homelab_agent.core import process
@@ -48,12 +48,23 @@ class Unit:
         try:
             await command("systemctl", "enable", "--now", UNIT)
         except CommandFails as error:
-            cause = error.cause
+            cause = await self._said() or error.cause
 
         async def ended() -> str:
             return cause
 
         yield ended
+
+    async def _said(self) -> str:
+        """Return what the server said of why it did not start this time, "" where the journal has nothing."""
+        shown = await process.run(
+            ["systemctl", "show", "--property=InvocationID", "--value", UNIT], deadline=_STOP_SECONDS
+        )
+        started = f"_SYSTEMD_INVOCATION_ID={shown.stdout.decode().strip()}"
+        with suppress(CommandFails):
+            await command("journalctl", "--sync")
+        journal = await process.run(["journalctl", "--output=cat", "--no-pager", started], deadline=_STOP_SECONDS)
+        return _error_in(journal.stdout.decode(errors="replace"))
 
     async def stop(self) -> None:
         """Stop it, also where it is about to be started once more."""
@@ -83,9 +94,8 @@ class Child:
             if child.running:
                 return ""
             completed = await child.wait()
-            said = (completed.stdout + completed.stderr).decode(errors="replace").splitlines()
-            errors = [line for line in said if "rror" in line and not line.startswith("{")]
-            return errors[0] if errors else f"it ended with {completed.code}"
+            said = (completed.stdout + completed.stderr).decode(errors="replace")
+            return _error_in(said) or f"it ended with {completed.code}"
 
         try:
             yield ended
@@ -100,3 +110,9 @@ class Child:
 
 async def _still_runs() -> str:
     return ""
+
+
+def _error_in(said: str) -> str:
+    """Return the line of a server's that tells why it ended: its log's first error, else the first word of one."""
+    lines = [line for line in said.splitlines() if not line.startswith("{") and "[WARN]" not in line]
+    return next((line for sign in ("[ERROR]", "rror") for line in lines if sign in line), "")

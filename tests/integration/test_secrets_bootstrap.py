@@ -149,6 +149,12 @@ def test_from_nothing_to_a_secret_that_the_agent_reads_and_again_changes_nothing
     assert not list(house.bao.glob("raft.*"))
 
 
+def test_another_port_is_not_taken_over_and_that_is_said(house: House) -> None:
+    assert "its port" not in house.bootstrap()
+    house.port = free_port()
+    assert f"not {house.port}: what is there stays as it is" in house.bootstrap()
+
+
 def test_the_plan_says_what_would_be_made_and_makes_nothing(house: House) -> None:
     before = house.files
     said = house.bootstrap("--plan")
@@ -204,25 +210,7 @@ def is_held(file: Path) -> bool:
 def test_a_first_start_that_was_cut_short_is_begun_anew(house: House, *, is_killed: bool) -> None:
     """Killed in it, it comes up healthy and lets nobody in; failed in it, it does not come up again."""
     make_files(house)
-    operator = house.bao / "operator-secret-id"
-    value = operator.read_text()
-    operator.unlink()
-    if is_killed:
-        os.mkfifo(operator)  # of which the server's last request waits for what nobody writes
-    (house.bao / UNFINISHED).touch()
-    argv = [str(neighbour.program()), "server", f"-config={house.bao / 'openbao.hcl'}"]
-    server = Server("OpenBao", argv, ready=house.answers, log=house.directory / "first-start")
-    server.spawn()
-    try:
-        if is_killed:
-            until(lambda: "role/homelab-agent/custom-secret-id" in server.tail(10**6), "it has done all but the last")
-            server.kill()
-        else:
-            until(lambda: server.code == 1, "it has failed")
-    finally:
-        server.close()
-    operator.unlink(missing_ok=True)
-    operator.write_text(value)
+    cut_short(house, "operator-secret-id", after="role/operator", is_killed=is_killed)
     house.bootstrap()
     assert len(list(house.bao.glob("raft.unfinished-*"))) == 1
     with house.served():
@@ -230,13 +218,90 @@ def test_a_first_start_that_was_cut_short_is_begun_anew(house: House, *, is_kill
         assert house.read() == VALUE
 
 
+def test_a_first_start_that_was_killed_before_its_last_request_ends_well(house: House) -> None:
+    make_files(house)
+    cut_short(house, "agent-secret-id", after="role/operator/custom-secret-id", is_killed=True)
+    house.bootstrap()
+    with house.served():
+        house.put(VALUE)
+        assert house.read() == VALUE
+
+
+def cut_short(house: House, missing: str, *, after: str, is_killed: bool) -> None:
+    """Have a store begun that comes no further than to a file, which is there afterwards."""
+    file = house.bao / missing
+    value = file.read_text()
+    file.unlink()
+    if is_killed:
+        os.mkfifo(file)  # for which the server waits, as nobody writes to it
+    argv = [str(neighbour.program()), "server", f"-config={house.bao / 'openbao.hcl'}"]
+    server = Server("OpenBao", argv, ready=house.answers, log=house.directory / "first-start")
+    server.spawn()
+    try:
+        if is_killed:
+            until(lambda: server.tail(10**6).count(f'{after}"') > 1, "it has answered that request")
+            server.kill()
+        else:
+            until(lambda: server.code == 1, "it has failed")
+    finally:
+        server.close()
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(value)
+
+
 def make_files(house: House) -> None:
-    """Have the files made, but no store begun."""
+    """Have the files made, as when it was killed just before the server came to its store."""
     with subprocess.Popen(house.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        until((house.bao / "operator-secret-id").exists, "the files are there")
+        until((house.bao / UNFINISHED).exists, "the files are there")
         run.kill()
     until(lambda: not is_held(house.bao / "raft/vault.db"), "nobody has the store open")
     subprocess.run(["rm", "-rf", house.bao / "raft"], check=True)
+
+
+def as_killed_at_the_end(house: House) -> None:
+    """Have all made, but as if it had been killed when the server had just initialised itself."""
+    make_files(house)
+    marker = (house.bao / UNFINISHED).read_bytes()
+    house.bootstrap()
+    (house.bao / UNFINISHED).write_bytes(marker)
+
+
+def test_a_store_whose_beginner_was_killed_and_that_was_used_is_kept(house: House) -> None:
+    """The operator keeps his secret id elsewhere, as the unit's comment says."""
+    as_killed_at_the_end(house)
+    marker = (house.bao / UNFINISHED).read_bytes()
+    with house.served():  # by which `bootstrap` is given, and sees that it is whole
+        house.put(VALUE)
+    (house.bao / UNFINISHED).write_bytes(marker)
+    (house.bao / "operator-secret-id").write_text("")
+    house.bootstrap()
+    assert not list(house.bao.glob("raft.*"))
+    assert not (house.bao / UNFINISHED).exists()
+    with house.served():
+        assert house.read() == VALUE
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["operator-secret-id", "agent-secret-id"], "lets in neither the agent"),
+        (["unseal-key"], "does not come up unsealed"),
+    ],
+)
+def test_where_it_is_in_doubt_whether_a_store_was_used_it_is_kept(house: House, files: list[str], said: str) -> None:
+    as_killed_at_the_end(house)
+    before = {name: (house.bao / name).read_bytes() for name in files}
+    for name in files:
+        (house.bao / name).write_text("" if name != "unseal-key" else "f" * 64)
+    done = house.run()
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert not list(house.bao.glob("raft.*"))
+    for name, value in before.items():
+        (house.bao / name).write_bytes(value)
+    house.bootstrap()
+    assert not list(house.bao.glob("raft.*"))
 
 
 def test_a_store_that_holds_data_is_never_begun_anew(house: House) -> None:
@@ -349,9 +414,24 @@ def test_on_a_machine_with_systemd_it_becomes_a_unit_that_unseals_itself_at_each
     print(said)
     assert "shred -u /etc/openbao/unseal-key" in said
     assert machine.show("openbao.service")["UnitFileState"] == "enabled"
+    unit = machine("cat", "/etc/systemd/system/openbao.service")
+    plain = "LoadCredential=unseal-key:/etc/openbao/unseal-key"
+    by_hand = unit.replace("LoadCredentialEncrypted=unseal-key:/etc/openbao/unseal-key.cred", plain)
+    assert by_hand != unit
+    machine.install("openbao.service", by_hand)
+    assert "shred" not in machine(*words, seconds=120)
+    machine.install("openbao.service", unit)
     machine("shred", "-u", "/etc/openbao/unseal-key")
+    drop_in = "/etc/systemd/system/homelab-agent.service.d/openbao.conf"
+    machine("cp", drop_in, "/root/openbao.conf")
+    machine("rm", drop_in)
+    machine.systemctl("start", "homelab-agent.service")
+    machine.systemctl("daemon-reload")
+    machine("cp", "/root/openbao.conf", drop_in)  # as if it had been killed before systemd was told
+    assert machine.show("homelab-agent.service")["NeedDaemonReload"] == "yes"
     again = machine(*words, seconds=120)
     assert {line.split(":")[0] for line in again.partition("\n\n")[0].splitlines()[1:]} == {"is there"}
+    assert machine.show("homelab-agent.service")["NeedDaemonReload"] == "no"
     configuration = machine("cat", "/etc/homelab-agent/config.toml")
     assert 'secret_id = "credential:openbao-secret-id"' in configuration
 

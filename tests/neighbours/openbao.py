@@ -141,6 +141,7 @@ class OpenBao(Operator, Server):
     def make(self) -> None:
         """Start it for the first time, and add what only tests have: a mount without versions at kv1/."""
         self.start()
+        until(self._lets_agent_in, "it has initialised itself")
         self.add_kv1()
 
     @contextmanager
@@ -153,12 +154,18 @@ class OpenBao(Operator, Server):
         self.heal()
 
     def _answers(self) -> bool:
-        """Whether it has initialised itself (the operator's secret id is the last it is told), and takes changes.
+        """Whether it lets the operator in, and takes changes.
 
         What only reads it answers before that, too: https://openbao.org/docs/concepts/ha/.
         """
         with suppress(OSError, http.client.HTTPException, Refused):
             return self.health == http.client.OK and bool(self.authority())
+        return False
+
+    def _lets_agent_in(self) -> bool:
+        """Whether it has initialised itself: the agent's secret id is the last that it is told."""
+        with suppress(Refused):
+            return bool(self.log_in())
         return False
 
     def _configuration(self) -> str:

@@ -88,18 +88,6 @@ initialize "homelab" {
     }
   }
 
-  request "agent-secret-id" {
-    operation = "update"
-    path      = "auth/approle/role/homelab-agent/custom-secret-id"
-    data = {
-      secret_id = {
-        eval_source = "file"
-        eval_type   = "string"
-        path        = "/run/credentials/openbao.service/agent-secret-id"
-      }
-    }
-  }
-
   # The root token ends with this initialisation. The operator may do everything, for an hour at a time.
   request "operator-policy" {
     operation = "update"
@@ -132,6 +120,19 @@ EOT
         eval_source = "file"
         eval_type   = "string"
         path        = "/run/credentials/openbao.service/operator-secret-id"
+      }
+    }
+  }
+
+  # The last: by whether it lets in, `secrets bootstrap` tells a whole beginning from one that was cut short.
+  request "agent-secret-id" {
+    operation = "update"
+    path      = "auth/approle/role/homelab-agent/custom-secret-id"
+    data = {
+      secret_id = {
+        eval_source = "file"
+        eval_type   = "string"
+        path        = "/run/credentials/openbao.service/agent-secret-id"
       }
     }
   }
