@@ -63,7 +63,9 @@ class Pings:
         today = self._clock.read().wall.date()
         for one in repository.secret:
             if one.expires is None or one.expires >= today:
-                return one.name, await self._parse(one.secret).latest()
+                secret = self._parse(one.secret)
+                await secret.refresh()  # who tries a hook out wants to know what is wrong with its secret now
+                return one.name, secret.get()
         raise NoValidSecret(name=repository.name)
 
     async def _payload(self, repository: Repository) -> dict[str, object]:
