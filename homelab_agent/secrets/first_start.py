@@ -26,8 +26,10 @@ from homelab_agent.secrets.installation import AGENT_SECRET_ID, OPERATOR_SECRET_
 
 UNFINISHED = "store-unfinished"
 START_SECONDS = 60.0
-_NEVER_INITIALISED = "self-initialization failed"
-"""What OpenBao says at each start after a first one that failed."""
+_NEVER_INITIALISED = ("self-initialization failed", "cluster already has state")
+"""What OpenBao says at each start after a first one that failed, or that was killed while it made its storage: it would
+begin with an empty store, for there are no keys in it, and finds that somebody has begun before.
+"""
 
 _LOOK_SECONDS = 0.1
 
@@ -123,7 +125,9 @@ class Store:
         """Whether a store that did not come up, or lets nobody in, can hold nothing; False where that is in doubt."""
         if self.is_finished:
             return False
-        return _NEVER_INITIALISED in cause if cause else self._marker.read_text() == self._secret_ids()
+        if cause:
+            return any(said in cause for said in _NEVER_INITIALISED)
+        return self._marker.read_text() == self._secret_ids()
 
     def _set_aside(self) -> None:
         """Make room for a new store. This one is useless, but nobody here can see into it: a person may remove it."""
