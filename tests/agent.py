@@ -150,11 +150,5 @@ class Agent(Server):
 @contextmanager
 def running(directory: Path) -> Iterator[Agent]:
     """Give an agent that is ended when the test is over, and print its log when the test failed."""
-    agent = Agent(directory)
-    try:
+    with Agent(directory).lasting() as agent:
         yield agent
-    except BaseException:
-        print(f"--- {agent.log}\n{agent.tail()}")
-        raise
-    finally:
-        agent.close()

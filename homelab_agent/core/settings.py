@@ -6,6 +6,7 @@ without a restart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ def setting(
     if isinstance(default, list | dict):
         return Field(default_factory=default.copy, description=doc, json_schema_extra=extra, **bounds)
     return Field(default=default, description=doc, json_schema_extra=extra, **bounds)
+
+
+def check_unique(names: Sequence[str], what: str) -> None:
+    """Raise ValueError where two of the `names` are the same; `what` they are is in the plural."""
+    for name in names:
+        if names.count(name) > 1:
+            message = f"two {what} are called {name}"
+            raise ValueError(message)
 
 
 class Level(StrEnum):

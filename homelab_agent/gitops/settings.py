@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from homelab_agent.core.settings import Section, setting
+from homelab_agent.core.settings import Section, check_unique, setting
 
 NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 FULL_NAME = r"^[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}$"
@@ -170,11 +170,7 @@ class Repository(Section):
     @field_validator("action")
     @classmethod
     def _actions_have_names_of_their_own(cls, value: list[Action]) -> list[Action]:
-        names = [action.name for action in value]
-        for name in names:
-            if names.count(name) > 1:
-                message = f"two actions are called {name}"
-                raise ValueError(message)
+        check_unique([action.name for action in value], "actions")
         return value
 
     @field_validator("directory")
@@ -230,11 +226,7 @@ class GitopsSettings(Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [repository.name for repository in self.repository]
-        for name in names:
-            if names.count(name) > 1:
-                message = f"two repositories are called {name}"
-                raise ValueError(message)
+        check_unique([repository.name for repository in self.repository], "repositories")
         return self
 
     @model_validator(mode="after")

@@ -23,14 +23,13 @@ from bson.errors import BSONError
 from bson.objectid import ObjectId
 from bson.timestamp import Timestamp
 
+from homelab_agent.reading import safe_json
 from homelab_agent.reading.document import (
     Arrived,
     Document,
     Rejected,
     Unfit,
     as_json,
-    checked,
-    finite,
     moment,
     short_key,
     text,
@@ -136,19 +135,7 @@ def _moment(value: Any) -> datetime:
 
 def _plain(value: Any, name: str) -> Any:
     """Return what JSON knows for what BSON knows; raises `Unfit`."""
-    match value:
-        case None | bool() | int():
-            return value
-        case str():
-            return checked(value, name)
-        case float():
-            return finite(value, name)
-        case dict():
-            return {checked(key, f"a key of {name}"): _plain(one, f"{name}.{key}") for key, one in value.items()}
-        case list():
-            return [_plain(one, f"{name}[{number}]") for number, one in enumerate(value)]
-        case _:
-            return _special(value, name)
+    return safe_json.plain(value, name, _special)
 
 
 def _special(value: Any, name: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from homelab_agent.core.settings import Section, setting
+from homelab_agent.core.settings import Section, check_unique, setting
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 
@@ -74,9 +74,5 @@ class ReadingSettings(Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [source.name for source in self.source]
-        for name in names:
-            if names.count(name) > 1:
-                message = f"two reading sources are called {name}"
-                raise ValueError(message)
+        check_unique([source.name for source in self.source], "reading sources")
         return self

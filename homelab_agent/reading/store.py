@@ -84,10 +84,6 @@ class Store:
             tally.skipped,
         )  # fmt: skip
 
-    async def there(self, keys: Sequence[str]) -> int:
-        """Return how many of these are rows already."""
-        return len(await self._fetch(statements.THERE, keys))
-
     async def _insert(self, documents: Sequence[Document]) -> tuple[int, list[Rejected]]:
         """Return how many are new, and those that cannot be stored; only they are left out, however many they are."""
         if not documents:

@@ -126,16 +126,13 @@ class MongoDB(Listener):
 def started() -> Iterator[MongoDB]:
     """Give a server that is nobody's yet, with a PostgreSQL of its own. Raises `Missing`."""
     program()
-    with postgres.running(postgres_kinds.WHEEL, tcp=True) as behind, guarded("mongodb") as directory:
-        server = MongoDB(directory, behind)
-        try:
-            server.start()
-            yield server
-        except BaseException:
-            print(f"--- {server.log}\n{server.tail()}")
-            raise
-        finally:
-            server.close()
+    with (
+        postgres.running(postgres_kinds.WHEEL, tcp=True) as behind,
+        guarded("mongodb") as directory,
+        MongoDB(directory, behind).lasting() as server,
+    ):
+        server.start()
+        yield server
 
 
 def quoted(password: str) -> str:

@@ -187,16 +187,9 @@ def _request(line: dict[str, Any]) -> Request:
 def started(*, tls: bool = False, like: OpenBao | None = None) -> Iterator[OpenBao]:
     """Give a server that is nobody's yet; raises `Missing` where it cannot be had."""
     obtain()
-    with guarded("openbao") as directory:
-        server = OpenBao(directory, tls=tls, like=like)
-        try:
-            server.make()
-            yield server
-        except BaseException:
-            print(f"--- {server.name}\n{server.tail()}")
-            raise
-        finally:
-            server.close()
+    with guarded("openbao") as directory, OpenBao(directory, tls=tls, like=like).lasting() as server:
+        server.make()
+        yield server
 
 
 @contextmanager

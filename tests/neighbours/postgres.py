@@ -229,15 +229,11 @@ def started(kind: Kind, *, within: Path | None = None, tcp: bool = False) -> Ite
     """
     with guarded("pg") as directory:
         data = (within or directory) / "data"
-        server = Postgres(kind, kind.put(directory), directory, data=data, port=free_port() if tcp else 0)
-        try:
+        with Postgres(
+            kind, kind.put(directory), directory, data=data, port=free_port() if tcp else 0
+        ).lasting() as server:
             server.make()
             yield server
-        except BaseException:
-            print(f"--- {server.name}\n{server.tail()}")
-            raise
-        finally:
-            server.close()
 
 
 @contextmanager

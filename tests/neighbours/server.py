@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -117,6 +117,17 @@ class Server:
             with suppress(subprocess.TimeoutExpired):
                 self.stop(seconds=seconds)
         self.kill()
+
+    @contextmanager
+    def lasting(self) -> Iterator[Self]:
+        """Be ended when the context ends; what was said last is printed when that fails."""
+        try:
+            yield self
+        except BaseException:
+            print(f"--- {self.name}: {self.log}\n{self.tail()}")
+            raise
+        finally:
+            self.close()
 
     def tail(self, characters: int = 3000) -> str:
         """Return the end of what it printed."""

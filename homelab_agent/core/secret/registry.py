@@ -99,21 +99,20 @@ class Secrets:
 
         Each group is read once, and what could not be read so far is tried by itself.
         """
-        first: dict[object, Held] = {}
+        first: dict[object, tuple[Held, Group]] = {}
         for held, group in self._held.values():
             if self._scheme(held.reference) == scheme:
-                first.setdefault(group if held.reading is not None else held.reference, held)
+                first.setdefault(group if held.reading is not None else held.reference, (held, group))
         troubles: dict[str, AgentError] = {}
 
-        async def one(held: Held) -> None:
-            group = self._held[held.reference][1]
+        async def one(held: Held, group: Group) -> None:
             try:
                 await group.refresh(held)
             except AgentError as error:
                 together = [each.reference for each in group.members if each.reading is not None]
                 troubles.update(dict.fromkeys(together if held.reading is not None else [held.reference], error))
 
-        await asyncio.gather(*map(one, first.values()))
+        await asyncio.gather(*(one(held, group) for held, group in first.values()))
         return troubles
 
     async def _tell(self, change: Change) -> None:
