@@ -16,7 +16,7 @@ run: ## Run the agent here, with this folder's config.toml; Ctrl-C ends it.
 	@exec $(BIN)/homelab-agent --config config.toml run
 
 test: neighbours ## Install what the tests need, then run them all.
-	@exec $(BIN)/python -m pytest $(PYTEST)
+	@exec $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(PYTEST)
 
 neighbours: ## Obtain the servers that the tests talk to: install, build, download, once.
 	@tests/neighbours/install.sh

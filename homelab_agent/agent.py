@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -40,8 +39,6 @@ from homelab_agent.web import sockets
 
 STARTING = timedelta(seconds=30)
 ROOMS = (*capabilities.NAMES, "secrets", "web")
-_PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from homelab_agent.cli import main; main()"
-"""Run as root, too, so from nowhere but where this file is: `-m` would look into the working directory first."""
 SCHEMAS = [file for room in ROOMS if (file := Path(__file__).parent / room / "schema/state.sql").exists()]
 
 
@@ -77,7 +74,7 @@ async def _live(
     settings = loaded.settings
     clock = SystemClock()
     secrets = Secrets(redactor, clock, uses=references.uses(settings))
-    half = RootHalf(directory, _command(loaded.path), withheld=secrets.variables)
+    half = RootHalf(directory, places.command(loaded.path), withheld=secrets.variables)
     bao = openbao.add(settings.secrets, secrets, directory, clock)
     async with _foundation(settings, directory, secrets, redactor, half, listeners.loopback_port()) as base:
         ground = [secrets_service.build(bao, base), database_service.build(settings.database, base)]
@@ -172,12 +169,6 @@ def _tasks(base: Foundation, ground: Sequence[Capability], rooms: Sequence[Capab
         *watching,
         *web.tasks,
     ]
-
-
-def _command(config_path: Path | None) -> Sequence[str | Path]:
-    """Return what starts this very program, with this very configuration."""
-    given = ("--config", config_path.absolute()) if config_path else ()
-    return [sys.executable, "-P", "-c", _PROGRAM, Path(__file__).parents[1], *given]
 
 
 async def _ready(base: Foundation, on_ready: Callable[[], None]) -> None:

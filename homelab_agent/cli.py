@@ -58,6 +58,10 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
                 Entry("deliveries", "gitops.delivery_commands", "The webhooks that came, and what became of each."),
                 Entry("gate", "gate.commands", "The doors to the internet and the tailnet: why they are open or shut."),
                 Entry("reading", "reading.commands", "Sync what was read into PostgreSQL, and prove that all came."),
+                Entry("backup", "backup.commands", "Back up what containers keep, and read it back."),
+                Entry(
+                    "restore", "backup.restore_command", "Bring a copy back, in place or beside it, each file proven."
+                ),
             )
             if entry.module.partition(".")[0] in capabilities.NAMES
         ),
@@ -65,8 +69,11 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
 )
 
 
-INSIDE = (Entry("privileged", "commands.privileged", "The root half: does for the agent what needs root."),)
-"""What a unit or the agent starts, and no person."""
+INSIDE = (
+    Entry("privileged", "commands.privileged", "The root half: does for the agent what needs root."),
+    Entry("state", "commands.state", "A copy of state.db."),
+)
+"""What a unit, the agent or its root half starts, and no person."""
 
 
 class Commands(click.Group):
@@ -115,6 +122,7 @@ def commands(ctx: click.Context, config_path: Path | None, socket_path: Path | N
         find_socket=lambda: socket_path or places.socket(config_path),
         find_state=lambda: places.state_directory(places.settings(config_path).agent),
         secrets=lambda: places.secrets(places.settings(config_path)),
+        whereabouts=lambda: places.whereabouts(config_path, places.settings(config_path)),
         find_configuration=lambda: writer.target(config_path),
         add_entry=writer.add_entry,
         set_values=writer.set_values,

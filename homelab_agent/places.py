@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from homelab_agent import config
-from homelab_agent.config import references
+from homelab_agent.config import environment, references, secrecy
 from homelab_agent.core import privilege, secret
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secrets
 from homelab_agent.core.settings import AgentSettings
+from homelab_agent.core.whereabouts import Whereabouts
+from homelab_agent.database.settings import EMBEDDED
 from homelab_agent.secrets import openbao
 
 SERVICE_SOCKET = Path("/run/homelab-agent/agent.sock")
 """Made by the .socket unit, kept over restarts."""
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from homelab_agent.cli import main; main()"
+"""Run as root, too, so from nowhere but where this file is: `-m` would look into the working directory first."""
+_FILE = "file:"
 
 
 def settings(path: Path | None) -> config.Settings:
@@ -44,6 +51,28 @@ def secrets(settings: config.Settings) -> Secrets:
     found = Secrets(Redactor(), origins={**secret.ORIGINS, "file": files}, uses=references.uses(settings))
     openbao.add(settings.secrets, found, directory, SystemClock())
     return found
+
+
+def whereabouts(config_path: Path | None, settings: config.Settings) -> Whereabouts:
+    """Return what the agent of this configuration lives from; `config_path` is what `--config` was."""
+    found = config.find(config_path)
+    path = None if found is None else found.absolute()
+    known = [one for one in references.uses(settings) if secrecy.is_reference(one)]
+    return Whereabouts(
+        state_directory(settings.agent),
+        path,
+        command(path),
+        [Path(one.removeprefix(_FILE)) for one in known if one.startswith(_FILE)],
+        [one for one in known if not one.startswith(_FILE)],
+        has_embedded=settings.database.url == EMBEDDED,
+        variables=[name for name in os.environ if name.startswith(environment.PREFIX)],
+    )
+
+
+def command(config_path: Path | None) -> Sequence[str | Path]:
+    """Return what starts this very program, with this very configuration."""
+    given = ("--config", config_path.absolute()) if config_path else ()
+    return [sys.executable, "-P", "-c", _PROGRAM, Path(__file__).parents[1], *given]
 
 
 def host(agent: AgentSettings) -> str:

@@ -67,11 +67,11 @@ class Reloading:
             self._asked.add(task)
             task.add_done_callback(self._asked.discard)
 
-        loop.add_signal_handler(signal.SIGHUP, ask)
+        # Not loop.add_signal_handler: it hears by the descriptor that `signals.handled` takes for itself.
+        signal.signal(signal.SIGHUP, lambda _number, _frame: loop.call_soon_threadsafe(ask))
         try:
             yield
         finally:
-            loop.remove_signal_handler(signal.SIGHUP)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     async def _tried(self) -> None:

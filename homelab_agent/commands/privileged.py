@@ -67,15 +67,16 @@ class Verbs:
             trust.check(path)
         version = _version(path)
         if version != self._of:
-            self._collected = {verb.name: verb for verb in _verbs(config.load(path).settings)}
+            self._collected = {verb.name: verb for verb in _verbs(self._given, config.load(path).settings)}
             self._of = version
         return self._collected
 
 
-def _verbs(settings: config.Settings) -> Iterator[Verb]:
+def _verbs(given: Path | None, settings: config.Settings) -> Iterator[Verb]:
+    where = places.whereabouts(given, settings)
     for name, section in settings.enabled():
         if capabilities.has_room(name, "verbs"):
-            yield from capabilities.import_room(name, "verbs").build(section)
+            yield from capabilities.import_room(name, "verbs").build(section, where)
 
 
 def _version(path: Path | None) -> object:

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from homelab_agent import capabilities
+from homelab_agent.backup.settings import BackupSettings
 from homelab_agent.config import references
 from homelab_agent.core.settings import AgentSettings, LogSettings, Section
 from homelab_agent.database.settings import DatabaseSettings
@@ -32,6 +33,7 @@ class Settings(Section):
     gitops: GitopsSettings | None = None
     gate: GateSettings | None = None
     reading: ReadingSettings | None = None
+    backup: BackupSettings | None = None
 
     @model_validator(mode="after")
     def _can_ask_openbao(self) -> Self:

@@ -41,12 +41,15 @@ class RemoteProblem(AgentError):
         self.exit_code = _EXIT_BY_STATUS.get(status, Exit.FAILED)
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the unix socket at `path`; what is waited for longer than `timeout` seconds raises `TimeoutError`."""
+
     def __init__(self, path: Path, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
+        """Connect; raises OSError."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
@@ -94,7 +97,7 @@ class Client:
     def _open(
         self, method: str, path: str, body: bytes | None, timeout: float | None, after: str = ""
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        connection = _UnixConnection(self._socket, timeout)
+        connection = UnixConnection(self._socket, timeout)
         headers = {"Accept": "application/json, text/event-stream"}
         if after:
             headers["Last-Event-ID"] = after

@@ -10,6 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 LONGEST_SLEEP_SECONDS = 30.0
@@ -69,6 +70,14 @@ def microseconds(at: datetime) -> int:
 def moment(count: int) -> datetime:
     """Return the time, in UTC, that is `count` microseconds after 1970."""
     return EPOCH + count * MICROSECOND
+
+
+def boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
+    """Return the kernel's name for this boot, "" where it gives none."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def drift(before: Instant, after: Instant) -> Drift:

@@ -16,6 +16,7 @@ from homelab_agent.core.client import ANSWER_SECONDS, Client, RemoteProblem
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secrets
+from homelab_agent.core.whereabouts import Whereabouts
 
 _NOT_FOUND = 404
 
@@ -44,14 +45,15 @@ class Console:
 
     `load` reads and validates the configuration (raises `ConfigurationFaulty`, exit 78); `find_socket` answers where
     the agent listens; `find_state` where its state directory is; `secrets` makes what reads the configuration's secrets
-    as the agent does; `find_configuration` which file is to be changed, by
-    `add_entry` and `set_values`.
+    as the agent does; `whereabouts` says what the agent lives from; `find_configuration` which file is to be changed,
+    by `add_entry` and `set_values`.
     """
 
     load: Callable[[], Any]
     find_socket: Callable[[], Path]
     find_state: Callable[[], Path]
     secrets: Callable[[], Secrets] = lambda: Secrets(Redactor())
+    whereabouts: Callable[[], Whereabouts] = _no_configuration
     find_configuration: Callable[[], Path] = _no_configuration
     add_entry: AddEntry = _no_configuration
     set_values: SetValues = _no_configuration

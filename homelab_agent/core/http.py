@@ -184,3 +184,13 @@ def limit(request: Request, *, usual: int = 50, most: int = 1000) -> int:
     if not (asked.isascii() and asked.isdecimal() and len(asked) <= 4 and 1 <= int(asked) <= most):
         raise BadRequest(cause=f"limit is a number from 1 to {most}")
     return int(asked)
+
+
+async def body(request: Request) -> Mapping[str, Any]:
+    """Return the body as an object; one that is not there is empty. Raises `BadRequest`."""
+    if not request.declared and "transfer-encoding" not in request.headers:
+        return {}
+    asked = await request.json()
+    if not isinstance(asked, Mapping):
+        raise BadRequest(cause="the body is an object")
+    return asked

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -69,10 +70,22 @@ class DirectoryLock:
         self._held.close()
 
     def _lock(self, descriptor: int) -> None:
+        _lock(descriptor, self._directory)
+
+
+@contextmanager
+def kept_free(directory: Path) -> Iterator[None]:
+    """Let no agent start in a directory while the context lasts, for who is none; nothing is made or changed there.
+
+    Raises `StateDirectoryBusy`, `StateDirectoryClosed`.
+    """
+    with ExitStack() as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateDirectoryBusy(directory=self._directory, holder=_holder(self._directory)) from error
+            descriptor = _open(held, directory, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise StateDirectoryClosed(directory=directory, cause=error) from error
+        _lock(descriptor, directory)
+        yield
 
 
 def holder(directory: Path) -> str:
@@ -90,6 +103,13 @@ def _holder(directory: Path) -> str:
         return (directory / "agent.lock").read_text().strip() or "a process that is just starting"
     except OSError:
         return "a process that could not leave its name"
+
+
+def _lock(descriptor: int, directory: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StateDirectoryBusy(directory=directory, holder=_holder(directory)) from error
 
 
 def _open(held: ExitStack, path: Path, flags: int) -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from homelab_agent.core.arguments import Argument
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.core.process_output import OnLine
 
@@ -23,16 +23,11 @@ Answer: TypeAlias = Mapping[str, Any]
 """What a verb answers: a JSON object."""
 
 DESCRIPTORS_MAX = 8
-SHAS_MAX = 500
-"""So many commits fit into one request."""
-
 GRACE_SECONDS = 30.0
 """How long the half is waited for to end what nobody wants any more: longer than its verbs give their children."""
 
 UNIT_SOCKET = Path("/run/homelab-agent/privileged.sock")
 """Made by homelab-agent-privileged.socket, for the agent's user alone."""
-
-_DIGITS = re.compile(r"[0-9a-f]+")
 
 
 class VerbRefused(AgentError):
@@ -91,87 +86,6 @@ class NotThatUser(AgentError):
     """The agent may do nothing as the user {name}."""
 
     repair = "run the agent as {name}, or as a service with its root half"
-
-
-class Argument(Protocol):
-    """What an argument of a verb may be."""
-
-    def check(self, value: object) -> object:
-        """Return the value; raises ValueError, which says what it should be, for any other."""
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """One of the names that the root half's own configuration knows."""
-
-    known: Collection[str]
-
-    def check(self, value: object) -> object:
-        """Return the name."""
-        if isinstance(value, str) and value in self.known:
-            return value
-        message = "a name in the configuration of the root half"
-        raise ValueError(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Digits:
-    """So many hexadecimal digits, lower case: one of the `lengths`."""
-
-    lengths: tuple[int, ...]
-
-    def check(self, value: object) -> object:
-        """Return the digits."""
-        if isinstance(value, str) and len(value) in self.lengths and _DIGITS.fullmatch(value):
-            return value
-        message = f"{' or '.join(map(str, self.lengths))} hexadecimal digits"
-        raise ValueError(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Sha(Digits):
-    """A git object."""
-
-    lengths: tuple[int, ...] = (40, 64)
-
-
-@dataclass(frozen=True, slots=True)
-class Shas:
-    """Git objects, at most `SHAS_MAX`."""
-
-    def check(self, value: object) -> object:
-        """Return their digits."""
-        if isinstance(value, list) and len(value) <= SHAS_MAX:
-            return [Sha().check(one) for one in value]
-        message = f"a list of at most {SHAS_MAX} times 40 or 64 hexadecimal digits"
-        raise ValueError(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A whole number within bounds."""
-
-    least: int
-    most: int
-
-    def check(self, value: object) -> object:
-        """Return the number."""
-        if isinstance(value, int) and not isinstance(value, bool) and self.least <= value <= self.most:
-            return value
-        message = f"a whole number from {self.least} to {self.most}"
-        raise ValueError(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """Yes or no."""
-
-    def check(self, value: object) -> object:
-        """Return it."""
-        if isinstance(value, bool):
-            return value
-        message = "true or false"
-        raise ValueError(message)
 
 
 class Call(Protocol):

@@ -7,12 +7,13 @@ fork and exec instead (`preexec_fn`) can deadlock in a process with threads, and
 The kernel sends the signal when the *thread* that forked ends, so children are started on the loop, in the main
 thread, and not from an executor.
 
-What is stopped ends with all it has started: first its process group, SIGTERM then SIGKILL; then whatever still
-carries the mark that is put into its environment, so also a daemon that has left the group. Not found are a process
-that has emptied its environment and one of another user where we are not root; under systemd the unit's control
-group ends those with the agent. When the agent is killed the signal ends the program itself, and what the program
-has started is left to the control group. It is lost, too, when the program is set-user-ID (prctl(2)). A program that
-ends by itself may leave a daemon behind in a session of its own (as `pg_ctl start` does), but nothing in its group.
+What is stopped ends with all it has started: first its process group, SIGTERM then SIGKILL, all of it with the same
+time between; then whatever still carries the mark that is put into its environment, so also a daemon that has left
+the group. Not found are a process that has emptied its environment and one of another user where we are not root;
+under systemd the unit's control group ends those with the agent. When the agent is killed the signal ends the program
+itself, and what the program has started is left to the control group. It is lost, too, when the program is set-user-ID
+(prctl(2)). A program that ends by itself may leave a daemon behind in a session of its own (as `pg_ctl start` does),
+but nothing in its group.
 
 The agent's root half alone is started elsewhere (`privileged/child.py`): it gives back what it holds before it ends.
 """
@@ -23,7 +24,6 @@ import asyncio
 import os
 import shutil
 import signal
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +31,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TypedDict, TypeVar, Unpack
 
+from homelab_agent.core import process_table
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.process_output import OnLine, Output
 
@@ -45,12 +46,14 @@ KEPT = ("PATH", "LANG", "TZ")
 """Variables that a child inherits unless the caller names others."""
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+T = TypeVar("T")
+U = TypeVar("U")
 _UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit; unset PWD OLDPWD SHLVL; exec "$@"'
 """Run by sh, whose own variables are not the child's; the agent's process id is its `$0`."""
 _MARK = "HOMELAB_AGENT_CHILD"
 _HELD_OPEN_SECONDS = 1.0
 """How long output is awaited that something holds open after its program has ended."""
-_ROUNDS = 20
+_LOOK_SECONDS = 0.02
 
 
 class ProgramMissing(AgentError):
@@ -154,6 +157,7 @@ class Child:
         self._transport = transport
         self._output = output
         self._stopped = False
+        self._awaits_group = False
         self._ended = asyncio.create_task(self._end(), name=f"child {program} {self.pid}")
 
     @property
@@ -174,7 +178,8 @@ class Child:
     async def stop(self, grace: float = GRACE_SECONDS) -> Completed:
         """End the program and all it has started; after `grace` seconds, or when cancelled, by force.
 
-        Raises `ProgramWillNotEnd` when the kernel does not let it go.
+        What it has started may end in order, too: a git that is killed leaves its locks. Raises `ProgramWillNotEnd`
+        when the kernel does not let it go.
         """
         self._stopped = True
         self._signal_group(signal.SIGTERM)
@@ -191,17 +196,28 @@ class Child:
             raise ProgramWillNotEnd(program=self.program, pid=self.pid) from None
 
     def _signal_group(self, number: signal.Signals) -> None:
-        if self.running:
+        if self.running or self._awaits_group:
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
+    async def _until_group_has_ended(self) -> None:
+        """Return when nothing of the group runs any more; that it ends, `stop` sees to."""
+        self._awaits_group = True
+        while True:
+            if not await _in_table(process_table.has_group, self.pid):
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._awaits_group = False
+
     async def _end(self) -> Completed:
         await self._output.exited.wait()
+        if self._stopped:
+            await self._until_group_has_ended()
         # Members that are left keep the group's number from being given out again.
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         if self._stopped:
-            await asyncio.get_running_loop().run_in_executor(_files(), _end_all_marked, self._mark)
+            await _in_table(process_table.end_all_with, f"{_MARK}={self._mark}")
         with suppress(TimeoutError):
             await asyncio.wait_for(self._output.closed.wait(), _HELD_OPEN_SECONDS)
         self._transport.close()
@@ -298,31 +314,9 @@ def _find(names: Sequence[str], path: str) -> dict[str, str]:
     return {name: where for name, where in found.items() if where is not None}
 
 
-def living(holds: Callable[[Path], bool]) -> list[int]:
-    """Return the process ids of which `holds` is true, given a process's directory in /proc; blocking.
-
-    Not of one that has ended meanwhile, or is not ours to look into: what `holds` finds there raises OSError then.
-    """
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with suppress(OSError):
-                if holds(entry):
-                    found.append(int(entry.name))
-    return found
-
-
-def _end_all_marked(mark: str) -> None:
-    """Kill whatever carries `mark` until nothing does: some may be started while others are killed."""
-    carried = f"{_MARK}={mark}".encode()
-    for _ in range(_ROUNDS):
-        marked = living(lambda entry: carried in (entry / "environ").read_bytes())
-        if not marked:
-            return
-        for pid in marked:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.005)
+async def _in_table(look: Callable[[T], U], of: T) -> U:
+    """Look into the table of processes, beside the loop."""
+    return await asyncio.get_running_loop().run_in_executor(_files(), look, of)
 
 
 @cache

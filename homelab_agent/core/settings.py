@@ -13,6 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
+"""What a thing may be called that commands, checks and files are called after."""
+
 
 class Section(BaseModel):
     """One section of the configuration; unknown keys are faults, values are fixed once read."""
@@ -50,6 +53,14 @@ def check_unique(names: Sequence[str], what: str) -> None:
         if names.count(name) > 1:
             message = f"two {what} are called {name}"
             raise ValueError(message)
+
+
+def check_absolute(path: Path) -> Path:
+    """Return the path; raise ValueError for one that is not absolute."""
+    if not path.is_absolute():
+        message = f"{path} is not an absolute path"
+        raise ValueError(message)
+    return path
 
 
 class Level(StrEnum):

@@ -113,7 +113,7 @@ def open_writer(
         _prepare(connection, scripts)
         if not (directory / "state.id").exists():
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            _write_durably(directory / "state.id", f"{uuid.uuid4()}\n")
+            write_durably(directory / "state.id", f"{uuid.uuid4()}\n")
     except BaseException:
         connection.close()
         raise
@@ -246,15 +246,19 @@ def _set_aside(directory: Path, damage: str, now: datetime) -> None:
     kept = f"; what was found of it is kept as {aside.name}" if found else ""
     note = f"{stamp:%Y-%m-%dT%H:%M:%SZ} state.db {damage}{kept}."
     # The note comes first: a crash between the two says it twice, never not at all.
-    _write_durably(directory / "state.lost", f"{read_loss(directory)}\n{note}\n".lstrip())
+    write_durably(directory / "state.lost", f"{read_loss(directory)}\n{note}\n".lstrip())
     for suffix in found:
         (directory / f"state.db{suffix}").rename(f"{aside}{suffix}")
     sync_directory(directory)
 
 
-def _write_durably(path: Path, text: str) -> None:
+def write_durably(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Replace a file, on disk when this returns; a power cut leaves the old one or the new one; raises OSError.
+
+    `mode` is that of a file that is made, less the umask.
+    """
     new = path.with_name(f"{path.name}.new")
-    with new.open("w") as file:
+    with open(new, "w", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Awaitable, Collection
+from typing import Any, TypeVar
 
 from homelab_agent.core.clock import Clock
+
+T = TypeVar("T")
 
 
 async def all_done(tasks: Collection[asyncio.Future[Any]], clock: Clock, *, within: float) -> bool:
@@ -29,3 +31,17 @@ async def is_set(event: asyncio.Event, clock: Clock, *, within: float) -> bool:
         return await all_done([waiting], clock, within=within)
     finally:
         waiting.cancel()
+
+
+async def to_the_end(work: Awaitable[T]) -> T:
+    """Return what `work` does. It is not cancelled when we are: that takes effect when it has ended."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled and task.exception() is None:
+        raise asyncio.CancelledError
+    return task.result()

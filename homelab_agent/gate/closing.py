@@ -14,7 +14,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from homelab_agent.core import process
+from homelab_agent.core import process_table
 from homelab_agent.gate.child import Command
 from homelab_agent.gate.reading import Entry
 from homelab_agent.gate.tailscale import DaemonNotRunning, Tailscaled
@@ -56,7 +56,7 @@ async def close_now(command: Command) -> Closed:
 
 def _end_all(command: Command) -> tuple[int, ...]:
     """Kill every process that runs `command` and is ours to kill; return those that have ended by it."""
-    found = process.living(lambda entry: _runs(entry, command))
+    found = process_table.living(lambda entry: _runs(entry, command))
     return tuple(pid for pid in found if _end(pid, command))
 
 

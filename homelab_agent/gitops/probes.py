@@ -10,10 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-import aiohttp
-
+from homelab_agent.core import asking
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.errors import AgentError, describe
+from homelab_agent.core.errors import AgentError
 from homelab_agent.core.privilege import AWAY, VerbRefused
 from homelab_agent.gitops.settings import Probe
 from homelab_agent.gitops.working_copy import Done
@@ -22,7 +21,7 @@ AGAIN_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
 """How long one answer may take."""
 
-Ask = Callable[[], Awaitable[Done]]
+Ask = Callable[[], Awaitable[Done | asking.Answer]]
 
 
 class Gate:
@@ -53,9 +52,9 @@ class Gate:
     def _way(self, index: int, probe: Probe) -> Ask:
         match probe.kind:
             case "http":
-                return partial(ask_page, probe.target)
+                return partial(asking.page, probe.target, within=ANSWER_SECONDS)
             case "tcp":
-                return partial(ask_port, probe.target)
+                return partial(asking.port, probe.target, within=ANSWER_SECONDS)
             case "unit" | "container" | "command":
                 return partial(self._elsewhere, index)
 
@@ -73,37 +72,9 @@ class Gate:
         return ""
 
 
-async def _asked(ask: Ask) -> Done | AgentError:
+async def _asked(ask: Ask) -> Done | asking.Answer | AgentError:
     """Return what a probe says; the error is that the root half was not there to ask it, or refused to."""
     try:
         return await ask()
     except (*AWAY, VerbRefused) as error:
         return error
-
-
-async def ask_page(url: str) -> Done:
-    """GET a page; 200 to 399 is good, and a redirection is not followed."""
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session,
-            session.get(url, allow_redirects=False) as answer,
-        ):
-            return Done(ok=200 <= answer.status < 400, detail=f"it answers {answer.status}")
-    except TimeoutError:
-        return Done(ok=False, detail=f"no answer within {ANSWER_SECONDS:g} s")
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        return Done(ok=False, detail=describe(error))
-
-
-async def ask_port(target: str) -> Done:
-    """Connect to "host:port"."""
-    host, _, port = target.rpartition(":")
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    except TimeoutError:
-        return Done(ok=False, detail=f"no connection within {ANSWER_SECONDS:g} s")
-    except (OSError, ValueError, OverflowError) as error:
-        return Done(ok=False, detail=describe(error))
-    writer.close()
-    return Done(ok=True, detail="it takes connections")

@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from homelab_agent.core.privilege import Digits
+from homelab_agent.core.arguments import Digits
 from homelab_agent.gitops.settings import Repository
 
 

@@ -11,9 +11,8 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from homelab_agent.core.settings import Section, check_unique, setting
+from homelab_agent.core.settings import NAME, Section, check_absolute, check_unique, setting
 
-NAME = r"^[a-z0-9][a-z0-9_.-]{0,62}$"
 FULL_NAME = r"^[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}$"
 _BRANCH_FORBIDS = re.compile(r"^[-/.]|\.\.|//|@\{|\.lock(/|$)|/\.|[/.]$|[\x00-\x20\x7f~^:?*\[\\]|^@$")
 """What `git check-ref-format --branch` refuses (git-check-ref-format(1)), and a leading dash or dot."""
@@ -176,10 +175,7 @@ class Repository(Section):
     @field_validator("directory")
     @classmethod
     def _directory_is_absolute(cls, value: Path) -> Path:
-        if not value.is_absolute():
-            message = f"{value} is not an absolute path"
-            raise ValueError(message)
-        return value
+        return check_absolute(value)
 
 
 class GitopsSettings(Section):

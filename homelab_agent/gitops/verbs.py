@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from homelab_agent.core.privilege import (
-    Answer,
-    Argument,
-    Call,
-    Flag,
-    Name,
-    NoSuchUser,
-    NotThatUser,
-    Number,
-    Sha,
-    Shas,
-    Verb,
-    VerbRefused,
-)
+from homelab_agent.core.arguments import Argument, Flag, Name, Number, Sha, Shas
+from homelab_agent.core.privilege import Answer, Call, NoSuchUser, NotThatUser, Verb, VerbRefused
+from homelab_agent.core.whereabouts import Whereabouts
 from homelab_agent.gitops import execution, git, rollback, section, turns
 from homelab_agent.gitops.owned import NoWorkingCopy
 from homelab_agent.gitops.settings import GitopsSettings, Repository
 
 
-def build(settings: GitopsSettings) -> Sequence[Verb]:
+def build(settings: GitopsSettings, _where: Whereabouts) -> Sequence[Verb]:
     """Return the verbs; they know no repository, action or probe but those in `settings`."""
     verbs = _Verbs(settings)
     repository = Name({one.name for one in settings.repository})

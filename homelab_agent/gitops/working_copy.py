@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
 from homelab_agent.core import process
+from homelab_agent.core.arguments import SHAS_MAX
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.privilege import AWAY, SHAS_MAX, Answer, Privileged, VerbFailed, VerbRefused
+from homelab_agent.core.privilege import AWAY, Answer, Privileged, VerbFailed, VerbRefused
 from homelab_agent.core.process_output import OnLine
 from homelab_agent.core.secret import Secret
 from homelab_agent.gitops import owned, section

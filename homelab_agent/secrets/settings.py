@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
+from homelab_agent.core import cron
 from homelab_agent.core.settings import Section, setting
 
 APPROLE = ("auto", "inline", "approle")
@@ -74,6 +75,11 @@ class SecretsSettings(Section):
     def way(self) -> str:
         """Return the way to log in: `token`, or `inline`, `approle`, or `auto` between these two."""
         return "token" if self.login == "auto" and self.token else self.login
+
+    @field_validator("snapshot_schedule")
+    @classmethod
+    def _is_a_schedule(cls, value: str) -> str:
+        return cron.check(value)
 
     @model_validator(mode="after")
     def _can_log_in(self) -> Self:

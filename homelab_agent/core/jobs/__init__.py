@@ -18,6 +18,8 @@ from homelab_agent.core.jobs.run import (
     Run,
     RunRecord,
     UnknownJob,
+    as_options,
+    of_options,
 )
 from homelab_agent.core.jobs.scheduler import Jobs
 
@@ -33,4 +35,6 @@ __all__ = [
     "RunRecord",
     "UnknownJob",
     "Watched",
+    "as_options",
+    "of_options",
 ]

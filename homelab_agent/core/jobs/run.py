@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -110,7 +110,8 @@ class Job:
 
     Runs whose `uses` meet never overlap. With `catch_up` a slot missed while the host was off or asleep is
     made up for once. `deadline` in seconds that it runs, not counting what it waits for others. With `spread` each slot
-    is later by up to so many seconds, on one host always as many. One without `has_check` says itself, by a check of
+    is later by up to so many seconds, on one host always as many. With `ends_before_next` the deadline is earlier where
+    it must be for a run to be over before the next slot. One without `has_check` says itself, by a check of
     its room, what its last run left wrong.
     """
 
@@ -120,6 +121,7 @@ class Job:
     schedule: str = ""
     catch_up: bool = False
     spread: float = 0.0
+    ends_before_next: bool = False
     uses: frozenset[str] = frozenset()
     description: str = ""
     has_check: bool = True
@@ -199,3 +201,13 @@ def finding(job: Job, last: RunRecord | None) -> Finding:
     if last.state in {"ok", "cancelled"}:
         return Finding.ok(said)
     return Finding.degraded(said, last.repair or f"homelab-agent jobs run {job.name}")
+
+
+def as_options(given: Mapping[str, object]) -> frozenset[str]:
+    """Return what a run is given as its options; what is empty is left out."""
+    return frozenset(f"{key}={value}" for key, value in given.items() if value)
+
+
+def of_options(options: frozenset[str]) -> dict[str, str]:
+    """Return what a run was given, by its options."""
+    return dict(word.partition("=")[::2] for word in options)

@@ -22,20 +22,12 @@ from typing import Protocol
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from homelab_agent.core import cron
 from homelab_agent.core.clock import MICROSECOND
-from homelab_agent.core.errors import AgentError, Exit
+from homelab_agent.core.cron import ScheduleInvalid
 
-_EVERY = re.compile(r"every(?: (?P<count>\d{1,4}))? (?P<unit>minute|hour|day)s?", re.IGNORECASE)
 _ANCHOR = datetime(2000, 1, 3)  # noqa: DTZ001 - a Monday's midnight in whatever zone; intervals count from it
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _LONGEST_LEAP = timedelta(hours=3)
-
-
-class ScheduleInvalid(AgentError, ValueError):
-    """The schedule "{text}" is none."""
-
-    repair = 'Write "every 10 minutes", "every 6 hours" or five cron fields such as "15 3 * * *".'
-    exit_code = Exit.CONFIGURATION
 
 
 class _Trigger(Protocol):
@@ -119,67 +111,27 @@ def parse(text: str, timezone: tzinfo) -> Schedule:
     Intervals are counted from a Monday's midnight, so that "every 6 hours" is at 0, 6, 12 and 18 o'clock
     standard time. Raises `ScheduleInvalid`, also for one that never comes ("0 0 31 2 *").
     """
-    words = " ".join(text.split())
-    every = _EVERY.fullmatch(words)
+    words = " ".join(cron.check(text).split())
+    every = cron.EVERY.fullmatch(words)
     if every is not None:
         # An interval knows no zone but at its beginning, which is a local midnight.
-        schedule = Schedule(text, [_interval(text, every, timezone)], UTC, _named_hours=False)
-    else:
-        triggers, hours = _cron(text, words.split())
-        schedule = Schedule(text, triggers, timezone, _named_hours=not hours.startswith("*"))
-    schedule.next(datetime(2000, 1, 1, tzinfo=UTC))
-    return schedule
+        return Schedule(text, [_interval(every, timezone)], UTC, _named_hours=False)
+    fields = words.lower().split()
+    return Schedule(text, _triggers(fields), timezone, _named_hours=not fields[1].startswith("*"))
 
 
-def _interval(text: str, every: re.Match[str], timezone: tzinfo) -> _Trigger:
-    count = int(every["count"] or 1)
-    if count == 0:
-        raise ScheduleInvalid(text=text, cause="0 is no interval")
-    length = timedelta(**{every["unit"].lower() + "s": count})
+def _interval(every: re.Match[str], timezone: tzinfo) -> _Trigger:
+    length = timedelta(**{every["unit"].lower() + "s": int(every["count"] or 1)})
     start = _ANCHOR.replace(tzinfo=timezone).astimezone(UTC)
     trigger: _Trigger = IntervalTrigger(seconds=int(length.total_seconds()), start_date=start, timezone=UTC)
     return trigger
 
 
-def _cron(text: str, fields: Sequence[str]) -> tuple[Sequence[_Trigger], str]:
-    if len(fields) != 5:
-        cause = f"{len(fields)} fields; cron has 5: minute hour day month weekday"
-        raise ScheduleInvalid(text=text, cause=cause)
+def _triggers(fields: Sequence[str]) -> Sequence[_Trigger]:
     minute, hour, day, month, weekday = fields
     either = not day.startswith("*") and not weekday.startswith("*")
-    try:
-        weekdays = _weekdays(weekday)
-        return [
-            CronTrigger(minute=minute, hour=hour, day=of_month, month=month, day_of_week=of_week, timezone=UTC)
-            for of_month, of_week in ([(day, "*"), ("*", weekdays)] if either else [(day, weekdays)])
-        ], hour
-    except ValueError as error:
-        raise ScheduleInvalid(text=text, cause=str(error)) from error
-
-
-def _weekdays(field: str) -> str:
-    """Return cron's weekday field (0 and 7 are Sunday) as the names that APScheduler counts from Monday."""
-    chosen: set[int] = set()
-    for part in field.lower().split(","):
-        match = re.fullmatch(r"(?P<first>\*|[a-z0-9]+)(?:-(?P<last>[a-z0-9]+))?(?:/(?P<step>[1-7]))?", part)
-        if match is None:
-            message = f"{part!r} is no weekday"
-            raise ValueError(message)
-        first = 0 if match["first"] == "*" else _weekday(match["first"])
-        last = 6 if match["first"] == "*" or match["step"] else first
-        if match["last"]:
-            last = _weekday(match["last"]) or 7
-        if last < first:
-            message = f"{part!r} runs backwards"
-            raise ValueError(message)
-        chosen.update(number % 7 for number in range(first, last + 1, int(match["step"] or 1)))
-    return ",".join(_WEEKDAYS[number] for number in sorted(chosen))
-
-
-def _weekday(text: str) -> int:
-    if text in _WEEKDAYS:
-        return _WEEKDAYS.index(text)
-    if re.fullmatch("[0-7]", text):
-        return int(text)
-    message = f"{text!r} is no weekday"
-    raise ValueError(message)
+    weekdays, months = cron.weekdays(weekday), ",".join(map(str, sorted(cron.months(month))))
+    return [
+        CronTrigger(minute=minute, hour=hour, day=of_month, month=months, day_of_week=of_week, timezone=UTC)
+        for of_month, of_week in ([(day, "*"), ("*", weekdays)] if either else [(day, weekdays)])
+    ]

@@ -28,7 +28,7 @@ from homelab_agent.core.jobs.run import (
     UnknownJob,
     finding,
 )
-from homelab_agent.core.jobs.runner import Runner
+from homelab_agent.core.jobs.runner import GRACE_SECONDS, Runner
 from homelab_agent.core.jobs.schedule import Schedule, local_timezone, parse
 from homelab_agent.core.jobs.timetable import Entry, Skip, Start, Wait, decide, share
 from homelab_agent.core.pulse import Pulse
@@ -37,6 +37,9 @@ from homelab_agent.core.state import State, StateUnavailable
 
 STOP_SECONDS = 6.0
 """How long the runs that are under way may take to stop when the scheduler is cancelled."""
+
+_BEFORE_NEXT = timedelta(seconds=GRACE_SECONDS + 15)
+"""So long before a job's next slot a run is asked to stop that is to be over by then."""
 
 log = journal.logger("jobs")
 
@@ -94,7 +97,7 @@ class Jobs:
         if job is None:
             raise UnknownJob(job=name)
         await self._recover()
-        return await self._runner.start(job, trigger, options=options)
+        return await self._runner.start(self._in_time(job), trigger, options=options)
 
     async def cancel(self, run_id: str) -> bool:
         """Ask a run to stop; return whether it was under way. It ends as `cancelled`, soon."""
@@ -190,12 +193,24 @@ class Jobs:
             self._entries[name] = entry
         return pause
 
+    def _in_time(self, job: Job) -> Job:
+        """Return a job for a run that begins now: where it is to be over before the next slot, with that deadline.
+
+        A slot that is all but here is the one after: it is dealt with by a run that is under way.
+        """
+        schedule = self._schedules.get(job.name)
+        if schedule is None or not job.ends_before_next:
+            return job
+        now = self._clock.read().wall
+        left = schedule.next(now + 2 * _BEFORE_NEXT) - now - _BEFORE_NEXT
+        return replace(job, deadline=min(job.deadline, left.total_seconds()))
+
     def _longest(self) -> float:
         return about(self._clock.read(), LONGEST_SLEEP_SECONDS)
 
     async def _start_for(self, entry: Entry, trigger: Trigger, slot: datetime) -> None:
         try:
-            await self._runner.start(self._jobs[entry.job], trigger, entry.schedule.text, entry.handled)
+            await self._runner.start(self._in_time(self._jobs[entry.job]), trigger, entry.schedule.text, entry.handled)
         except AlreadyRunning as error:
             log.warning("jobs.slot_skipped", job=entry.job, slot=slot.isoformat(), error=error)
             await self._history.handle(entry.job, entry.schedule.text, entry.handled)
