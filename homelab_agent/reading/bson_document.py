@@ -30,7 +30,9 @@ from homelab_agent.reading.document import (
     Rejected,
     Unfit,
     as_json,
+    is_hashed,
     moment,
+    names,
     short_key,
     text,
 )
@@ -41,38 +43,54 @@ _STRICT: CodecOptions[dict[str, Any]] = CodecOptions(
     uuid_representation=UuidRepresentation.STANDARD,
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
-_LENIENT = _STRICT.with_options(unicode_decode_error_handler="replace")
+_BARE = _STRICT.with_options(unicode_decode_error_handler="replace", uuid_representation=UuidRepresentation.UNSPECIFIED)
 _CANONICAL = json_util.CANONICAL_JSON_OPTIONS.with_options(
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
     tz_aware=True,
     tzinfo=UTC,
     uuid_representation=UuidRepresentation.STANDARD,
 )
+_AS_IT_CAME = _CANONICAL.with_options(uuid_representation=UuidRepresentation.UNSPECIFIED)
+"""An id goes back to its source: a UUID there is bytes of one of two types, which a `uuid.UUID` does not say."""
+
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}")
 
 _OURS = frozenset({"_id", "status", "processed_at", "sync_run"})
 """What is the queue's, not the document's."""
 
-_COLUMNS = frozenset({"event_timestamp", "source", "event_type", "payload", "meta"})
+_NOT_MORE = _OURS | {"event_timestamp", "source", "event_type", "payload", "meta"}
 
 
 def key_of(id_: Any) -> str:
     """Return an id's text: an ObjectId's 24 hexadecimal digits, any other one's canonical extended JSON."""
     if isinstance(id_, ObjectId):
         return str(id_)
-    return short_key(json_util.dumps(id_, json_options=_CANONICAL))
+    return short_key(_extended(id_))
 
 
 def id_of(key: str) -> Any:
     """Return the id of a text that `key_of` has made; raises ValueError for that of one too long."""
     if _OBJECT_ID.fullmatch(key):
         return ObjectId(key)
-    return json_util.loads(key, json_options=_CANONICAL)
+    return json_util.loads(key, json_options=_AS_IT_CAME)
+
+
+def id_in(kept: str) -> Any:
+    """Return the id of a rejected document of which this is kept (`Rejected.raw`)."""
+    found = json.loads(kept)
+    if "$bson" in found:
+        return bare_id(base64.b64decode(found["$bson"]))
+    return json_util.loads(json.dumps(found["_id"]), json_options=_AS_IT_CAME)
 
 
 def bare_id(raw: bytes) -> Any:
     """Return the `_id` of a document of which nothing else need make sense."""
-    return bson.decode(raw, _LENIENT).get("_id")
+    return bson.decode(raw, _BARE).get("_id")
+
+
+def statuses(documents: bytes) -> list[tuple[str, str]]:
+    """Return key and status of documents, end to end, of which nothing else need make sense."""
+    return [(key_of(one.get("_id")), str(one.get("status", ""))) for one in bson.decode_all(documents, _BARE)]
 
 
 def read(raw: bytes, *, max_bytes: int) -> Arrived:
@@ -92,17 +110,18 @@ def read(raw: bytes, *, max_bytes: int) -> Arrived:
         return Rejected(key, "undecodable", "it is nested too deeply", _whole(raw))
 
 
-def _extended(found: Mapping[str, Any]) -> str:
-    """Return a document as canonical extended JSON, in ASCII."""
+def _extended(found: Any) -> str:
+    """Return a document, or a part of it, as canonical extended JSON, in ASCII."""
     return json_util.dumps(found, json_options=_CANONICAL)
 
 
 def _document(key: str, found: Mapping[str, Any]) -> Document:
-    more = {name: value for name, value in found.items() if name not in _OURS | _COLUMNS}
+    more = {name: value for name, value in found.items() if name not in _NOT_MORE}
     payload, meta = found.get("payload"), found.get("meta")
     told = _plain({} if meta is None else meta, "meta")
     if more:  # what has no column is not lost
-        told = {**(told if isinstance(told, dict) else {"meta": told}), "document": _plain(more, "document")}
+        beside = told if isinstance(told, dict) and "document" not in told else {"meta": told}
+        told = {**beside, "document": _plain(more, "document")}
     return Document(
         key=key,
         at=_moment(found.get("event_timestamp")),
@@ -111,6 +130,7 @@ def _document(key: str, found: Mapping[str, Any]) -> Document:
         payload=as_json(_plain({} if payload is None else payload, "payload")),
         meta=as_json(told),
         keys=_keys(found),
+        whole_id=_extended(found["_id"]) if is_hashed(key) else "",
     )
 
 
@@ -118,7 +138,7 @@ def _keys(found: Mapping[str, Any]) -> frozenset[str]:
     """Return the names that a document uses, those of its payload with `payload.` before them."""
     payload = found.get("payload")
     inner = (f"payload.{name}" for name in payload) if isinstance(payload, dict) else ()
-    return frozenset(name.replace("\0", "")[:200] for name in (*(name for name in found if name not in _OURS), *inner))
+    return names((*(name for name in found if name not in _OURS), *inner))
 
 
 def _moment(value: Any) -> datetime:

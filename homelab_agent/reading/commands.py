@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import click
 
 from homelab_agent.core import following
@@ -13,6 +16,12 @@ class ReadingOff(AgentError):
     """The running agent syncs no reading source."""
 
     repair = "add a [[reading.source]], then restart the agent"
+
+
+class NotAllDone(AgentError):
+    """Of {total} documents {count} stay as they were."""
+
+    repair = "{repair}"
 
 
 @click.group("reading", cls=CapabilityGroup, off=ReadingOff)
@@ -79,6 +88,16 @@ def verify(console: Console, window: str, source: str) -> None:
     following.stream(console, run)
 
 
+@commands.command("rename")
+@click.argument("old")
+@click.argument("new")
+@click.pass_obj
+def rename(console: Console, old: str, new: str) -> None:
+    """Have all that is known of the source OLD go by NEW, its name in the configuration now."""
+    run = console.client().post("/api/reading/rename", {"old": old, "new": new})["run"]
+    following.stream(console, run)
+
+
 @commands.group("rejected")
 def rejected() -> None:
     """Documents that could not be stored: which, why, whole; try them again, or want them no more."""
@@ -136,8 +155,12 @@ def show(console: Console, key: str, source: str, *, as_json: bool) -> None:
 def retry(console: Console, keys: tuple[str, ...], source: str, *, everything: bool) -> None:
     """Have them tried again, now."""
     told = console.client().post("/api/reading/rejected/retry", _asked(keys, source, everything=everything))
-    click.echo(f"to be tried again: {told['retried']}")
-    following.follow(console, console.client().post("/api/sync/reading", {"source": source} if source else None)["run"])
+    failed = _tell_outcomes(told["documents"])
+    if told["done"]:
+        sync = console.client().post("/api/sync/reading", {"source": source} if source else None)
+        following.follow(console, sync["run"])
+    if failed:
+        raise failed
 
 
 @rejected.command("drop")
@@ -148,7 +171,16 @@ def retry(console: Console, keys: tuple[str, ...], source: str, *, everything: b
 def drop(console: Console, keys: tuple[str, ...], source: str, *, everything: bool) -> None:
     """Want them no more: what is rejected stays so, and nobody is asked about it again."""
     told = console.client().post("/api/reading/rejected/drop", _asked(keys, source, everything=everything))
-    click.echo(f"dropped: {told['dropped']}")
+    if failed := _tell_outcomes(told["documents"]):
+        raise failed
+
+
+def _tell_outcomes(outcomes: Sequence[Mapping[str, Any]]) -> NotAllDone | None:
+    """Tell what became of each document; return the error where that was not for all of them what was wanted."""
+    for one in outcomes:
+        click.echo(f"{one['source']} {one['key']}: {following.plain(one['detail'])}")
+    failed = [one for one in outcomes if not one["done"]]
+    return NotAllDone(count=len(failed), total=len(outcomes), repair=failed[0]["repair"]) if failed else None
 
 
 def _asked(keys: tuple[str, ...], source: str, *, everything: bool) -> dict[str, object]:

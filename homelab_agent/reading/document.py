@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
@@ -14,17 +14,24 @@ from typing import Any, Literal, TypeAlias
 from homelab_agent.core.clock import EPOCH
 
 Cause: TypeAlias = Literal[
-    "not_finite", "nul", "date", "no_time", "too_large", "mixed", "undecodable", "refused", "changed"
+    "not_finite", "nul", "date", "no_time", "too_large", "mixed", "undecodable", "refused", "changed", "elsewhere"
 ]
 Status: TypeAlias = Literal["processed", "rejected"]
 
 UNKNOWN = "unknown"
 """What stands for a source or an event type that a document does not name."""
 
-KEY_MAX = 1000
-"""So many characters of an id fit into an index; of a longer one there is its SHA-256."""
+KEY_BYTES_MAX = 1000
+"""So much of an id fits into an index in any case."""
 
+EARLIEST = EPOCH
+LATEST = datetime(2106, 2, 7, tzinfo=UTC)
+"""An ObjectId counts the seconds since 1970 in 32 bits: a window beyond these holds none."""
+
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+_HASHED = "sha256:"
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Unfit(Exception):
@@ -38,7 +45,11 @@ class Unfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One event; `payload` and `meta` are JSON. `key` is the id's text, `keys` are the names of what it says."""
+    """One event; `payload` and `meta` are JSON. `key` is the id's text, `keys` are the names of what it says.
+
+    With `first_stays` it is usual that it is met again and says something else: the row that is there stays. `whole_id`
+    is the id as extended JSON where the source needs it and the key is but its hash.
+    """
 
     key: str
     at: datetime
@@ -47,6 +58,8 @@ class Document:
     payload: str
     meta: str
     keys: frozenset[str] = frozenset()
+    first_stays: bool = False
+    whole_id: str = ""
 
     @property
     def content_hash(self) -> bytes:
@@ -90,7 +103,7 @@ class Window:
 
 def as_json(value: Any) -> str:
     """Return `value` as JSON in one form: the same content is the same text."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    return _JSON.encode(value)
 
 
 def text(value: Any, name: str) -> str:
@@ -110,10 +123,8 @@ def checked(value: str, name: str) -> str:
     """Return a text that PostgreSQL takes; raises `Unfit`."""
     if "\0" in value:
         raise Unfit("nul", f"{name} holds a NUL")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise Unfit("undecodable", f"{name} holds half of a surrogate pair") from None
+    if _SURROGATE.search(value):
+        raise Unfit("undecodable", f"{name} holds half of a surrogate pair, or was no UTF-8")
     return value
 
 
@@ -158,5 +169,21 @@ def _since_1970(value: float, name: str) -> datetime:
 
 
 def short_key(key: str) -> str:
-    """Return a key that fits into an index."""
-    return key if len(key) <= KEY_MAX else f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+    """Return a key that fits into an index and that PostgreSQL takes: the id itself, or its SHA-256."""
+    is_short = len(key.encode("utf-8", "surrogatepass")) <= KEY_BYTES_MAX
+    return key if is_short and "\0" not in key and not _SURROGATE.search(key) else hash_key(key)
+
+
+def hash_key(text: str) -> str:
+    """Return the key of what has no id that could be one."""
+    return f"{_HASHED}{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def is_hashed(key: str) -> bool:
+    """Return whether a key is but the hash of what cannot be one."""
+    return key.startswith(_HASHED)
+
+
+def names(keys: Iterable[str]) -> frozenset[str]:
+    """Return names as they can be kept: not too long, and without what PostgreSQL takes in no text."""
+    return frozenset(_SURROGATE.sub("\ufffd", key.replace("\0", ""))[:200] for key in keys)

@@ -18,6 +18,8 @@ _LIBRARIES = {"mongodb": ("pymongo", "pymongo>=4.16,<5"), "feed": ("feedparser",
 class Unavailable:
     """A source whose library is missing: all else goes on, and a run says what to install."""
 
+    marks_rejected = False
+
     def __init__(self, name: str, package: str) -> None:
         self.name = name
         self._package = package

@@ -57,9 +57,14 @@ def retry_after(header: str, now: datetime) -> float | None:
     text = header.strip()
     if text.isascii() and text.isdecimal() and len(text) < 10:
         return float(text)
+    date = http_date(text)
+    return None if date is None else max(0.0, (date - now).total_seconds())
+
+
+def http_date(header: str) -> datetime | None:
+    """Return a time as servers say it (RFC 9110, section 5.6.7); None where it is none."""
     try:
-        date = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        date = email.utils.parsedate_to_datetime(header)
+        return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (date - now).total_seconds())

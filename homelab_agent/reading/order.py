@@ -8,9 +8,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from homelab_agent.core.http import BadRequest
-from homelab_agent.reading.document import Window
+from homelab_agent.core.jobs import as_options, of_options
+from homelab_agent.reading.document import EARLIEST, LATEST, Window
 
 _KEYS = frozenset({"since", "until", "source", "dry_run"})
+
+
+class BeyondIds(BadRequest):
+    """No window goes as far as {key} {given}."""
+
+    repair = "name a day from {earliest} to {latest}, or leave {key} out"
+
+    def __init__(self, *, key: str, **fields: object) -> None:
+        super().__init__(key=key, cause="the ids of documents hold no other times", **fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +43,12 @@ class Order:
         """Return it as a run's options."""
         since, until = (self.window.since, self.window.until) if self.window else (None, None)
         given = {"since": since and since.isoformat(), "until": until and until.isoformat(), "source": self.source}
-        words = {f"{key}={value}" for key, value in given.items() if value}
-        return frozenset(words | ({"dry_run"} if self.dry_run else set()))
+        return as_options(given) | ({"dry_run"} if self.dry_run else set())
 
     @classmethod
     def of_options(cls, options: frozenset[str]) -> Order:
         """Return what a run's options say."""
-        given = dict(word.partition("=")[::2] for word in options)
+        given = of_options(options)
         since, until = (datetime.fromisoformat(given[key]) if key in given else None for key in ("since", "until"))
         window = Window(since, until) if since or until else None
         return cls(window, given.get("source", ""), "dry_run" in given)
@@ -63,6 +72,9 @@ def _moment(value: Any, key: str) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
         raise BadRequest(cause=f"{key} is a date or a time as 2026-11-28T12:00:00Z") from None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    if not EARLIEST <= found <= LATEST:
+        raise BeyondIds(key=key, given=value, earliest=f"{EARLIEST:%Y-%m-%d}", latest=f"{LATEST:%Y-%m-%d}")
+    return found

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 import aiohttp
@@ -16,7 +17,7 @@ from homelab_agent.core.errors import describe
 from homelab_agent.core.secret import Secrets
 from homelab_agent.reading.credentials import Credentials
 from homelab_agent.reading.document import Arrived, Batch, Status, Window
-from homelab_agent.reading.manners import USER_AGENT, Manners, retry_after
+from homelab_agent.reading.manners import USER_AGENT, Manners, http_date, retry_after
 from homelab_agent.reading.settings import ReadingSource
 from homelab_agent.reading.source import NotLetIn, SourceRefuses, SourceUnreachable
 
@@ -37,10 +38,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An answer; `body` is empty where nothing has changed."""
+    """An answer; `body` is empty where nothing has changed, `at` when it was given by the server's clock."""
 
     headers: Mapping[str, str]
     body: bytes
+    at: datetime
     is_new: bool = True
 
 
@@ -75,6 +77,7 @@ class PolledSource:
 
     def __init__(self, settings: ReadingSource, secrets: Secrets, clock: Clock, preset: Preset) -> None:
         self.name = settings.name
+        self.marks_rejected = settings.on_reject == "mark"
         self._clock = clock
         self._preset = preset
         self._manners = Manners(clock, settings.rate)
@@ -166,16 +169,17 @@ class OpenedPolled:
             raise SourceUnreachable(source=self._name, cause=self._hidden(describe(error))) from None
 
     async def _judge(self, answer: aiohttp.ClientResponse) -> Told:
-        status = answer.status
+        status, now = answer.status, self._clock.read().wall
+        at = http_date(answer.headers.get("Date", "")) or now
         if status == 304:
-            return Told(answer.headers, b"", is_new=False)
+            return Told(answer.headers, b"", at, is_new=False)
         if status == 200:
-            return Told(answer.headers, await self._body(answer))
+            return Told(answer.headers, await self._body(answer), at)
         if status in {401, 403}:
             raise NotLetIn(source=self._name, cause=f"it answers {status}")
         if status in {408, 425, 429} or status >= 500:
             self._manners.failed()
-            wanted = retry_after(answer.headers.get("Retry-After", ""), self._clock.read().wall)
+            wanted = retry_after(answer.headers.get("Retry-After", ""), now)
             if wanted is not None:
                 self._manners.leave_alone(wanted)
             raise SourceUnreachable(source=self._name, cause=f"it answers {status}")

@@ -6,6 +6,7 @@ order nor memory; it is to find what went wrong, not to keep anybody out.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
@@ -13,14 +14,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
+from homelab_agent.core.clock import EPOCH
 from homelab_agent.reading import statements
 from homelab_agent.reading.document import Window
-from homelab_agent.reading.source import Keeper
+from homelab_agent.reading.source import Keeper, Source
 
 OTHER = "other"
 """The day of ids that hold no time."""
 
 _TIMED = re.compile(r"[0-9a-f]{24}")
+_DAY_SECONDS = 24 * 60 * 60
 _FIRST, _LAST = "", "\U0010ffff"
 _HALF = 2**64 - 1
 _REFUSED = "!"
@@ -89,13 +92,13 @@ class Proof:
 
 
 class Proving:
-    """Compares a source with what is here; `counts_rejected` tells whether the source knows what was rejected."""
+    """Compares a source, opened as `keeper`, with what is here."""
 
-    def __init__(self, keeper: Keeper, connection: Any, origin: str, *, counts_rejected: bool) -> None:
+    def __init__(self, source: Source, keeper: Keeper, connection: Any) -> None:
+        self._origin = source.name
+        self._marks_rejected = source.marks_rejected
         self._keeper = keeper
         self._connection = connection
-        self._origin = origin
-        self._counts_rejected = counts_rejected
 
     async def prove(self, days: Collection[str]) -> Proof:
         """Compare these days: each side is read once, from the first of them to the last."""
@@ -128,19 +131,19 @@ class Proving:
         if there is None:
             return f"is {here} here, and not at the source any more"
         expected = {"processed": "a row", "rejected": "rejected"}.get(there)
-        if here == "rejected" and expected is None and not self._counts_rejected:
+        if here == "rejected" and expected is None and not self._marks_rejected:
             return ""
         return "" if here == expected else f"is {there or 'without a status'} at the source, and {here or 'not'} here"
 
     async def _gather(self, into: dict[str, Digest], source: AsyncIterator[Sequence[tuple[str, str]]]) -> None:
         async for batch in source:
             for key, status in batch:
-                if status == "processed" or (status == "rejected" and self._counts_rejected):
+                if status == "processed" or (status == "rejected" and self._marks_rejected):
                     into.setdefault(day_of(key), Digest()).add(key, refused=status == "rejected")
 
     async def _sum_up(self, into: dict[str, Digest], first: str, last: str, *, timed: bool) -> None:
         for row in await self._connection.fetch(statements.HASHES, self._origin, first, last, timed):
-            if row["refused"] and not self._counts_rejected:
+            if row["refused"] and not self._marks_rejected:
                 continue
             digest = into.setdefault(row["day"], Digest())
             digest.value ^= (row["high"] & _HALF) << 64 | (row["low"] & _HALF)
@@ -152,9 +155,13 @@ class Proving:
 
 def day_of(key: str) -> str:
     """Return the day, in UTC, on which an ObjectId was made; `OTHER` for another id."""
-    if _TIMED.fullmatch(key) is None:
-        return OTHER
-    return f"{datetime.fromtimestamp(int(key[:8], 16), UTC):%Y-%m-%d}"
+    return OTHER if _TIMED.fullmatch(key) is None else _day(int(key[:8], 16) // _DAY_SECONDS)
+
+
+@functools.cache
+def _day(number: int) -> str:
+    """Return the day that is the so manyth from 1970; there are 49,711 of ObjectIds."""
+    return f"{EPOCH + timedelta(days=number):%Y-%m-%d}"
 
 
 def days_of(keys: Iterable[str]) -> frozenset[str]:
@@ -177,7 +184,7 @@ def as_rows(proof: Proof) -> list[tuple[object, ...]]:
 
 def _keys(first: str, last: str) -> tuple[str, str]:
     end = int((_midnight(last) + timedelta(days=1)).timestamp())
-    return f"{int(_midnight(first).timestamp()):08x}", f"{end:08x}"
+    return f"{int(_midnight(first).timestamp()):08x}", f"{end:08x}" if end < 2**32 else _LAST
 
 
 def _midnight(day: str) -> datetime:

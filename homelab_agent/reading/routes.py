@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, TypeAlias
 
 from homelab_agent.core.foundation import Database
-from homelab_agent.core.http import Answer, BadRequest, Json, NotFound, Request, Route, limit, started
-from homelab_agent.core.jobs import Jobs
+from homelab_agent.core.http import Answer, BadRequest, Json, NotFound, Request, Route, body, limit, started
+from homelab_agent.core.jobs import Jobs, as_options
 from homelab_agent.reading import statements, verify
+from homelab_agent.reading.decided import Decided, Outcome
 from homelab_agent.reading.order import Order
-from homelab_agent.reading.settings import ReadingSource
-from homelab_agent.reading.source import Keeper, Source
+from homelab_agent.reading.rename import StillConfigured
+from homelab_agent.reading.source import Source
 
 JOB = "reading.sync"
 VERIFY_JOB = "reading.verify"
+RENAME_JOB = "reading.rename"
+
+Decide: TypeAlias = Callable[[str, Sequence[str]], Awaitable[Sequence[Outcome]]]
 
 
 class NoSuchSource(NotFound):
@@ -32,11 +37,9 @@ class NoSuchDocument(NotFound):
 class Api:
     """The handlers and what they ask."""
 
-    def __init__(
-        self, sources: Mapping[str, Source], settings: Sequence[ReadingSource], database: Database, jobs: Jobs
-    ) -> None:
+    def __init__(self, sources: Mapping[str, Source], database: Database, jobs: Jobs, *, host: str) -> None:
         self._sources = sources
-        self._marks = {one.name: one.on_reject == "mark" for one in settings}
+        self._decided = Decided(sources, database, host=host)
         self._database = database
         self._jobs = jobs
 
@@ -46,6 +49,7 @@ class Api:
             Route("GET", "/api/reading", self.status),
             Route("POST", "/api/sync/reading", self.sync),
             Route("POST", "/api/reading/verify", self.verify),
+            Route("POST", "/api/reading/rename", self.rename),
             Route("GET", "/api/reading/rejected", self.rejected),
             Route("POST", "/api/reading/rejected/show", self.show),
             Route("POST", "/api/reading/rejected/retry", self.retry),
@@ -63,32 +67,44 @@ class Api:
 
     async def sync(self, request: Request) -> Answer:
         """Start a run; the body may name `since`, `until`, `source`, `dry_run`."""
-        order = Order.asked(await _body(request))
+        order = Order.asked(await body(request))
         self._known(order.source)
         return started(await self._jobs.start(JOB, options=order.options()))
 
     async def verify(self, request: Request) -> Answer:
         """Start a comparison with the sources; the body may name `window` and `source`."""
-        asked = await _body(request)
+        asked = await body(request)
         window, source = asked.get("window", ""), asked.get("source", "")
         if not isinstance(window, str) or not isinstance(source, str):
             raise BadRequest(cause="window and source are texts")
         self._known(source)
         if window:
             verify.days_of(window)
-        given = {"window": window, "source": source}
-        options = frozenset(f"{key}={value}" for key, value in given.items() if value)
+        options = as_options({"window": window, "source": source})
         return started(await self._jobs.start(VERIFY_JOB, options=options))
 
+    async def rename(self, request: Request) -> Answer:
+        """Start to give all that is known of the source `old`, which is no more, to `new`."""
+        asked = await body(request)
+        old, new = asked.get("old"), asked.get("new")
+        if not (isinstance(old, str) and isinstance(new, str) and old and new and old != new):
+            raise BadRequest(cause="old and new are two names")
+        self._known(new)
+        if old in self._sources:
+            raise StillConfigured(old=old, new=new)
+        return started(await self._jobs.start(RENAME_JOB, options=as_options({"old": old, "new": new})))
+
     async def rejected(self, request: Request) -> Answer:
-        """Give what was rejected last, at most `limit`, of all sources or of `source`."""
+        """Give what was rejected last, at most `limit`, of all sources or of `source`, which may be one of the past."""
         source = request.query.get("source", "")
         rows = await self._database.fetch(statements.REJECTED, source, limit(request))
+        if not rows:
+            self._known(source)
         return Json({"rejected": [_told(row) for row in rows]})
 
     async def show(self, request: Request) -> Answer:
         """Give one document that was rejected, whole: its `key`, and its `source` where several have it."""
-        asked = await _body(request)
+        asked = await body(request)
         key, source = str(asked.get("key", "")), str(asked.get("source", ""))
         rows = await self._database.fetch(statements.REJECTED_ONE, key, source)
         if not rows:
@@ -97,22 +113,17 @@ class Api:
 
     async def retry(self, request: Request) -> Answer:
         """Have the next run try again the documents of `keys`, or `all` of them; of one `source` where it is named."""
-        chosen = await self._choose(await _body(request))
-        for name, keys in chosen.items():
-            source = self._sources.get(name)
-            if source is not None and self._marks[name]:
-                async with source.open() as opened:
-                    if isinstance(opened, Keeper):
-                        await opened.reopen(keys)
-            await self._set_state(name, keys, "retry")
-        return Json({"retried": sum(map(len, chosen.values()))})
+        return await self._decide(request, self._decided.retry)
 
     async def drop(self, request: Request) -> Answer:
         """Want documents no more: later runs pass over them, and nobody is asked about them again."""
-        chosen = await self._choose(await _body(request))
-        for name, keys in chosen.items():
-            await self._set_state(name, keys, "dropped")
-        return Json({"dropped": sum(map(len, chosen.values()))})
+        return await self._decide(request, self._decided.drop)
+
+    async def _decide(self, request: Request, decide: Decide) -> Answer:
+        """Tell what became of each document."""
+        chosen = await self._choose(await body(request))
+        outcomes = [outcome for name, keys in chosen.items() for outcome in await decide(name, keys)]
+        return Json({"done": sum(one.done for one in outcomes), "documents": [asdict(one) for one in outcomes]})
 
     async def _choose(self, asked: Mapping[str, Any]) -> dict[str, list[str]]:
         """Return which documents are meant, by source; raises `NoSuchDocument` where one is none."""
@@ -124,28 +135,16 @@ class Api:
         for row in await self._database.fetch(statements.CHOOSE, source, wanted):
             chosen.setdefault(row["origin"], []).append(row["key"])
         found = {key for some in chosen.values() for key in some}
+        if not found:
+            self._known(source)
         for key in wanted or ():
             if key not in found:
                 raise NoSuchDocument(key=key)
         return chosen
 
-    async def _set_state(self, name: str, keys: Sequence[str], state: str) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute(statements.SET_STATE, name, keys, state)
-
     def _known(self, source: str) -> None:
         if source and source not in self._sources:
-            raise NoSuchSource(name=source)
-
-
-async def _body(request: Request) -> Mapping[str, Any]:
-    """Return the body as an object; one that is not there is empty."""
-    if not request.declared and "transfer-encoding" not in request.headers:
-        return {}
-    asked = await request.json()
-    if not isinstance(asked, Mapping):
-        raise BadRequest(cause="the body is an object")
-    return asked
+            raise NoSuchSource(name=source, cause=f"there are {', '.join(sorted(self._sources)) or 'none'}")
 
 
 def _told(row: Any) -> dict[str, object] | None:

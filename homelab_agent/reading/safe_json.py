@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from homelab_agent.reading.document import checked, finite
 
 Special: TypeAlias = Callable[[Any, str], Any]
+
+_DIGITS_MAX = 300
+"""A number of more digits is none that PostgreSQL's views can count with."""
 
 
 def plain(value: Any, name: str, special: Special = lambda value, _: value) -> Any:
@@ -30,3 +34,24 @@ def plain(value: Any, name: str, special: Special = lambda value, _: value) -> A
             return [plain(one, f"{name}[{number}]", special) for number, one in enumerate(value)]
         case _:
             return special(value, name)
+
+
+def read(body: bytes) -> Any:
+    """Return what JSON says; raises ValueError or RecursionError where it is none.
+
+    Bytes that are no UTF-8 become halves of surrogate pairs, a number without end an infinity: `plain` refuses both,
+    and so they spoil only what they stand in.
+    """
+    return json.loads(body.decode("utf-8-sig", "surrogateescape"), parse_int=_number)
+
+
+def whole(value: Any) -> str:
+    """Return all of a value of JSON for a person, in ASCII; what is none is said as text."""
+    try:
+        return json.dumps(value, default=str)
+    except RecursionError:
+        return json.dumps({"$omitted": "it is nested too deeply to be written down"})
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _DIGITS_MAX else float(digits)

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
-from homelab_agent.core.capability import Capability
-from homelab_agent.core.errors import AgentError
+from homelab_agent.core import journal
+from homelab_agent.core.capability import Capability, Task
+from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.jobs import Job, Outcome, Run
 from homelab_agent.reading import kinds, statements
+from homelab_agent.reading.advance import Advance
+from homelab_agent.reading.history import History
 from homelab_agent.reading.order import Order
-from homelab_agent.reading.routes import JOB, VERIFY_JOB, Api
-from homelab_agent.reading.settings import ReadingSettings, ReadingSource
-from homelab_agent.reading.sync import Sync, together
+from homelab_agent.reading.rename import Rename
+from homelab_agent.reading.routes import JOB, RENAME_JOB, VERIFY_JOB, Api
+from homelab_agent.reading.settings import ReadingSettings
+from homelab_agent.reading.source import Source
+from homelab_agent.reading.sync import Ended, Sync, together
+from homelab_agent.reading.tally import Tally
 from homelab_agent.reading.verify import Verify
 
 _CHECK_SECONDS = 600.0
 _USES = frozenset({"reading"})
+
+AT_ONCE = 3
+"""So many sources are at work at once: each has a connection to PostgreSQL, and others want one of the pool's, too."""
+
+log = journal.logger("reading")
 
 
 def build(settings: ReadingSettings, base: Foundation) -> Capability:
@@ -32,8 +44,10 @@ class Service:
         self._settings = settings
         self._base = base
         self._sources = {one.name: kinds.make(one, settings, base.secrets, base.clock) for one in settings.source}
-        self._syncs = {one.name: self._sync(one) for one in settings.source}
-        self._verify = Verify(settings.source, self._sources, base.database)
+        self._history = History(base.database, base.clock, base.jobs.get, host=base.host)
+        self._syncs = {name: self._sync(source) for name, source in self._sources.items()}
+        self._verify = Verify(self._sources, base.database, host=base.host)
+        self._rename = Rename(base.database, host=base.host)
 
     def capability(self) -> Capability:
         """Return what all this contributes."""
@@ -45,6 +59,7 @@ class Service:
             schedule=settings.schedule,
             spread=settings.spread,
             catch_up=True,
+            ends_before_next=True,
             uses=_USES,
             description="Take what is to be taken from every reading source.",
         )
@@ -56,32 +71,54 @@ class Service:
             has_check=False,
             description="Hold what was taken against its sources once more.",
         )
+        rename = Job(
+            RENAME_JOB,
+            self._rename.run,
+            settings.deadline,
+            uses=_USES,
+            has_check=False,
+            description="Have what is known of a source that has another name now go by that.",
+        )
         return Capability(
             name="reading",
-            jobs=[sync, verify],
-            routes=Api(self._sources, self._settings.source, self._base.database, self._base.jobs).routes(),
+            tasks=[Task("reading.history", self._history.run)],
+            jobs=[sync, verify, rename],
+            routes=Api(self._sources, self._base.database, self._base.jobs, host=self._base.host).routes(),
             checks=[Check(f"reading.{name}", partial(self._probe, name), every=_CHECK_SECONDS) for name in self._syncs],
             summary=self._summary,
         )
 
     async def sync(self, run: Run) -> Outcome:
-        """Sync one source after the other, or the one that is asked for."""
+        """Sync all sources, some at once, or the one that is asked for; none waits for or fails with another."""
         order = Order.of_options(run.options)
-        ended = []
-        for name, sync in self._syncs.items():
-            if order.source in {"", name}:
-                ended.append(await sync.run(run, order))
-                run.say(str(ended[-1]))
-                await self._base.health.probe(f"reading.{name}")
-            if run.cancelled.is_set():
-                break
         wanted = [name for name in self._syncs if order.source in {"", name}]
-        status, said, repair = together(ended, left_out=wanted[len(ended) :])
+        places, advance = asyncio.Semaphore(AT_ONCE), Advance(run, self._base.clock)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._sync_one(name, run, order, advance, places)) for name in wanted]
+        ended = [one for task in tasks if (one := task.result()) is not None]
+        left_out = [name for name, task in zip(wanted, tasks, strict=True) if task.result() is None]
+        status, said, repair = together(ended, left_out=left_out)
         return Outcome(ok=status == "ok", detail=said, repair=repair)
 
-    def _sync(self, source: ReadingSource) -> Sync:
+    async def _sync_one(
+        self, name: str, run: Run, order: Order, advance: Advance, places: asyncio.Semaphore
+    ) -> Ended | None:
+        """Sync one source; None when the run was asked to stop before it was its turn."""
+        async with places:
+            if run.cancelled.is_set():
+                return None
+            try:
+                ended = await self._syncs[name].run(run, order, advance)
+            except Exception as error:  # nobody expected it; the other sources go on
+                log.exception("reading.raised", source=name)
+                ended = Ended(name, "failed", Tally(), describe(error), "homelab-agent doctor reading")
+            run.say(str(ended))
+            await self._base.health.probe(f"reading.{name}")
+            return ended
+
+    def _sync(self, source: Source) -> Sync:
         base, patience = self._base, self._settings.patience
-        return Sync(self._sources[source.name], source, base.database, base.clock, host=base.host, patience=patience)
+        return Sync(source, base.database, base.clock, self._history, host=base.host, patience=patience)
 
     def _summary(self) -> str:
         last = self._base.jobs.last(JOB)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
+from homelab_agent.core import cron
 from homelab_agent.core.settings import Section, check_unique, setting
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -57,7 +58,11 @@ class ReadingSettings(Section):
         le=6 * 3600,
     )
     deadline: float = setting(
-        6 * 3600.0, "How long one run may take; shorter than the time to the next slot.", unit="s", gt=0, le=86400
+        6 * 3600.0,
+        "How long one run may take; at the latest it stops a minute before the next slot, whose run goes on.",
+        unit="s",
+        gt=0,
+        le=86400,
     )
     patience: float = setting(
         300.0,
@@ -71,6 +76,11 @@ class ReadingSettings(Section):
         4 * 1024 * 1024, "A larger document is rejected.", unit="bytes", ge=1024, le=64 * 1024 * 1024
     )
     source: list[ReadingSource] = setting([], "The sources.", max_length=32)
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_a_schedule(cls, value: str) -> str:
+        return cron.check(value)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -55,6 +55,10 @@ class Source(Protocol):
     def name(self) -> str:
         """What it is called in the configuration."""
 
+    @property
+    def marks_rejected(self) -> bool:
+        """Whether a document that cannot be stored is marked there (`on_reject`), or left as it is."""
+
     def open(self) -> AbstractAsyncContextManager[Opened]:
         """Return a context in which it is reached; raises `SourceUnreachable`, `SourceRefuses`, its secrets' errors."""
 
@@ -69,5 +73,11 @@ class Keeper(Opened, Protocol):
     def kept_otherwise(self) -> AsyncIterator[Sequence[tuple[str, str]]]:
         """Give key and status of each document whose id holds no time."""
 
-    async def reopen(self, keys: Sequence[str]) -> int:
-        """Make rejected documents such that are to be taken again; return how many were."""
+    async def timeless(self) -> int:
+        """Return how many documents no window holds, for their ids hold no time."""
+
+    async def reopen(self, wanted: Mapping[str, str]) -> Mapping[str, str]:
+        """Give rejected documents again, by their keys; return of each that it does not give again why not.
+
+        What is kept of a document (`Rejected.raw`) is given where its key is but a hash, else "".
+        """

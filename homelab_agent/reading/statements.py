@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 LEASE = "SELECT pg_try_advisory_lock($1, $2)"
-RELEASE = "SELECT pg_advisory_unlock($1, $2)"
+RELEASE = "SELECT pg_advisory_unlock_all(); RESET application_name"
 
-INTERRUPTED = """
-UPDATE sync_history SET status = 'interrupted', ended_at = now() WHERE origin = $1 AND status = 'running' AND run <> $2
+CALL_SESSION = "SELECT set_config('application_name', $1, false)"
+
+LEASE_IS_OURS = """
+SELECT coalesce(holder.application_name = current_setting('application_name'), false)
+  FROM pg_locks AS lock JOIN pg_stat_activity AS holder USING (pid)
+ WHERE lock.locktype = 'advisory' AND lock.granted AND lock.objsubid = 2
+   AND lock.classid = $1::int4::oid AND lock.objid = $2::int4::oid
+   AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+"""Whether the lock's holder is a session of this host; no row where nobody holds it."""
+
+LEFT_RUNNING = """
+SELECT run, origin, host, inserted + duplicate + changed + rejected + skipped > 0 AS has_taken
+  FROM sync_history WHERE status = 'running' AND ($1 = '' OR origin = $1) AND ($2 = '' OR host = $2)
+"""
+
+SETTLE = """
+UPDATE sync_history SET status = $3, ended_at = $4, error = $5 WHERE run = $1 AND origin = $2 AND status = 'running'
 """
 
 BEGIN = """
 INSERT INTO sync_history (run, origin, stream, host) VALUES ($1, $2, $3, $4) ON CONFLICT (run, origin) DO NOTHING
 """
 
-END = """
-UPDATE sync_history SET ended_at = now(), status = $3, inserted = $4, duplicate = $5, marked = $6, rejected = $7,
-                        skipped = $8, backlog = $9, error = $10
+COUNTED = """
+SELECT inserted, duplicate, changed, marked, rejected, skipped FROM sync_history WHERE run = $1 AND origin = $2
+"""
+
+COUNT = """
+UPDATE sync_history SET inserted = $3, duplicate = $4, changed = $5, marked = $6, rejected = $7, skipped = $8
  WHERE run = $1 AND origin = $2
 """
 
-KNOWN = "SELECT key, state FROM reading_rejected WHERE origin = $1 AND key = ANY ($2::text[])"
+END = "UPDATE sync_history SET ended_at = now(), status = $3, backlog = $4, error = $5 WHERE run = $1 AND origin = $2"
+
+KNOWN = "SELECT key, state, last_run FROM reading_rejected WHERE origin = $1 AND key = ANY ($2::text[])"
 
 INSERT = """
 INSERT INTO reading_analytics
@@ -31,10 +52,10 @@ SELECT mongo_id, event_timestamp, source, event_type, payload::jsonb, meta::json
 RETURNING mongo_id
 """
 
-CHANGED = """
-SELECT new.mongo_id
+MET = """
+SELECT old.mongo_id, old.origin, old.content_hash <> new.content_hash AS differs, old.first_seen_run = $3 AS is_ours
   FROM unnest($1::text[], $2::bytea[]) AS new (mongo_id, content_hash)
-  JOIN reading_analytics AS old ON old.mongo_id = new.mongo_id AND old.content_hash <> new.content_hash
+  JOIN reading_analytics AS old ON old.mongo_id = new.mongo_id
 """
 
 REJECT = """
@@ -59,12 +80,7 @@ INSERT INTO sync_cursor (origin, stream, cursor) VALUES ($1, $2, $3::jsonb)
     ON CONFLICT (origin, stream) DO UPDATE SET cursor = excluded.cursor, updated_at = now()
 """
 
-COUNT = """
-UPDATE sync_history SET inserted = $3, duplicate = $4, marked = $5, rejected = $6, skipped = $7
- WHERE run = $1 AND origin = $2
-"""
-
-THERE = "SELECT mongo_id FROM reading_analytics WHERE mongo_id = ANY ($1::text[])"
+THERE = "SELECT mongo_id FROM reading_analytics WHERE mongo_id = ANY ($1::text[]) AND origin = $2"
 
 _SIDES = """
 SELECT mongo_id AS key, false AS refused FROM reading_analytics AS stored
@@ -90,6 +106,14 @@ SELECT day, refused, count(*) AS count,
 """  # noqa: S608 - only constants of this module
 """The same, counted and hashed for each day; see `proof.Digest`."""
 
+TOUCHED = "INSERT INTO sync_unproven (origin, day) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING"
+
+UNPROVEN = "SELECT day FROM sync_unproven WHERE origin = $1"
+
+TOUCHED_EVER = "SELECT day FROM sync_proof WHERE origin = $1 UNION SELECT day FROM sync_unproven WHERE origin = $1"
+
+COMPARED = "DELETE FROM sync_unproven WHERE origin = $1 AND day = ANY ($2::text[])"
+
 PROVEN = """
 INSERT INTO sync_proof (run, origin, day, processed, stored, refused, rejected, source_hash, stored_hash)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -102,7 +126,7 @@ FORGET_CURSOR = "DELETE FROM sync_cursor WHERE origin = $1 AND stream = $2"
 
 LAST_RUNS = """
 SELECT DISTINCT ON (origin) origin, run, stream, host, started_at, ended_at, status, inserted, duplicate,
-       marked, rejected, skipped, backlog, error
+       changed, marked, rejected, skipped, backlog, error
   FROM sync_history WHERE stream = 'sync' ORDER BY origin, started_at DESC
 """
 
@@ -117,7 +141,15 @@ REJECTED_ONE = "SELECT * FROM reading_rejected WHERE key = $1 AND ($2 = '' OR or
 
 CHOOSE = """
 SELECT origin, key FROM reading_rejected
- WHERE state = 'rejected' AND ($1 = '' OR origin = $1) AND ($2::text[] IS NULL OR key = ANY ($2::text[]))
+ WHERE state <> 'dropped' AND ($1 = '' OR origin = $1) AND ($2::text[] IS NULL OR key = ANY ($2::text[]))
 """
 
-SET_STATE = "UPDATE reading_rejected SET state = $3 WHERE origin = $1 AND key = ANY ($2::text[]) AND state = 'rejected'"
+SET_STATE = """
+UPDATE reading_rejected SET state = $3 WHERE origin = $1 AND key = ANY ($2::text[]) AND state <> 'dropped'
+"""
+
+TO_RETRY = """
+SELECT key, CASE WHEN key LIKE 'sha256:%' THEN raw ELSE '' END AS raw
+  FROM reading_rejected WHERE origin = $1 AND state = 'retry'
+"""
+"""What is to be tried again, whole where the key does not lead to the document."""

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 class Tally:
     """Counts documents.
 
-    They were `inserted`, there already with the same content (`duplicate`), `marked` at the source, `rejected` by this
-    run, or `skipped` because an earlier one had rejected them.
+    They were `inserted`, there already with the same content (`duplicate`), there with another one as a backfill found
+    (`changed`), `marked` at the source, `rejected` by this run, or `skipped` because an earlier one had rejected them.
     """
 
     inserted: int = 0
     duplicate: int = 0
+    changed: int = 0
     marked: int = 0
     rejected: int = 0
     skipped: int = 0
@@ -22,7 +23,7 @@ class Tally:
     @property
     def seen(self) -> int:
         """How many documents were looked at."""
-        return self.inserted + self.duplicate + self.rejected + self.skipped
+        return self.inserted + self.duplicate + self.changed + self.rejected + self.skipped
 
     @property
     def progress(self) -> int:
@@ -33,6 +34,7 @@ class Tally:
         """Count what another has counted, too."""
         self.inserted += other.inserted
         self.duplicate += other.duplicate
+        self.changed += other.changed
         self.marked += other.marked
         self.rejected += other.rejected
         self.skipped += other.skipped
@@ -40,4 +42,5 @@ class Tally:
     def __str__(self) -> str:
         told = [f"inserted {self.inserted}", f"duplicate {self.duplicate}", f"marked {self.marked}"]
         told.append(f"rejected {self.rejected}")
-        return ", ".join(told + ([f"rejected before {self.skipped}"] if self.skipped else []))
+        more = ((f"rejected before {self.skipped}", self.skipped), (f"changed {self.changed}", self.changed))
+        return ", ".join([*told, *(said for said, count in more if count)])

@@ -7,16 +7,14 @@ from datetime import date, timedelta
 
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.foundation import Database
-from homelab_agent.core.jobs import Outcome, Run
-from homelab_agent.reading import lease, proof
+from homelab_agent.core.jobs import Outcome, Run, of_options
+from homelab_agent.reading import lease, proof, statements
+from homelab_agent.reading.document import EARLIEST, LATEST
 from homelab_agent.reading.proof import OTHER, Proving
-from homelab_agent.reading.settings import ReadingSource
 from homelab_agent.reading.source import Keeper, Source
 
 SHOWN_MAX = 1000
 """So many ids that differ are named."""
-
-_ALL = "SELECT DISTINCT day FROM sync_proof WHERE origin = $1"
 
 
 class WindowFaulty(AgentError):
@@ -28,36 +26,43 @@ class WindowFaulty(AgentError):
 class Verify:
     """Verifies sources that keep what they gave."""
 
-    def __init__(self, settings: Sequence[ReadingSource], sources: Mapping[str, Source], database: Database) -> None:
-        self._marks = {one.name: one.on_reject == "mark" for one in settings}
+    def __init__(self, sources: Mapping[str, Source], database: Database, *, host: str) -> None:
         self._sources = sources
         self._database = database
+        self._host = host
 
     async def run(self, run: Run) -> Outcome:
-        """Compare, name what differs, and end well when nothing does."""
-        given = dict(word.partition("=")[::2] for word in run.options)
+        """Compare, name what differs, and end well when nothing does; a source that is away stops no other."""
+        given = of_options(run.options)
         days = days_of(given["window"]) if "window" in given else None
-        good, said = True, []
+        said, repairs = [], []
         for name, source in self._sources.items():
             if given.get("source", name) != name:
                 continue
-            found = await self._verify(run, name, source, days)
-            good = good and not found.failed
+            try:
+                found = await self._verify(run, source, days)
+            except AgentError as error:
+                said.append(f"{name}: {error}")
+                repairs.append(error.repair)
+                continue
             said.append(f"{name}: {found}")
-        return Outcome(ok=good, detail="; ".join(said), repair="" if good else "homelab-agent reading sync --since DAY")
+            if found.failed:
+                repairs.append("homelab-agent reading sync --since DAY")
+        return Outcome(ok=not repairs, detail="; ".join(said), repair=next(iter(repairs), ""))
 
-    async def _verify(self, run: Run, name: str, source: Source, days: Sequence[str] | None) -> proof.Proof:
+    async def _verify(self, run: Run, source: Source, days: Sequence[str] | None) -> proof.Proof:
+        name = source.name
         async with (
             source.open() as opened,
             self._database.acquire() as connection,
-            lease.held(connection, name),  # else a run elsewhere has stored what it has not marked yet
+            lease.held(connection, name, host=self._host),  # else a run elsewhere has stored what it has not marked yet
         ):
             if not isinstance(opened, Keeper):
                 run.say(f"{name}: keeps nothing that it could be held against")
                 return proof.Proof()
-            proving = Proving(opened, connection, name, counts_rejected=self._marks[name])
+            proving = Proving(source, opened, connection)
             if days is None:
-                days = [row["day"] for row in await connection.fetch(_ALL, name)]
+                days = [row["day"] for row in await connection.fetch(statements.TOUCHED_EVER, name)]
             found = await proving.prove(days)
             shown = 0
             for day in found.failed:
@@ -79,6 +84,6 @@ def days_of(text: str) -> list[str]:
         begin, end = date.fromisoformat(first), date.fromisoformat(last or first)
     except ValueError:
         raise WindowFaulty(text=text) from None
-    if not 0 <= (end - begin).days < 36_525:
-        raise WindowFaulty(text=text)
+    if not EARLIEST.date() <= begin <= end <= LATEST.date():
+        raise WindowFaulty(text=text, cause=f"days go from {EARLIEST:%Y-%m-%d} to {LATEST:%Y-%m-%d}")
     return [(begin + timedelta(days=number)).isoformat() for number in range((end - begin).days + 1)]
