@@ -7,7 +7,20 @@ import importlib
 import platform
 import sys
 
-NAMES = ("start", "drain", "scrape", "rest", "gitops_sync", "webhooks", "gate", "gate_agent", "secrets", "reading")
+NAMES = (
+    "start",
+    "drain",
+    "scrape",
+    "rest",
+    "gitops_sync",
+    "webhooks",
+    "gate",
+    "gate_agent",
+    "secrets",
+    "reading",
+    "backup",
+    "backup_restic",
+)
 
 
 def main() -> None:

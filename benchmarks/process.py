@@ -29,6 +29,19 @@ def rss_megabytes(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def restart_peak() -> None:
+    """Have our own resident set's peak begin anew (proc(5), clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_megabytes(pid: int) -> float:
+    """Return the most that the resident set was."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(pid)
+
+
 def pss_megabytes(pid: int) -> float:
     """Return the proportional set: what is shared counts by its share."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
