@@ -13,7 +13,16 @@ from homelab_agent.core.secret import Secret, Secrets
 from homelab_agent.database.settings import DatabaseSettings
 
 _REFERENCES = ("env:", "file:", "credential:", "openbao:")
-_CONNECTION = {"search_path": "homelab, public", "timezone": "UTC", "application_name": "homelab-agent"}
+_CONNECTION = {
+    "search_path": "homelab, public",
+    "timezone": "UTC",
+    "application_name": "homelab-agent",
+    # A host that is lost says no farewell: within half a minute the server ends its sessions, and what they hold.
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
 
 
 class AddressFaulty(AgentError):

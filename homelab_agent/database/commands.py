@@ -6,22 +6,24 @@ import asyncio
 import dataclasses
 import os
 import shutil
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import AgentError
-from homelab_agent.database import binaries, doctor, editions, info, migrations, pool, rejected
+from homelab_agent.database import binaries, doctor, editions, filling, info, migrations, pool, rejected
 from homelab_agent.database.address import Address
 from homelab_agent.database.pool import Connection
 
 T = TypeVar("T")
 
 
-class NoPsql(AgentError):
-    """psql is not installed."""
+class NoClient(AgentError):
+    """{program} is not installed."""
 
     repair = "apt install postgresql-client"
 
@@ -99,14 +101,41 @@ def show_rejected(console: Console, limit: int, *, as_json: bool) -> None:
 @click.pass_obj
 def psql(console: Console, words: tuple[str, ...]) -> None:
     """Open psql on the agent's database; WORDS are psql's own options."""
+    _become(console, "psql", *words)
+
+
+@commands.command()
+@click.pass_obj
+def dump(console: Console) -> None:
+    """Write the agent's database to standard output, for `db load`: pg_dump's custom format."""
+    if sys.stdout.isatty():
+        raise click.UsageError("the dump is no text: homelab-agent db dump > FILE")
+    _become(console, "pg_dump", "--format=custom", "--compress=1")
+
+
+@commands.command()
+@click.option("--new", type=click.Path(path_type=Path), help="Into a new embedded database below this directory.")
+@click.pass_obj
+def load(console: Console, new: Path | None) -> None:
+    """Have the database be what a dump on standard input says; what is there now is dropped. Stop the agent first."""
+    if sys.stdin.isatty():
+        raise click.UsageError("there is no dump: homelab-agent db load < FILE")
+    if new is not None:
+        asyncio.run(filling.fill(new.absolute(), sys.stdin.fileno()))
+    else:
+        _become(console, "pg_restore", *filling.WORDS)
+
+
+def _become(console: Console, name: str, *words: str) -> None:
+    """Become one of PostgreSQL's own programs, on the agent's database."""
     where = _address(console)
     own = binaries.of_wheel()
-    program = own.path("psql") if own else shutil.which("psql")
+    program = own.path(name) if own else shutil.which(name)
     if program is None:
-        raise NoPsql
+        raise NoClient(program=name)
     # The password goes by the environment: arguments are there for everyone to see.
     env = {**os.environ, "PGPASSWORD": where.password, "PGOPTIONS": "-c search_path=homelab,public"}
-    os.execve(program, ["psql", where.shown, *words], env)  # noqa: S606 - psql takes over the terminal
+    os.execve(program, [name, f"--dbname={where.shown}", *words], env)  # noqa: S606 - it takes over
 
 
 async def _loaded(edition: editions.Edition) -> list[migrations.Migration]:

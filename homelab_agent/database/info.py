@@ -30,6 +30,9 @@ SELECT inhrelid::regclass::text AS part, pg_total_relation_size(inhrelid) AS byt
 _HYPERTABLES = """
 SELECT hypertable_name AS name, hypertable_size(format('%I.%I', hypertable_schema, hypertable_name)) AS bytes
   FROM timescaledb_information.hypertables WHERE hypertable_schema = 'homelab'
+UNION ALL
+SELECT view_name, hypertable_size(format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name))
+  FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'homelab'
 """
 
 

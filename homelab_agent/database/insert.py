@@ -54,8 +54,8 @@ class Part:
         It answers with the ordinals, from 1, of those whose key is in the table with other content (compared in the
         columns' own types), or which another constraint kept out.
         """
-        same_key = " AND ".join(f"old.{_quoted(column)} = {self._casts[column]}" for column in self.shape.key)
-        old = ", ".join(f"old.{_quoted(column)}" for column in self.shape.columns)
+        same_key = " AND ".join(f"old.{quoted(column)} = {self._casts[column]}" for column in self.shape.key)
+        old = ", ".join(f"old.{quoted(column)}" for column in self.shape.columns)
         return (
             f"SELECT new.ordinality FROM unnest({self._arrays(1)})"  # noqa: S608
             f" WITH ORDINALITY AS new({self._listed}, ordinality) LEFT JOIN {self._target} AS old ON {same_key}"
@@ -64,18 +64,17 @@ class Part:
 
     @property
     def _target(self) -> str:
-        return f"homelab.{_quoted(self.shape.table)}"
+        return f"homelab.{quoted(self.shape.table)}"
 
     @property
     def _listed(self) -> str:
-        return ", ".join(_quoted(column) for column in self.shape.columns)
+        return ", ".join(quoted(column) for column in self.shape.columns)
 
     @property
     def _casts(self) -> Mapping[str, str]:
         kinds = {column: self.types[column] for column in self.shape.columns}
         return {
-            column: f"new.{_quoted(column)}" + ("" if kind in _NATIVE else f"::{kind}")
-            for column, kind in kinds.items()
+            column: f"new.{quoted(column)}" + ("" if kind in _NATIVE else f"::{kind}") for column, kind in kinds.items()
         }
 
     def _arrays(self, first: int) -> str:
@@ -127,5 +126,6 @@ def _as_text(values: Iterable[Any]) -> list[Any]:
     return [None if value is None else str(value) for value in values]
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Return a name as SQL has it."""
     return '"' + name.replace('"', '""') + '"'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -16,10 +18,26 @@ from homelab_agent.database.address import Address, AddressFaulty
 Connection: TypeAlias = Union["asyncpg.Connection[Any]", "PoolConnectionProxy[Any]"]
 Pool: TypeAlias = "asyncpg.Pool[Any]"
 
-SIZE_MAX = 4
+SIZE_MAX = 6
 IDLE_SECONDS = 120.0
 CONNECT_SECONDS = 10.0
 QUERY_SECONDS = 60.0
+
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
+"""As the server is asked to (`address.py`): who is silent for so many seconds is asked whether he lives."""
+
+
+class _Kept(asyncpg.Connection):
+    """A connection whose other end is asked after while it says nothing (tcp(7))."""
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any, **named: Any) -> None:
+        super().__init__(protocol, transport, *more, **named)
+        wire: socket.socket | None = transport.get_extra_info("socket")
+        if wire is not None and wire.family != socket.AF_UNIX:
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _KEEPALIVE:
+                wire.setsockopt(socket.IPPROTO_TCP, option, value)
+
 
 _SESSION: Mapping[str, Any] = MappingProxyType(
     {
@@ -55,6 +73,7 @@ async def open_pool(where: Address) -> Pool:
         max_size=SIZE_MAX,
         max_inactive_connection_lifetime=IDLE_SECONDS,
         reset=_keep,
+        connection_class=_Kept,
         **_SESSION,
         **where.options,
     )

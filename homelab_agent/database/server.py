@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from homelab_agent.core import process
+from homelab_agent.core import process, process_table
 from homelab_agent.core.errors import AgentError
 from homelab_agent.database import tuning
 from homelab_agent.database.account import Account
@@ -115,7 +115,7 @@ class Server:
             is_there = (entry / "cwd").readlink() == self.data
             return is_there or of_initdb in (entry / "environ").read_bytes().split(b"\0")
 
-        return process.living(is_of_ours)
+        return process_table.living(is_of_ours)
 
     def trim_log(self) -> None:
         """Set the log aside when it has grown; a running server goes on with an empty one."""

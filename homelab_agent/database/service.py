@@ -1,4 +1,4 @@
-"""What `database` contributes: the way to PostgreSQL, the shipper, partitions made ahead, and their checks."""
+"""What `database` contributes: the way to PostgreSQL, the shipper, partitions, rollups, and their checks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.jobs import Job, Outcome, Run
 from homelab_agent.database import partitions
 from homelab_agent.database.database import Database
+from homelab_agent.database.rollups.keep import Keep
+from homelab_agent.database.rollups.upkeep import Rollups
 from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.database.shipper import Shipper
 
@@ -24,11 +26,17 @@ def build(settings: DatabaseSettings, base: Foundation) -> Capability:
     if not isinstance(database, Database):
         message = "the foundation's database is not the one of this room"
         raise TypeError(message)
-    service = _Service(database, Shipper(database, base.spool, base.clock, settings.ship_every), base)
+    shipper = Shipper(database, base.spool, base.clock, settings.ship_every)
+    rollups = Rollups(database, base.clock, Keep.of(settings))
+    service = _Service(database, shipper, rollups, base)
     database.on_change = base.health.report
     return Capability(
         name="database",
-        tasks=[Task("database", database.run), Task("database.shipper", service.shipper.run)],
+        tasks=[
+            Task("database", database.run),
+            Task("database.shipper", shipper.run),
+            Task("database.rollups", rollups.start),
+        ],
         jobs=[
             Job(
                 "database.partitions",
@@ -36,8 +44,16 @@ def build(settings: DatabaseSettings, base: Foundation) -> Capability:
                 deadline=300.0,
                 schedule="25 3 * * *",
                 catch_up=True,
-                description="Make the next months' partitions; keep the embedded server's files bounded.",
-            )
+                description="Make the next months' partitions, drop old ones; bound the embedded server's files.",
+            ),
+            Job(
+                "database.rollups",
+                rollups.roll,
+                deadline=3600.0,
+                schedule="7 * * * *",
+                catch_up=True,
+                description="Bring up to date what all samples came to by minute, hour and day.",
+            ),
         ],
         checks=[
             Check("database.connection", service.probe_connection, deadline=15.0),
@@ -53,6 +69,7 @@ def build(settings: DatabaseSettings, base: Foundation) -> Capability:
 class _Service:
     database: Database
     shipper: Shipper
+    rollups: Rollups
     base: Foundation
 
     async def upkeep(self, _run: Run) -> Outcome:
@@ -60,7 +77,8 @@ class _Service:
         await self.database.tidy()
         async with self.database.acquire() as connection:
             tables = await partitions.make_ahead(connection, self.base.clock.read().wall)
-        return Outcome(ok=True, detail=f"{tables} tables have partitions for {partitions.AHEAD} months ahead")
+        ready = f"{tables} tables have partitions for {partitions.AHEAD} months ahead"
+        return Outcome(ok=True, detail=f"{ready}; {await self.rollups.expire()}")
 
     async def probe_connection(self) -> Finding:
         """Ask PostgreSQL whether it still answers; how it stands is known either way."""

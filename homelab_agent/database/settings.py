@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from homelab_agent.core.settings import Section, setting
 
 EMBEDDED = "embedded"
@@ -35,3 +37,41 @@ class DatabaseSettings(Section):
         ge=0.1,
         le=45,
     )
+    keep_samples: int = setting(
+        30,
+        "How long samples are kept as they were taken. What they came to by minute, hour and day is kept longer.",
+        unit="days",
+        ge=10,
+        le=36500,
+    )
+    keep_minutes: int = setting(
+        60,
+        "How long what samples came to by the minute is kept; not shorter than the samples.",
+        unit="days",
+        ge=10,
+        le=36500,
+    )
+    keep_hours: int = setting(
+        730,
+        "How long what they came to by the hour is kept; not shorter than the minutes. Days are kept for ever.",
+        unit="days",
+        ge=10,
+        le=36500,
+    )
+    columnstore_after: int = setting(
+        8,
+        "With TimescaleDB: from which age on samples are compressed; later than one may be late "
+        "([agent] spool_max_age).",
+        unit="days",
+        ge=1,
+        le=3650,
+    )
+
+    @model_validator(mode="after")
+    def _coarser_is_kept_longer(self) -> DatabaseSettings:
+        if not self.columnstore_after + 2 <= self.keep_samples <= self.keep_minutes <= self.keep_hours:
+            message = (
+                "what is coarser is kept longer: columnstore_after + 2 <= keep_samples <= keep_minutes <= keep_hours"
+            )
+            raise ValueError(message)
+        return self

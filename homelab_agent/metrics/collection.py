@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,18 @@ from homelab_agent.core import journal
 from homelab_agent.core.spool import Scalar
 from homelab_agent.metrics.collectors import Collector
 from homelab_agent.metrics.collectors.agent import Agent
+from homelab_agent.metrics.collectors.containers import Containers
 from homelab_agent.metrics.collectors.cpu import Cpu
 from homelab_agent.metrics.collectors.disk import Disk
 from homelab_agent.metrics.collectors.filesystem import Filesystem
+from homelab_agent.metrics.collectors.frequency import Frequency
 from homelab_agent.metrics.collectors.load import Load, Pressure
 from homelab_agent.metrics.collectors.memory import Memory
 from homelab_agent.metrics.collectors.network import Network
-from homelab_agent.metrics.collectors.temperature import Temperature
+from homelab_agent.metrics.collectors.raid import Raid
+from homelab_agent.metrics.collectors.sensors import Sensors
+from homelab_agent.metrics.collectors.throttling import Throttling
+from homelab_agent.metrics.collectors.units import Units
 from homelab_agent.metrics.entity import legible
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.lane import Call, Lane, Outcome
@@ -40,15 +46,19 @@ class Taken:
 class Collection:
     """Asks the fast collectors at every tick, the slow ones when a multiple of `slow_interval` has passed.
 
-    `trouble` says in words what did not answer the last time it was asked, by collector, mount or chip.
+    `trouble` says in words what did not answer the last time it was asked, by collector, mount or chip; `lacking` what
+    the host lacks, by collector. `unnamed` is set when there are containers whose names are not known.
     """
 
-    def __init__(self, host: Host, settings: MetricsSettings) -> None:
+    def __init__(self, host: Host, settings: MetricsSettings, *more: Collector) -> None:
+        """`more` are asked beside those of the host itself."""
         self.settings = settings
         self._host = host
         self._agent = Agent(host, settings)
         self._filesystem = Filesystem(host, settings)
-        self._temperature = Temperature(host, settings)
+        self._sensors = Sensors(host, settings)
+        self.containers = Containers(host, settings)
+        self.unnamed = asyncio.Event()
         self._collectors: Sequence[Collector] = (
             Cpu(host, settings),
             Memory(host, settings),
@@ -57,13 +67,20 @@ class Collection:
             Disk(host, settings),
             Network(host, settings),
             self._agent,
-            self._temperature,
+            Frequency(host, settings),
+            Throttling(host, settings),
+            Raid(host, settings),
+            Units(host, settings),
+            self.containers,
+            self._sensors,
             self._filesystem,
+            *more,
         )
         self._lane: Lane[Families] = Lane("metrics")
         self._slow_slot: int | None = None
         self._failing: dict[str, str] = {}
         self.trouble: dict[str, str] = {}
+        self.lacking: dict[str, str] = {}
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
@@ -84,6 +101,8 @@ class Collection:
         deadline = self.settings.collector_deadline
         outcomes = await self._lane.gather({one.name: Call(one.collect, deadline * one.patience) for one in turn})
         self._note(outcomes)
+        if self.containers.unknown:
+            self.unnamed.set()
         families: dict[str, Sequence[Reading]] = {}
         for name in outcomes:
             families.update(outcomes[name].value or {})
@@ -99,10 +118,15 @@ class Collection:
         for name, outcome in outcomes.items():
             if outcome.status in {Status.OK, Status.NOT_AVAILABLE}:
                 self._failing.pop(name, None)
+                self.lacking.pop(name, None)
+                if outcome.cause:
+                    self.lacking[name] = outcome.cause
+                elif name == self.containers.name and self.containers.lacking:
+                    self.lacking[name] = self.containers.lacking
             else:
                 self._failing[name] = outcome.cause
         mounts = {legible(point): cause for point, cause in self._filesystem.silent.items()}
-        trouble = {**self._failing, **self._temperature.silent, **mounts}
+        trouble = {**self._failing, **self._sensors.silent, **mounts}
         for what in trouble.keys() - self.trouble.keys():
             log.warning("metrics.no_answer", of=what, cause=trouble[what])
         for what in self.trouble.keys() - trouble.keys():

@@ -6,7 +6,7 @@ Names and labels are put together once per entity; a scrape joins them with the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from homelab_agent.core.spool import Scalar
 from homelab_agent.metrics import names
@@ -68,9 +68,9 @@ class Exposition:
                 value = values.get(column)
                 if value is None:
                     continue
-                key = (metric.name, labels, reading.entity.id, values.get("device"))
+                key = (metric.name, labels, reading.entity.id, values.get("device"), values.get("image"))
                 if (prefix := known.get(key)) is None:
-                    prefix = known[key] = _prefix(metric.name, labels, _labels(family, reading))
+                    prefix = known[key] = _prefix(metric.name, labels, _labels(family, metric, reading))
                 lines.append(prefix)
                 lines.append(_number(value, metric.divisor))
         if lines:
@@ -108,30 +108,48 @@ class Exposition:
         ]
 
 
-def _labels(family: str, reading: Reading) -> str:
-    entity, values = reading.entity, reading.values
-    match family:
-        case "cpu_core":
-            return _pairs(cpu=entity.key)
-        case "disk":
-            return _pairs(device=values["device"])
-        case "network":
-            return _pairs(device=entity.label)
-        case "filesystem":
-            return _pairs(device=values["device"], fstype=values["type"], mountpoint=entity.label)
-        case "temperature":
-            return _pairs(chip=_chip(str(values["device"])), sensor=values["input"])
-        case _:
-            return ""
-
-
-def _chip(device: str) -> str:
-    """Return node_exporter's name of a hwmon chip: the last two parts of its device's path."""
-    return "_".join(_UNFIT.sub("_", part.lower()) for part in device.split("/")[-2:])
-
-
-def _pairs(**labels: Scalar) -> str:
+def _labels(family: str, metric: Metric, reading: Reading) -> str:
+    labels = {name: source(reading) for name, source in _LABELS.get(family, {}).items()}
+    if family == "unit" and metric.type == "counter":  # as node_exporter has it
+        del labels["type"]
     return ",".join(f'{name}="{_escaped(str(value))}"' for name, value in labels.items())
+
+
+def _value(column: str) -> Callable[[Reading], Scalar]:
+    return lambda reading: reading.values[column]
+
+
+def _key(reading: Reading) -> Scalar:
+    return reading.entity.key
+
+
+def _label(reading: Reading) -> Scalar:
+    return reading.entity.label
+
+
+def _chip(reading: Reading) -> str:
+    """Return node_exporter's name of a hwmon chip: the last two parts of its device's path."""
+    return "_".join(_UNFIT.sub("_", part.lower()) for part in str(reading.values["device"]).split("/")[-2:])
+
+
+_DISK = {"device": _value("device")}
+_SENSOR = {"chip": _chip, "sensor": _value("input")}
+_LABELS: Mapping[str, Mapping[str, Callable[[Reading], Scalar]]] = {
+    "cpu_core": {"cpu": _key},
+    "frequency": {"cpu": _key},
+    "disk": _DISK,
+    "raid": _DISK,
+    "smart": _DISK,
+    "network": {"device": _label},
+    "filesystem": {**_DISK, "fstype": _value("type"), "mountpoint": _label},
+    "forecast": {"mountpoint": _label},
+    "temperature": _SENSOR,
+    "fan": _SENSOR,
+    "container": {"name": _label, "image": _value("image")},
+    "unit": {"name": _label, "type": _value("type")},
+    "probe": {"probe": _label, "target": _value("target")},
+}
+"""What tells the lines of a family apart."""
 
 
 def _escaped(text: str) -> str:

@@ -49,6 +49,13 @@ class File:
             raise
         return content
 
+    def number(self) -> int | None:
+        """Return the whole number that it holds now; None when it holds none, or cannot be read."""
+        try:
+            return int(self.read())
+        except (OSError, ValueError):
+            return None
+
     def close(self) -> None:
         """Close it; a later read opens it again."""
         if self._descriptor >= 0:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from homelab_agent.core import clock
 from homelab_agent.core.clock import Instant
 from homelab_agent.core.state import State
 
@@ -106,7 +107,7 @@ async def resume(state: State, now: Instant) -> Instants:
 
     def read(connection: sqlite3.Connection) -> tuple[HighWater, str]:
         row = connection.execute("SELECT used, high, laps, boot, clock_offset FROM metrics_high_water").fetchone()
-        return (HighWater(*row) if row else HighWater()), boot_id()
+        return (HighWater(*row) if row else HighWater()), clock.boot_id()
 
     high_water, boot = await state.read(read)
     return Instants(high_water, now, boot)
@@ -128,14 +129,6 @@ def synchronised(marker: Path = Path("/run/systemd/timesync/synchronized")) -> b
     if _libc.adjtimex(buffer) >= 0 and not ctypes.c_int.from_buffer(buffer, _STATUS_OFFSET).value & _STA_UNSYNC:
         return True
     return marker.exists()
-
-
-def boot_id(path: Path = Path("/proc/sys/kernel/random/boot_id")) -> str:
-    """Return the kernel's name for this boot."""
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
 
 
 def _offset(now: Instant) -> float:

@@ -165,7 +165,7 @@ def _make(run: Callable[[], T], began: float) -> Outcome[T]:
     try:
         value = run()
     except NotAvailable as error:
-        return Outcome(Status.NOT_AVAILABLE, _since(began), cause=str(error))
+        return Outcome(Status.NOT_AVAILABLE, _since(began), cause=error.message)
     except Exception as error:  # noqa: BLE001 - whatever a call raises is its outcome
         return Outcome(Status.FAILED, _since(began), cause=describe(error))
     return Outcome(Status.OK, _since(began), value)

@@ -1,4 +1,4 @@
-"""What each column is called in `GET /metrics`: as in node_exporter where that has it, else our own."""
+"""What each column is called in `GET /metrics`: as in node_exporter, of containers as in cAdvisor; else our own."""
 
 from __future__ import annotations
 
@@ -143,6 +143,75 @@ _TEMPERATURE = (
     _gauge("node_hwmon_temp_max_celsius", "high_celsius", "Hardware monitor for temperature (max)."),
     _gauge("node_hwmon_temp_crit_celsius", "critical_celsius", "Hardware monitor for temperature (crit)."),
 )
+_FAN = (
+    _gauge("node_hwmon_fan_rpm", "rpm", "Hardware monitor for fan revolutions per minute (input)."),
+    _gauge("node_hwmon_fan_min_rpm", "low_rpm", "Hardware monitor for fan revolutions per minute (min)."),
+)
+_FREQUENCY = (
+    _gauge("node_cpu_scaling_frequency_hertz", "hertz", "Current scaled CPU thread frequency in hertz."),
+    _gauge("node_cpu_frequency_min_hertz", "minimum_hertz", "Minimum CPU thread frequency in hertz."),
+    _gauge("node_cpu_frequency_max_hertz", "maximum_hertz", "Maximum CPU thread frequency in hertz."),
+    _counter("homelab_agent_cpu_throttles_total", "throttles", "How often heat has slowed this core."),
+)
+_THROTTLING = (
+    Metric(
+        "homelab_agent_firmware_throttling",
+        "gauge",
+        "Whether the firmware slows the host down now, and why.",
+        tuple((name, f'cause="{name}"') for name in ("under_voltage", "capped", "throttled", "too_warm")),
+    ),
+)
+_RAID = (
+    _gauge("node_md_disks_required", "disks", "Disks that the array should have."),
+    Metric(
+        "node_md_disks",
+        "gauge",
+        "Disks of the array in this state.",
+        (("failed", 'state="failed"'), ("spares", 'state="spare"')),
+    ),
+    _gauge("homelab_agent_raid_missing_disks", "missing", "Disks that the array lacks."),
+)
+_UNIT = (
+    Metric(
+        "node_systemd_unit_state",
+        "gauge",
+        "Systemd unit.",
+        (("active", 'state="active"'), ("failed", 'state="failed"')),
+    ),
+    _counter("node_systemd_service_restart_total", "restarts", "Service unit count of Restart triggers."),
+)
+_CONTAINER = (
+    _counter("container_cpu_usage_seconds_total", "cpu_s", "CPU time of all the container's processes."),
+    _counter("container_cpu_cfs_throttled_seconds_total", "throttled_s", "For how long its CPU limit held it up."),
+    _gauge("container_memory_working_set_bytes", "memory_bytes", "Memory in use, without files not read lately."),
+    _gauge("container_spec_memory_limit_bytes", "memory_limit_bytes", "How much memory it may use."),
+    _gauge("container_memory_swap", "swap_bytes", "Swap in use."),
+    _counter("container_oom_events_total", "oom_kills", "Processes killed for want of memory."),
+    _counter("container_fs_reads_bytes_total", "read_bytes", "Bytes read from disks."),
+    _counter("container_fs_writes_bytes_total", "written_bytes", "Bytes written to disks."),
+    _counter("homelab_agent_container_restarts_total", "restarts", "How often it has begun anew."),
+)
+_FORECAST = (
+    _gauge("homelab_agent_filesystem_full_in_days", "full_in_d", "In how many days it is full, as it grows now."),
+    _gauge("homelab_agent_filesystem_growth_bytes_per_day", "growth_bytes_per_d", "How much it grows a day."),
+)
+_SMART = (
+    _gauge("homelab_agent_disk_asleep", "asleep", "Whether the disk slept, and was not asked."),
+    _gauge("homelab_agent_disk_health_passed", "passed", "Whether the disk says that it is well."),
+    _gauge("homelab_agent_disk_celsius", "celsius", "How warm the disk is."),
+    _counter("homelab_agent_disk_powered_seconds_total", "powered_s", "For how long the disk was on."),
+    _gauge("homelab_agent_disk_wear_percent", "wear_pct", "How much of what it was made for is used up."),
+    _gauge("homelab_agent_disk_reallocated_sectors", "reallocated", "Sectors that the disk has replaced."),
+    _gauge("homelab_agent_disk_pending_sectors", "pending", "Sectors that cannot be read."),
+    _gauge("homelab_agent_disk_uncorrectable_errors", "uncorrectable", "Errors that the disk could not correct."),
+    _gauge("homelab_agent_disk_crc_errors", "crc_errors", "Errors on the cable."),
+)
+_PROBE = (
+    _gauge("probe_success", "up", "Whether the service's last answer was good."),
+    _gauge("probe_duration_seconds", "answer_s", "How long the last good answer took."),
+    _gauge("probe_http_status_code", "status", "The last answer's HTTP status."),
+    _gauge("homelab_agent_probe_certificate_seconds", "certificate_s", "For how long its certificate is good."),
+)
 _AGENT = (
     _gauge("homelab_agent_resident_memory_bytes", "rss_bytes", "The agent's resident memory."),
     _gauge("homelab_agent_threads", "threads", "The agent's threads."),
@@ -170,6 +239,15 @@ METRICS: Mapping[str, Sequence[Metric]] = {
     "disk": _DISK,
     "network": _NETWORK,
     "temperature": _TEMPERATURE,
+    "fan": _FAN,
+    "frequency": _FREQUENCY,
+    "throttling": _THROTTLING,
+    "raid": _RAID,
+    "unit": _UNIT,
+    "container": _CONTAINER,
+    "forecast": _FORECAST,
+    "smart": _SMART,
+    "probe": _PROBE,
     "agent": _AGENT,
 }
 """The metrics of each family; {key} in a name is the entity's key."""

@@ -7,21 +7,24 @@ from datetime import datetime
 
 from homelab_agent.core.spool import Row
 from homelab_agent.metrics.entity import Entity
-from homelab_agent.metrics.sample import Quality, Sample
+from homelab_agent.metrics.sample import Families, Quality, Sample
 
 FACT_KEY = ("entity_id", "time")
 
 
 def of_sample(sample: Sample, host: str) -> list[Row]:
     """Return a sample's rows: one per entity in its family's table, and the tick itself."""
-    at = sample.at
-    rows = [
+    return [*of_families(sample.families, sample.at), _tick(sample.quality, host, sample.at)]
+
+
+def of_families(families: Families, at: datetime) -> list[Row]:
+    """Return one row per entity in its family's table; none where it is no news."""
+    return [
         Row(f"{family}_sample", FACT_KEY, {"entity_id": reading.entity.id, "time": at, **reading.values}, at)
-        for family, readings in sample.families.items()
+        for family, readings in families.items()
         for reading in readings
+        if reading.news
     ]
-    rows.append(_tick(sample.quality, host, at))
-    return rows
 
 
 def of_entities(entities: Iterable[Entity], host: str, at: datetime) -> list[Row]:

@@ -16,10 +16,14 @@ Values: TypeAlias = dict[str, Scalar]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One entity's values: by column name, in bytes, seconds, degrees Celsius; None is not known."""
+    """One entity's values: by column name, in bytes, seconds, degrees Celsius; None is not known.
+
+    What is no `news` stands as its last row says; no other row is made of it.
+    """
 
     entity: Entity
     values: Values
+    news: bool = True
 
 
 Families: TypeAlias = Mapping[str, Sequence[Reading]]

@@ -21,6 +21,7 @@ from homelab_agent.metrics.latest import Latest
 from homelab_agent.metrics.recent import Recent
 from homelab_agent.metrics.sample import Quality, Sample
 from homelab_agent.metrics.settings import MetricsSettings
+from homelab_agent.metrics.silences import Silences
 from homelab_agent.metrics.ticker import Tick, Ticker
 
 log = journal.logger("metrics")
@@ -67,6 +68,7 @@ class Sampler:
         self._instants: Instants | None = None
         self._announced: set[int] = set()
         self._waiting: deque[_Waiting] = deque()
+        self._silences = Silences(destination.host)
         self.ticker = Ticker(clock, collection.settings.interval)
         self.beat = clock.read().monotonic
         self.lost = 0
@@ -122,7 +124,7 @@ class Sampler:
             one = self._waiting[0]
             if one.stamped is None:
                 one.stamped = self._stamp(one, now)
-            await self._put(one.stamped)
+            await self._put(one.stamped, one.tick)
             self._waiting.popleft()  # only now: who is cancelled in the middle of a put finds it here again
 
     def _stamp(self, one: _Waiting, now: Instant) -> Sample:
@@ -131,10 +133,11 @@ class Sampler:
         at, moved_ms = self._instants.free(one.tick.due if current else instants.from_boot(one.tick.at, now))
         return Sample(at, one.taken.families, self._quality(one, moved_ms=moved_ms))
 
-    async def _put(self, sample: Sample) -> None:
+    async def _put(self, sample: Sample, tick: Tick) -> None:
         entities = [reading.entity for readings in sample.families.values() for reading in readings]
         new = [entity for entity in entities if entity.id not in self._announced]
-        put = rows.of_sample(sample, self._to.host)
+        silence = self._silences.before(sample, tick, self.ticker.interval)
+        put = [*silence, *rows.of_sample(sample, self._to.host)]
         try:
             if new:
                 put = [*await self._announce(new, sample.at), *put]
@@ -144,6 +147,9 @@ class Sampler:
             self.loss = describe(error)
             self.lost_at = self._clock.read().wall
             log.error("metrics.sample_lost", cause=self.loss, lost=self.lost)  # noqa: TRY400 - said in words
+            self._silences.ended(sample, lost=True)
+        else:
+            self._silences.ended(sample, lost=False)
 
     async def _announce(self, entities: Sequence[Entity], at: datetime) -> Sequence[Row]:
         """Promise the rows that say what ids mean; return those that must travel with the sample instead."""

@@ -9,16 +9,21 @@ from homelab_agent.core import journal
 from homelab_agent.core.capability import Capability, Chart, Task
 from homelab_agent.core.errors import describe
 from homelab_agent.core.foundation import Foundation
-from homelab_agent.core.health import Check, Finding
+from homelab_agent.core.health import Check, Finding, State
 from homelab_agent.core.spool.spool import NEWS
-from homelab_agent.metrics import rates, recent
+from homelab_agent.metrics import failures, rates, recent
 from homelab_agent.metrics.collection import Collection
+from homelab_agent.metrics.disk_health import DiskHealth
 from homelab_agent.metrics.exposition import Exposition
+from homelab_agent.metrics.facts import Facts
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.latest import Latest
+from homelab_agent.metrics.probes import Probes
 from homelab_agent.metrics.recent import Recent
+from homelab_agent.metrics.roster import Roster
 from homelab_agent.metrics.sampler import Destination, Sampler
 from homelab_agent.metrics.settings import MetricsSettings
+from homelab_agent.metrics.space import Space
 
 log = journal.logger("metrics")
 
@@ -28,10 +33,21 @@ def build(settings: MetricsSettings, base: Foundation) -> Capability:
     service = Service(settings, base)
     return Capability(
         name="metrics",
-        tasks=(Task("metrics.sampler", service.run, critical=True),),
+        tasks=(
+            Task("metrics.sampler", service.run, critical=True),
+            Task("metrics.facts", service.facts.watch),
+            Task("metrics.roster", service.roster.watch),
+            Task("metrics.disks", service.disks.run),
+            Task("metrics.space", service.space.run),
+            *([Task("metrics.probes", service.probes.run)] if settings.probe else []),
+        ),
         checks=(
             Check("metrics.sampling", service.sampling, every=15.0, blocks=frozenset({"watchdog"})),
             Check("metrics.collectors", service.collectors),
+            Check("metrics.units", service.units),
+            service.disks.check(),
+            service.space.check(),
+            *service.probes.checks(),
         ),
         summary=service.summary,
         charts=service.charts,
@@ -47,11 +63,23 @@ class Service:
         self._base = base
         self._settings = settings
         host = Host(base.host, monotonic=lambda: base.clock.read().monotonic)
-        self._collection = Collection(host, settings)
+        self.probes = Probes(host, settings, base.clock, base.health.report)
+        self.disks = DiskHealth(host, settings, base.clock, base.privileged, base.health.report)
+        self.space = Space(host, base.clock, base.database, base.health.report)
+        self._collection = Collection(host, settings, self.disks, self.space, self.probes)
         self._latest = Latest()
         self._recent = Recent()
         destination = Destination(base.host, base.spool, base.state, base.database)
         self._sampler = Sampler(base.clock, self._collection, destination, self._latest, self._recent)
+        containers = self._collection.containers
+        self.facts = Facts(host, settings, base.clock, base.state, base.spool, lambda: containers.images)
+        self.roster = Roster(
+            self._collection.containers,
+            self._collection.unnamed,
+            base.privileged,
+            base.clock,
+            lambda: self._settings.slow_interval,
+        )
         self.exposition = Exposition(self._latest, host.monotonic)
 
     async def run(self) -> None:
@@ -66,6 +94,7 @@ class Service:
         """Take new settings; they count at once."""
         self._settings = settings
         self._sampler.adopt(settings)
+        self.facts.adopt(settings)
 
     def charts(self) -> Sequence[Chart]:
         """Return the last hour's charts."""
@@ -102,10 +131,19 @@ class Service:
         """Say what does not answer."""
         trouble = self._collection.trouble
         if not trouble:
-            return Finding.ok("every collector answers")
+            nameless = f"containers go by their ids: {self.roster.cause}" if self.roster.cause else ""
+            said = filter(None, ("every collector answers", self._collection.containers.lacking, nameless))
+            return Finding.ok("; ".join(said))
         what = next(iter(trouble))
         repair = f"umount -f -l {what}" if what.startswith("/") else "homelab-agent metrics sample"
         return Finding.degraded("; ".join(f"{name}: {cause}" for name, cause in trouble.items()), repair)
+
+    async def units(self) -> Finding:
+        """Say which units of systemd have failed."""
+        if (lacking := self._collection.lacking.get("unit")) is not None:
+            return Finding(State.NOT_AVAILABLE, lacking)
+        readings = self._latest.families.get("unit")
+        return Finding.ok("no sample yet") if readings is None else failures.of_units(readings)
 
     def _largest(self, family: str, column: str) -> float | None:
         values = [reading.values.get(column) for reading in self._latest.families.get(family, ())]

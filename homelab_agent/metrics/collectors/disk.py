@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from homelab_agent.metrics import rates
@@ -62,21 +62,26 @@ class Disk:
         """Find out which of the names are whole disks to show; again whenever one comes or goes."""
         if names == self._names:
             return
-        by_id = _by_id(self._host.path("/dev/disk/by-id"))
-        block = self._host.path("/sys/block")
-        self._entities = {}
-        keys: set[str] = set()
-        for name in sorted(name.decode() for name in names):
-            directory = block / name.replace("/", "!")
-            if directory.exists() and shown(name, self._settings.disks_include, self._settings.disks_exclude):
-                key = by_id.get(name) or text(directory / "wwid") or text(directory / "device/wwid") or name
-                unique = key if key not in keys else f"{key} {name}"  # two paths to one disk, or a forged serial
-                keys.add(unique)
-                self._entities[name.encode()] = self._host.entities.get("disk", unique)
+        known = keys(self._host, (name.decode() for name in names), self._settings)
+        self._entities = {name.encode(): self._host.entities.get("disk", key) for name, key in known.items()}
         self._names = names
 
 
-def _by_id(directory: Path) -> dict[str, str]:
+def keys(host: Host, names: Iterable[str], settings: MetricsSettings) -> dict[str, str]:
+    """Return by what each whole disk to show is known, of these kernel names."""
+    known, block = by_id(host.path("/dev/disk/by-id")), host.path("/sys/block")
+    found: dict[str, str] = {}
+    for name in sorted(names):
+        directory = block / name.replace("/", "!")
+        if directory.exists() and shown(name, settings.disks_include, settings.disks_exclude):
+            key = known.get(name) or text(directory / "wwid") or text(directory / "device/wwid") or name
+            found[name] = (
+                key if key not in found.values() else f"{key} {name}"
+            )  # two paths to one disk, a forged serial
+    return found
+
+
+def by_id(directory: Path) -> dict[str, str]:
     """Return the stablest name of each device, by its kernel name."""
     found: dict[str, tuple[int, str]] = {}
     try:

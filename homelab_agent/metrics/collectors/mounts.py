@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from homelab_agent.metrics.host import Host, NotAvailable
 from homelab_agent.metrics.settings import MetricsSettings, shown
 
 _REMOTE = frozenset(
@@ -38,6 +39,16 @@ class Mount:
     def remote(self) -> bool:
         """Whether asking it may hang for somebody else's sake."""
         return self.type.partition(".")[0] in _REMOTE
+
+
+def listed(host: Host) -> bytes:
+    """Return what init has mounted; where that is forbidden, what this process sees. Raises `NotAvailable`."""
+    for process in ("1", "self"):
+        try:
+            return host.path(f"/proc/{process}/mountinfo").read_bytes()
+        except OSError:
+            continue
+    raise NotAvailable(what="/proc/self/mountinfo")
 
 
 def parse(mountinfo: bytes) -> Iterable[Mount]:
@@ -79,11 +90,16 @@ def uuids(directory: Path) -> Mapping[str, str]:
         return {}
 
 
-def key(mount: Mount, known: Mapping[str, str], dev: Path) -> str:
-    """Return by what a filesystem is known: UUID and mount point; the device's name where it has no UUID."""
+def identity(mount: Mount, known: Mapping[str, str], dev: Path) -> str:
+    """Return a filesystem's UUID; the device's name where it has none."""
     device = dev / mount.device.removeprefix("/dev/")
     name = device.resolve().name if mount.device.startswith("/dev/") else mount.device
-    return f"{known.get(name, mount.device)} {mount.point}"
+    return known.get(name, mount.device)
+
+
+def key(mount: Mount, known: Mapping[str, str], dev: Path) -> str:
+    """Return by what a mounted filesystem is known."""
+    return f"{identity(mount, known, dev)} {mount.point}"
 
 
 def _plain(text: str) -> str:

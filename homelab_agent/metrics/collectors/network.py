@@ -111,17 +111,10 @@ def _numbers(counts: bytes) -> Sequence[int]:
 def _values(interface: _Interface, numbers: Sequence[int], grown: rates.Growth) -> Values:
     values: Values = dict(zip(_COLUMNS, numbers, strict=True))
     values.update(zip(_RATES, rates.per_second(grown, len(_COLUMNS)), strict=True))
-    carrier = _small(interface.carrier)  # the kernel refuses to tell for an interface that is set down
+    carrier = interface.carrier.number()  # the kernel refuses to tell for an interface that is set down
     values["up"] = carrier is not None
     values["carrier"] = bool(carrier)
-    values["carrier_changes"] = _small(interface.carrier_changes)
+    values["carrier_changes"] = interface.carrier_changes.number()
     values["speed_bytes_per_s"] = interface.speed
     values["reset"] = grown.reset
     return values
-
-
-def _small(file: File) -> int | None:
-    try:
-        return int(file.read())
-    except (OSError, ValueError):
-        return None

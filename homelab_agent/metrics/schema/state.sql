@@ -7,3 +7,10 @@ CREATE TABLE IF NOT EXISTS metrics_high_water (
     boot TEXT NOT NULL,
     clock_offset REAL NOT NULL
 );
+-- What this host was when it was looked at last (facts.py).
+CREATE TABLE IF NOT EXISTS metrics_fact (
+    name TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (name, key)
+);

@@ -1,12 +1,12 @@
-"""Temperatures, from the kernel's hwmon (Documentation/hwmon/sysfs-interface.rst).
+"""Temperatures and fans, from the kernel's hwmon (Documentation/hwmon/sysfs-interface.rst).
 
-Chips are looked for once and when one comes or goes; labels and limits are kept; only `temp*_input` is read
-again.
+Chips are looked for once and when one comes or goes; labels and limits are kept; only `temp*_input` and `fan*_input`
+are read again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,28 +20,44 @@ from homelab_agent.metrics.settings import MetricsSettings, shown
 
 
 @dataclass(frozen=True, slots=True)
+class _Kind:
+    """Sensors of one family: its files begin with `prefix` and count in `unit`ths; `limits` by column, by file end."""
+
+    family: str
+    prefix: str
+    column: str
+    unit: int
+    limits: Mapping[str, str]
+
+
+_KINDS = (
+    _Kind("temperature", "temp", "celsius", 1000, {"high_celsius": "max", "critical_celsius": "crit"}),
+    _Kind("fan", "fan", "rpm", 1, {"low_rpm": "min"}),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class _Sensor:
+    kind: _Kind
     entity: Entity
     input: File
-    high: float | None
-    critical: float | None
-    device: str
+    fixed: Values
 
 
-class Temperature:
-    """Family `temperature`. A sensor is known by its chip, the chip's device and its label, not by hwmonN.
+class Sensors:
+    """Families `temperature` and `fan`. A sensor is known by its chip, the chip's device and its label, not by hwmonN.
 
     Chips are read one after the other on a lane of their own: one whose device does not answer delays none.
     """
 
-    name = "temperature"
+    name = "sensors"
     slow = True
     patience = 4.0
 
     def __init__(self, host: Host, settings: MetricsSettings) -> None:
         self._host = host
         self._settings = settings
-        self._lane: Lane[Sequence[Reading]] = Lane("metrics sensors")
+        self._lane: Lane[Sequence[tuple[str, Reading]]] = Lane("metrics sensors")
         self._directories: frozenset[str] | None = None
         self._chips: dict[str, list[_Sensor]] = {}
         self.silent: dict[str, str] = {}
@@ -55,13 +71,14 @@ class Temperature:
         """Read every sensor; a chip that does not answer is left out, and named in `silent`."""
         self._discover()
         if not self._chips:
-            raise NotAvailable(what="temperature sensors to show")
+            raise NotAvailable(what="sensors to show (a virtual machine has none)")
         done = Event()
         deadline = self._settings.collector_deadline
         calls = {chip: Call(partial(_read, sensors), deadline) for chip, sensors in self._chips.items()}
         outcomes = self._lane.wait(self._lane.submit(calls, done.set), done)
         self.silent = {chip: outcome.cause for chip, outcome in outcomes.items() if outcome.status is not Status.OK}
-        return {"temperature": [reading for outcome in outcomes.values() for reading in outcome.value or ()]}
+        found = [one for outcome in outcomes.values() for one in outcome.value or ()]
+        return {kind.family: [reading for family, reading in found if family == kind.family] for kind in _KINDS}
 
     def _discover(self) -> None:
         base = self._host.path("/sys/class/hwmon")
@@ -80,17 +97,20 @@ class Temperature:
         """Find a chip's sensors without reading a value: that may disturb its bus or wake a disk."""
         chip = text(directory / "name")
         device = _device(directory)
-        labels: set[str] = set()
-        for path in sorted(directory.glob("temp*_input")):
-            prefix = path.name.removesuffix("_input")
-            label = text(directory / f"{prefix}_label") or prefix
-            if not shown(f"{chip} {label}", self._settings.sensors_include, self._settings.sensors_exclude):
-                continue
-            label = f"{label} {prefix}" if label in labels else label
-            labels.add(label)
-            entity = self._host.entities.get("temperature", f"{chip} {device} {label}", f"{chip} {label}")
-            high, critical = _celsius(directory / f"{prefix}_max"), _celsius(directory / f"{prefix}_crit")
-            self._chips.setdefault(f"{chip} {device}", []).append(_Sensor(entity, File(path), high, critical, device))
+        for kind in _KINDS:
+            labels: set[str] = set()
+            for path in sorted(directory.glob(f"{kind.prefix}*_input")):
+                name = path.name.removesuffix("_input")
+                label = text(directory / f"{name}_label") or name
+                if not shown(f"{chip} {label}", self._settings.sensors_include, self._settings.sensors_exclude):
+                    continue
+                label = f"{label} {name}" if label in labels else label
+                labels.add(label)
+                entity = self._host.entities.get(kind.family, f"{chip} {device} {label}", f"{chip} {label}")
+                fixed: Values = {"device": device, "input": name}
+                for column, end in kind.limits.items():
+                    fixed[column] = _of(kind, number(directory / f"{name}_{end}"))
+                self._chips.setdefault(f"{chip} {device}", []).append(_Sensor(kind, entity, File(path), fixed))
 
 
 def _device(directory: Path) -> str:
@@ -100,25 +120,16 @@ def _device(directory: Path) -> str:
     return "/".join(part for part in parts[at + 1 :] if not part.startswith("hwmon")) if at >= 0 else "virtual"
 
 
-def _celsius(path: Path) -> float | None:
-    thousandths = number(path)
-    return None if thousandths is None else thousandths / 1000
+def _of(kind: _Kind, count: int | None) -> float | None:
+    return None if count is None else count / kind.unit
 
 
-def _read(sensors: Sequence[_Sensor]) -> Sequence[Reading]:
+def _read(sensors: Sequence[_Sensor]) -> Sequence[tuple[str, Reading]]:
     """Read one chip; a sensor that has nothing to say now (a device asleep) is left out."""
     readings = []
     for sensor in sensors:
-        try:
-            celsius = int(sensor.input.read()) / 1000
-        except (OSError, ValueError):
+        if (count := sensor.input.number()) is None:
             continue
-        values: Values = {
-            "device": sensor.device,
-            "input": sensor.input.path.name.removesuffix("_input"),
-            "celsius": celsius,
-            "high_celsius": sensor.high,
-            "critical_celsius": sensor.critical,
-        }
-        readings.append(Reading(sensor.entity, values))
+        values: Values = {**sensor.fixed, sensor.kind.column: _of(sensor.kind, count)}
+        readings.append((sensor.kind.family, Reading(sensor.entity, values)))
     return readings

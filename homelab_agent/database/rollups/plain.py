@@ -1,0 +1,124 @@
+"""Rollups where PostgreSQL does nothing of it by itself: each step is one transaction, and can be done again.
+
+A step holds a lock on its series that inserts share (`note_late` in 0003_rollups.sql), reads what is there, writes rows
+and how far it came, and commits both. Whatever kills it, the next one goes on from where the last commit was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from homelab_agent.database import partitions
+from homelab_agent.database.pool import Connection
+from homelab_agent.database.rollups import aggregate, ranges, statements
+from homelab_agent.database.rollups.level import DAY, LEVELS, MINUTE, Level
+from homelab_agent.database.rollups.ranges import Range
+from homelab_agent.database.rollups.series import Relations, Series
+
+LAG = timedelta(minutes=3)
+"""So long samples may be under way to PostgreSQL without being late."""
+
+_STATE = "SELECT level, until, settled FROM homelab.rollup WHERE series = $1"
+_CAME_TO = """
+INSERT INTO homelab.rollup (series, level, until) VALUES ($1, $2, $3)
+    ON CONFLICT (series, level) DO UPDATE SET until = excluded.until
+"""
+_OLDEST = """
+SELECT min(from_at) AS at,
+       (SELECT settled FROM homelab.rollup AS rolled WHERE rolled.series = $1 AND level = $2) AS settled
+  FROM homelab.rollup_late WHERE series = $1
+"""
+_TAKE = "DELETE FROM homelab.rollup_late WHERE series = $1 AND from_at >= $2 AND from_at < $3 RETURNING from_at, to_at"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a level stands: up to where it is done, and before when it is never done again; None: nowhere yet."""
+
+    until: datetime | None = None
+    settled: datetime | None = None
+
+
+async def make(connection: Connection, series: Series, there: Relations) -> None:
+    """Make what the series' rollups are kept in and asked by, where it is missing."""
+    if any(aggregate.missing(series, level, there) for level in LEVELS):
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('homelab.rollup'))")
+            await connection.execute("SET LOCAL client_min_messages = warning")  # not what is there already
+            await connection.execute(statements.make(series))
+
+
+async def roll(connection: Connection, series: Series, now: datetime) -> None:
+    """Roll up what is not yet, up to about `now`, and again what came late."""
+    end = MINUTE.floor(now - LAG)
+    while await _advance(connection, series, end):
+        pass
+    while await _mend(connection, series):
+        pass
+
+
+@asynccontextmanager
+async def alone(connection: Connection, series: Series) -> AsyncIterator[Mapping[Level, Standing]]:
+    """Give how the levels stand, in a transaction in which nobody inserts into the series or rolls it up."""
+    async with connection.transaction():
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('homelab.rollup.' || $1, 0))", series.name
+        )
+        rows = {row["level"]: row for row in await connection.fetch(_STATE, series.name)}
+        yield {
+            level: Standing(row["until"], row["settled"]) if (row := rows.get(level.name)) else Standing()
+            for level in LEVELS
+        }
+
+
+async def _begin(connection: Connection, series: Series, end: datetime) -> datetime:
+    """Return up to where the series is rolled up, after it has been settled where that begins."""
+    async with alone(connection, series) as standing:
+        begin = standing[MINUTE].until
+        if begin is None:  # asked for alone: a row that is about to be committed must not be from before
+            begin = DAY.floor(await connection.fetchval(statements.first(series)) or end)
+            for level in LEVELS:
+                await connection.execute(_CAME_TO, series.name, level.name, begin)
+    return begin
+
+
+async def _advance(connection: Connection, series: Series, end: datetime) -> bool:
+    """Roll up the next day, or what there is of it until `end`; return whether there was something to do."""
+    begin = await _begin(connection, series, end)
+    until = min(end, DAY.floor(begin) + DAY.width)
+    if begin >= until:
+        return False
+    await partitions.ensure(connection, series.rollup(MINUTE), [partitions.month(begin)])
+    async with alone(connection, series) as standing:
+        if standing[MINUTE].until != begin:
+            return True  # another agent was quicker
+        for level in LEVELS:
+            since, until = standing[level].until or begin, level.floor(until)
+            await _fill(connection, series, level, [(since, until)] if since < until else [])
+            await connection.execute(_CAME_TO, series.name, level.name, until)
+    return True
+
+
+async def _mend(connection: Connection, series: Series) -> bool:
+    """Do again what late rows of one day touch, and nothing else; return whether there were some."""
+    oldest = await connection.fetchrow(_OLDEST, series.name, MINUTE.name)
+    if oldest is None or oldest["at"] is None:
+        return False
+    day = DAY.floor(oldest["at"])
+    if oldest["settled"] is None or oldest["settled"] <= day:  # else its month is gone, and stays so
+        await partitions.ensure(connection, series.rollup(MINUTE), [partitions.month(day)])
+    async with alone(connection, series) as standing:
+        late = await connection.fetch(_TAKE, series.name, day, day + DAY.width)
+        stale = ranges.touched([(row["from_at"], row["to_at"]) for row in late], MINUTE)
+        for level in LEVELS:
+            stale = ranges.within(ranges.widened(stale, level), standing[level].settled, standing[level].until)
+            await _fill(connection, series, level, stale)
+    return True
+
+
+async def _fill(connection: Connection, series: Series, level: Level, stale: Sequence[Range]) -> None:
+    for begin, end in stale:
+        await connection.execute(statements.fill(series, level), begin, end)
