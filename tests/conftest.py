@@ -19,6 +19,7 @@ settings.register_profile("house", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("house")  # a busy host is no fault: timings are for benchmarks
 
 pytest_plugins = [
+    "tests.fixtures.alone",
     "tests.fixtures.disk",
     "tests.fixtures.docker",
     "tests.fixtures.faketime",

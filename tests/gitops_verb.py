@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from homelab_agent import config
+from homelab_agent import config, places
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.privilege import Answer
 from homelab_agent.core.process_output import Stream
@@ -46,9 +46,11 @@ def command(configuration: Path, verb: str, **arguments: object) -> list[str]:
 def main() -> None:
     """Do it."""
     path, name, arguments = sys.argv[1:]
-    settings = config.load(Path(path)).settings.gitops
+    loaded = config.load(Path(path)).settings
+    settings = loaded.gitops
     assert settings is not None
-    verb = next(verb for verb in verbs.build(settings) if verb.name == name)
+    where = places.whereabouts(Path(path), loaded)
+    verb = next(verb for verb in verbs.build(settings, where) if verb.name == name)
     given = json.loads(arguments)
     if "repository" in given:
         given["section"] = section.digest(settings.repository[0])

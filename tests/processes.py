@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-from contextlib import suppress
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tests.waiting import until
+
+
+@contextmanager
+def mortal(module: str, task: Mapping[str, Any], *, stdout: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run a module of the tests with its task as JSON, and give the process; it is killed when the context ends."""
+    argv = [sys.executable, "-m", module, json.dumps(task)]
+    with subprocess.Popen(argv, stdout=stdout, text=True, cwd=Path(__file__).parents[1]) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.wait(20)
+            until(lambda: not is_alive(child.pid), "it is dead")
 
 
 def state(pid: int) -> str:

@@ -15,12 +15,15 @@ import pytest
 from bson import ObjectId
 
 from homelab_agent.core.clock import SystemClock
-from homelab_agent.core.jobs import Run
+from homelab_agent.core.jobs import Run, RunRecord
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secrets
 from homelab_agent.core.uuid7 import uuid7
 from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
+from homelab_agent.reading.advance import Advance
+from homelab_agent.reading.decided import Decided
+from homelab_agent.reading.history import History
 from homelab_agent.reading.mongodb import MongoSource
 from homelab_agent.reading.order import Order
 from homelab_agent.reading.settings import ReadingSource
@@ -66,6 +69,11 @@ def section(mongodb: MongoDB, password_file: Path, *, more: str = "", url: str =
     )
 
 
+def unencrypted(url: str) -> str:
+    """Return an address of TCP for which asyncpg looks for no certificates: it would do so on the loop."""
+    return f"{url}?sslmode=disable"
+
+
 def write_password(path: Path, password: str) -> Path:
     """Put a password where an agent reads it."""
     path.touch(mode=0o600)
@@ -83,6 +91,7 @@ class Library:
     patience: float = 60.0
     host: str = "testhost"
     lines: list[str] = field(default_factory=list)
+    recorded: dict[str, RunRecord] = field(default_factory=dict)
 
     def new_run(self, options: frozenset[str] = frozenset()) -> Run:
         """Return a run that nobody has begun."""
@@ -98,15 +107,25 @@ class Library:
 
     async def sync(self, order: Order | None = None, *, run: Run | None = None) -> Ended:
         """Run to its end."""
-        sync = Sync(self.source, self.settings, self.database, SystemClock(), host=self.host, patience=self.patience)
-        return await sync.run(run or self.new_run(), order or Order())
+        clock, run = SystemClock(), run or self.new_run()
+        history = History(self.database, clock, self.recall, host=self.host)
+        sync = Sync(self.source, self.database, clock, history, host=self.host, patience=self.patience)
+        return await sync.run(run, order or Order(), Advance(run, clock))
+
+    async def recall(self, run: str) -> RunRecord | None:
+        """Return what is known of a run in its job's history."""
+        return self.recorded.get(run)
 
     async def verify(self, window: str) -> tuple[bool, Sequence[str]]:
         """Return whether a window holds, and the lines that name what differs."""
         self.lines.clear()
-        verify = Verify([self.settings], {self.settings.name: self.source}, self.database)
+        verify = Verify({self.settings.name: self.source}, self.database, host=self.host)
         outcome = await verify.run(self.new_run(frozenset({f"window={window}"})))
         return outcome.ok, self.lines
+
+    def decided(self) -> Decided:
+        """Return what carries out a decision about rejected documents."""
+        return Decided({self.settings.name: self.source}, self.database, host=self.host)
 
     async def rows(self, query: str, *args: object) -> list[dict[str, Any]]:
         """Ask PostgreSQL."""
@@ -127,7 +146,7 @@ async def library(
     if isinstance(mongodb, MongoDB):
         password = write_password(directory / "mongodb-password", mongodb.password)
         more = {"password": f"file:{password}", "database": mongodb.database, **more}
-    settings = ReadingSource(name="atlas", **{"url": mongodb.url, **more})
+    settings = ReadingSource(**{"name": "atlas", "url": mongodb.url, **more})
     source = MongoSource(settings, secrets, batch=batch, max_bytes=1024 * 1024)
     async with reached(postgres_url, directory, source, settings) as found:
         yield found

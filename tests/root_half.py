@@ -18,8 +18,9 @@ from typing import Any
 from blockbuster import blockbuster_ctx
 
 from homelab_agent.core import process
+from homelab_agent.core.arguments import Flag, Name, Number, Sha
 from homelab_agent.core.errors import AgentError, Exit
-from homelab_agent.core.privilege import Answer, Call, Flag, Name, Number, Sha, Verb, VerbRefused, user
+from homelab_agent.core.privilege import Answer, Call, Verb, VerbRefused, user
 from homelab_agent.privileged import frames, half, server
 from homelab_agent.privileged.client import Client
 from tests.neighbours.server import Server

@@ -14,8 +14,11 @@ SELECT time FROM (
 
 
 def times(agent: Agent) -> list[datetime]:
-    """Return the times of all samples, in the order in which PostgreSQL keeps them."""
-    found = agent.sql("SELECT time FROM tick ORDER BY tableoid, ctid")
+    """Return the times of all samples, in the order in which they came; those that came together by time.
+
+    Where a row lies does not tell: a short one fills what is left of a page before.
+    """
+    found = agent.sql("SELECT time FROM tick ORDER BY xmin::text::bigint, time")
     return [datetime.fromisoformat(row["time"]) for row in found]
 
 

@@ -19,14 +19,25 @@ UP_SECONDS = 60.0
 
 
 @asynccontextmanager
-async def shipping(url: str, directory: Path, spool: Spool, clock: Clock) -> AsyncIterator[Database]:
-    """Give the database once its schema is as it should be, and ship what is in the spool until the context ends."""
+async def reaching(url: str, directory: Path, clock: Clock) -> AsyncIterator[Database]:
+    """Give the database once its schema is as it should be."""
     database = Database(DatabaseSettings(url=url), Secrets(Redactor()), directory=directory, clock=clock)
-    tasks = [asyncio.create_task(database.run()), asyncio.create_task(Shipper(database, spool, clock, 0.1).run())]
+    task = asyncio.create_task(database.run())
     try:
         await asyncio.wait_for(database.wait_until_up(), UP_SECONDS)
         yield database
     finally:
-        for task in reversed(tasks):
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def shipping(url: str, directory: Path, spool: Spool, clock: Clock) -> AsyncIterator[Database]:
+    """Give the same, and ship what is in the spool until the context ends."""
+    async with reaching(url, directory, clock) as database:
+        task = asyncio.create_task(Shipper(database, spool, clock, 0.1).run())
+        try:
+            yield database
+        finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -38,7 +38,7 @@ def test_it_samples_and_answers_meanwhile_and_all_samples_arrive_once_it_appears
     until(lambda: stored(postgres) > before, "every sample has arrived", seconds=60)
     assert agent.stop() == 0, agent.tail()
     found = times(agent)
-    assert "Traceback" not in agent.tail()
+    assert "Traceback" not in agent.printed()
     assert postgres.psql("SELECT count(*) FROM homelab.gap") == "0"
     assert found == sorted(set(found)), "in order, none twice"
     assert not missing(agent)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.waiting import until
 
+pytestmark = pytest.mark.alone
 ROOT = Path(__file__).parents[2]
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header"]
 
@@ -61,7 +62,8 @@ def test_a_run_that_leaves_nothing_passes(tmp_path: Path) -> None:
 @pytest.mark.timeout(240)
 def test_ctrl_c_while_every_neighbour_runs_leaves_nothing(tmp_path: Path) -> None:
     up = tmp_path / "up"
-    argv = [*PYTEST, "--timeout=0", "-s", str(ROOT / "tests/all_up.py")]
+    listens = ["env", "--default-signal=INT"]  # a shell's background jobs are born deaf to Ctrl-C
+    argv = [*listens, *PYTEST, "--timeout=0", "-s", str(ROOT / "tests/all_up.py")]
     log = tmp_path / "log"
     env = {**os.environ, "HOMELAB_AGENT_TESTS_UP": str(up), "CI": "false"}
     with log.open("wb") as out, subprocess.Popen(argv, cwd=ROOT, env=env, stdout=out, stderr=out) as child:

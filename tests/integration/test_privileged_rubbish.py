@@ -242,6 +242,13 @@ def test_output_that_is_not_read_in_time_is_left_out_and_that_is_said(unit: Unit
     with unit.connect() as connection:
         ask(connection, "flood")
         assert serves(unit), "nobody else waits for that"
+        spent: list[str] = []
+
+        def is_idle() -> bool:
+            spent.append(cpu(unit))
+            return len(spent) >= 20 and len(set(spent[-20:])) == 1
+
+        until(is_idle, "it has said all")
         said = hear(connection)
     assert said[-1] == {"answer": {}}
     assert "lines left out" in str(said[-2])
@@ -254,6 +261,11 @@ def test_a_last_word_that_nobody_hears_is_not_kept(unit: Unit) -> None:
         ask(connection, "flood")
         assert descriptors(unit) > at_rest
         until(lambda: descriptors(unit) == at_rest, "it was cut off", seconds=30)
+
+
+def cpu(unit: Unit) -> str:
+    """Return what the process has used of the processor, in ticks."""
+    return Path(f"/proc/{unit.pid}/stat").read_text().rpartition(")")[2].split()[11]
 
 
 def memory(unit: Unit) -> int:

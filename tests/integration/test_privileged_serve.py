@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from homelab_agent import agent as composition
+from homelab_agent import places
 from homelab_agent.core.errors import Exit
 from homelab_agent.core.privilege import PrivilegedUnavailable, VerbRefused
 from tests import user
@@ -32,7 +32,7 @@ def configuration(open_directory: Path) -> Path:
 
 def command(configuration: Path, *words: str) -> list[str]:
     """Return the agent's own command line, with that configuration."""
-    return [*map(str, composition._command(configuration)), *words]
+    return [*map(str, places.command(configuration)), *words]
 
 
 @contextmanager

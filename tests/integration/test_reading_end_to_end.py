@@ -73,8 +73,15 @@ def test_a_rejected_document_is_shown_tried_again_and_dropped(reader: Agent, mon
         collection.update_one({"_id": object_id(NOON, 1)}, {"$set": {"event_timestamp": NOON}})
     done = reader.run("reading", "rejected", "retry", first)
     assert done.returncode == 0, done.stderr
-    assert "to be tried again: 1" in done.stdout
-    assert reader.run("reading", "rejected", "drop", second).stdout == "dropped: 1\n"
+    assert f"atlas {first}: is tried again" in done.stdout
+    with mongodb.collection() as collection:
+        gone = collection.find_one_and_delete({"_id": object_id(NOON, 2)})
+    done = reader.run("reading", "rejected", "retry", second)
+    assert (done.returncode, f"atlas {second}: it is not at the source any more" in done.stdout) == (1, True)
+    assert "Of 1 documents 1 stay as they were" in done.stderr
+    assert "homelab-agent reading rejected drop ID" in done.stderr
+    mongodb.insert([gone or {}])
+    assert reader.run("reading", "rejected", "drop", second).stdout == f"atlas {second}: dropped\n"
     assert reader.run("reading", "rejected", "drop", second).returncode == 1
     assert reader.run("reading", "rejected", "drop").returncode == 2
     done = reader.run("reading", "sync")

@@ -48,7 +48,7 @@ async def nothing_is_missing(home: Library, statuses: dict[Any, str], count: int
 
 
 @pytest.mark.parametrize(
-    ("command", "number"), [("find", 1), ("getMore", 2), ("update", 1), ("update", 3), ("aggregate", 1)]
+    ("command", "number"), [("find", 1), ("getMore", 2), ("update", 1), ("update", 2), ("aggregate", 1)]
 )
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_connection_that_is_cut_loses_and_repeats_nothing(

@@ -171,6 +171,26 @@ async def test_what_was_mended_at_the_source_is_taken_when_it_is_tried_again(
     assert source.statuses() == {object_id(NOON, 0): "processed"}
 
 
+async def test_an_id_that_postgresql_takes_in_no_text_is_stored_marked_and_proven(
+    postgres: Postgres, source: StandIn, tmp_path: Path
+) -> None:
+    ids = ["a\0b", "a\\u0000b", "\U0001f600" * 900, "\0" * 2000]
+    source.insert([{**one, "_id": own} for one, own in zip(articles(4), ids, strict=True)])
+    async with library(postgres.url, source, tmp_path) as home:
+        ended = await home.sync()
+        assert (ended.status, ended.tally.inserted, ended.detail) == ("ok", 4, "4 rows of 1 day proven")
+    assert source.statuses() == dict.fromkeys(ids, "processed")
+
+
+async def test_an_id_that_is_a_time_beyond_the_calendar_is_stored_marked_and_proven(
+    postgres: Postgres, source: StandIn, tmp_path: Path
+) -> None:
+    source.insert([{**one, "_id": DatetimeMS(2**60)} for one in articles(1)])
+    async with library(postgres.url, source, tmp_path) as home:
+        ended = await home.sync()
+        assert (ended.status, ended.tally.marked, ended.detail) == ("ok", 1, "1 rows of 1 day proven")
+
+
 async def test_new_keys_are_written_down_once(postgres: Postgres, source: StandIn, tmp_path: Path) -> None:
     source.insert([*articles(2)])
     async with library(postgres.url, source, tmp_path) as home:
@@ -186,6 +206,4 @@ async def test_new_keys_are_written_down_once(postgres: Postgres, source: StandI
 async def _retry(home: Library) -> None:
     """Do what `homelab-agent reading rejected retry --all` asks for."""
     keys = [row["key"] for row in await home.rows("SELECT key FROM reading_rejected")]
-    async with home.source.open() as opened:
-        assert await opened.reopen(keys) == len(keys)
-    await home.rows("UPDATE reading_rejected SET state = 'retry'")
+    assert all(outcome.done for outcome in await home.decided().retry(home.settings.name, keys))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from aiohttp.test_utils import TestServer
 from homelab_agent.core.clock import Clock, SystemClock
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secrets
-from homelab_agent.reading import kinds
+from homelab_agent.reading import decided, kinds
 from homelab_agent.reading.document import Window
 from homelab_agent.reading.manners import FAILURES_MAX, USER_AGENT, retry_after
 from homelab_agent.reading.order import Order
@@ -123,19 +124,31 @@ def entries(*numbers: int, at: datetime = NOON) -> list[dict[str, Any]]:
     ]
 
 
-def miniflux(held: list[dict[str, Any]]) -> Answering:
-    """Answer as Miniflux does: by the time of the last change, sorted by id, so many at a time."""
+@dataclass
+class Miniflux:
+    """Answers as Miniflux does: by the time of the last change, sorted by id, so many at a time; it says its time."""
 
-    def answer(request: web.Request) -> web.Response:
+    held: list[Any]
+    now: datetime = NOON + timedelta(hours=1)
+
+    def __call__(self, request: web.Request) -> web.Response:
         query = request.query
         assert (query["status"], query["order"], query["direction"]) == ("read", "id", "asc")
         after, since = int(query.get("after_entry_id", 0)), int(query.get("changed_after", 0))
         until = int(query.get("changed_before", 2**40))
-        times = {one["id"]: datetime.fromisoformat(one["changed_at"]).timestamp() for one in held}
-        found = [one for one in held if one["id"] > after and since < times[one["id"]] < until]
-        return web.json_response({"total": len(found), "entries": found[: int(query["limit"])]})
+        found = [one for one in self.held if _number(one) > after and since < _changed(one) < until]
+        body = json.dumps({"total": len(found), "entries": sorted(found, key=_number)[: int(query["limit"])]})
+        return web.Response(
+            text=body, headers={"Date": format_datetime(self.now, usegmt=True)}, content_type="application/json"
+        )
 
-    return answer
+
+def _number(entry: Any) -> int:
+    return int(entry["id"])
+
+
+def _changed(entry: Any) -> float:
+    return datetime.fromisoformat(entry["changed_at"]).timestamp()
 
 
 @pytest.mark.parametrize(("body", "feed", "titles"), [(RSS, "Shelf", 2), (ATOM, "Notes", 1), (JSON_FEED, "Links", 1)])
@@ -186,31 +199,188 @@ async def test_what_was_read_in_miniflux_comes_page_by_page_and_once(
     postgres: Postgres, server: Server, tmp_path: Path
 ) -> None:
     held = entries(*range(1, 251))
-    server.usual = miniflux(held)
+    server.usual = Miniflux(held)
     async with home(postgres, server, "miniflux", tmp_path) as library:
         assert (await library.sync()).tally.inserted == 250
         assert len(server.asked) == 3
         assert {request.headers["X-Auth-Token"] for request in server.asked} == {"key-1"}
-        held += entries(*range(251, 256))
-        held[0] = entries(1, at=NOON + timedelta(hours=2))[0]
+        held += entries(*range(251, 256), at=NOON + timedelta(hours=1))
         ended = await library.sync()
-        assert (ended.status, ended.tally.inserted) == ("ok", 6)
+        assert (ended.status, ended.tally.inserted) == ("ok", 5)
         [row] = await library.rows("SELECT reading_seconds FROM reading_per_day")
-        assert row == {"reading_seconds": 256 * 240}
-        window = Order(Window(NOON, NOON + timedelta(hours=1)))
-        assert (await library.sync(window)).tally.duplicate == 254
+        assert row == {"reading_seconds": 255 * 240}
+        window = Order(Window(NOON + timedelta(seconds=2), NOON + timedelta(seconds=5)))
+        assert (await library.sync(window)).tally.duplicate == 3
+
+
+async def test_an_entry_that_is_changed_after_it_was_read_is_no_other_reading(
+    postgres: Postgres, server: Server, tmp_path: Path
+) -> None:
+    server.usual = answers = Miniflux(entries(1, 2))
+    async with home(postgres, server, "miniflux", tmp_path) as library:
+        await library.sync()
+        answers.now += timedelta(hours=12)
+        starred, edited = entries(1, 2, at=answers.now - timedelta(minutes=1))
+        answers.held = [{**starred, "starred": True}, {**edited, "title": "Corrected"}]
+        ended = await library.sync()
+        assert (ended.status, str(ended.tally)) == ("ok", "inserted 0, duplicate 2, marked 0, rejected 0")
+        rows = await library.rows("SELECT event_timestamp, payload ->> 'title' AS title FROM reading_analytics")
+        assert {row["title"] for row in rows} == {"Entry 1", "Entry 2"}
+        assert max(row["event_timestamp"] for row in rows) == NOON + timedelta(seconds=2)
+        assert await library.count("reading_rejected") == 0
+
+
+async def test_an_entry_that_was_mended_in_miniflux_is_taken_when_it_comes_again(
+    postgres: Postgres, server: Server, tmp_path: Path
+) -> None:
+    [good] = entries(1)
+    server.usual = answers = Miniflux([{**good, "title": "a\0b"}])
+    async with home(postgres, server, "miniflux", tmp_path) as library:
+        assert (await library.sync()).tally.rejected == 1
+        answers.held = [{**good, "title": "a\0c", "changed_at": answers.now.isoformat()}]
+        assert (await library.sync()).tally.skipped == 1
+        answers.held = [{**good, "changed_at": answers.now.isoformat()}]
+        ended = await library.sync()
+        assert (ended.status, ended.tally.inserted) == ("ok", 1)
+        assert await library.count("reading_rejected") == 0
+
+
+async def test_a_dry_run_goes_on_where_the_last_run_ended(postgres: Postgres, server: Server, tmp_path: Path) -> None:
+    server.usual = answers = Miniflux(entries(1, 2, 3))
+    async with home(postgres, server, "miniflux", tmp_path) as library:
+        assert (await library.sync(Order(dry_run=True))).tally.inserted == 3
+        await library.sync()
+        answers.held += entries(4, at=answers.now)
+        dry = await library.sync(Order(dry_run=True))
+        ended = await library.sync()
+        assert str(dry.tally) == str(ended.tally) == "inserted 1, duplicate 0, marked 0, rejected 0"
+
+
+async def test_what_changes_between_two_pages_comes_with_the_next_pass(
+    postgres: Postgres, server: Server, tmp_path: Path
+) -> None:
+    answers = Miniflux(entries(*range(10, 260)), now=NOON + timedelta(hours=1))
+    behind, before = entries(5, at=NOON + timedelta(hours=1))[0], answers.held[200]
+
+    def second(request: web.Request) -> web.Response:
+        """Have an entry read that the pages have gone by, and one changed that they have not come to."""
+        answers.now += timedelta(seconds=10)
+        answers.held.append(behind)
+        before["changed_at"] = behind["changed_at"]
+        return answers(request)
+
+    server.answers, server.usual = [answers, second], answers
+    async with home(postgres, server, "miniflux", tmp_path) as library:
+        assert (await library.sync()).tally.inserted == 249
+        assert len(server.asked) == 3
+        answers.now += timedelta(hours=12)
+        assert (await library.sync()).tally.inserted == 2
+        assert await library.count("reading_analytics") == 251
+
+
+async def test_what_was_read_after_a_pass_was_cut_comes_once_that_is_done(
+    postgres: Postgres, server: Server, tmp_path: Path
+) -> None:
+    server.usual = answers = Miniflux(entries(*range(10, 260)))
+    async with home(postgres, server, "miniflux", tmp_path) as library:
+        run = library.new_run()
+        run.on_progress = lambda _: run.cancelled.set()
+        assert (await library.sync(run=run)).tally.inserted == 100
+        answers.held += entries(5, at=answers.now + timedelta(hours=6))
+        answers.now += timedelta(hours=12)
+        assert (await library.sync()).tally.inserted == 151
+        answers.now += timedelta(hours=12)
+        assert (await library.sync()).tally.seen == 0
 
 
 async def test_a_run_that_is_cut_between_pages_goes_on_there(
     postgres: Postgres, server: Server, tmp_path: Path
 ) -> None:
-    server.usual = miniflux(entries(*range(1, 251)))
+    server.usual = Miniflux(entries(*range(1, 251)))
     async with home(postgres, server, "miniflux", tmp_path) as library:
         run = library.new_run()
         run.on_progress = lambda _: run.cancelled.set()
         assert (await library.sync(run=run)).tally.inserted == 100
         assert (await library.sync()).tally.inserted == 150
         assert server.asked[1].query["after_entry_id"] == "100"
+
+
+BAD_ENTRIES: list[Any] = [
+    None,
+    7,
+    "text",
+    ["list"],
+    {},
+    {"id": "8"},
+    {"id": True},
+    {"id": 10**400},
+    {"id": "\0"},
+    {"id": "\ud800"},
+]
+BAD_FIELDS: list[dict[str, Any]] = [
+    {"changed_at": "9999-12-31T23:59:59-14:00"},
+    {"changed_at": "0001-01-01T00:00:00+14:00"},
+    {"changed_at": 10**300},
+    {"feed": ["A journal"]},
+    {"feed": {"title": {"a": 1}}},
+    {"title": "a\0b"},
+    {"title": "a\ud800b"},
+    {"reading_time": 10**400},
+    {"tags": [[math.nan]]},
+    {"status": []},
+]
+
+
+async def test_entries_that_nobody_can_store_stop_no_other_in_miniflux(
+    postgres: Postgres, server: Server, tmp_path: Path
+) -> None:
+    good = entries(*range(1, 101))
+    spoiled = [{**one, **how} for one, how in zip(good, BAD_FIELDS, strict=False)]
+    named = {**good[50], "a\0b": 1, "a\ud800b": 2}
+    body = json.dumps({"entries": [*spoiled, *BAD_ENTRIES, named, *good[51:]]})
+    server.answers, server.usual = [text(body)], Miniflux([])
+    async with home(postgres, server, "miniflux", tmp_path) as library:
+        ended = await library.sync()
+        assert (ended.tally.inserted, ended.tally.rejected) == (50, len(BAD_FIELDS) + len(BAD_ENTRIES))
+        assert ended.status == "partial"
+
+
+async def test_entries_that_nobody_can_store_stop_no_other_in_a_feed(
+    postgres: Postgres, server: Server, tmp_path: Path
+) -> None:
+    item = {"id": "1", "title": "First", "date_published": "2026-11-28T12:00:00Z"}
+    items = [
+        item,
+        {**item, "id": "2", "date_published": "9999-12-31T23:59:59-14:00"},
+        {**item, "id": "3\0"},
+        {**item, "id": "4\ud800"},
+        {**item, "id": "\U0001f600" * 1000},
+        {**item, "id": None, "authors": "Ann", "tags": "essay"},
+        {**item, "id": None, "url": ["https://example.org"], "title": "Another"},
+        {**item, "id": "5", "title": "no utf-8"},
+        *BAD_ENTRIES[:4],
+    ]
+    body = json.dumps({"title": "Links", "items": items}).encode().replace(b"no utf-8", b"no \xff\xfe")
+    server.usual = lambda _: web.Response(body=body, headers={"ETag": '"\xe9"'}, content_type="application/json")
+    async with home(postgres, server, "feed", tmp_path) as library:
+        ended = await library.sync()
+        assert (ended.status, ended.tally.inserted, ended.tally.rejected) == ("partial", 4, 8)
+        assert (await library.sync()).tally.inserted == 0
+
+
+@pytest.mark.parametrize(
+    "time",
+    ["Fri, 31 Dec 9999 23:59:59 -1400", "0000-01-01T00:00:00Z", "some day", "0001-01-01T00:00:00+14:00"],
+)
+async def test_a_time_at_the_edge_of_the_calendar_stops_no_feed(
+    postgres: Postgres, server: Server, tmp_path: Path, time: str
+) -> None:
+    server.usual = text(RSS.replace("Sat, 28 Nov 2026 12:00:00 GMT", time))
+    async with home(postgres, server, "feed", tmp_path) as library:
+        ended = await library.sync()
+        assert (ended.tally.inserted, ended.tally.rejected) == (1, 2)
+        causes = await library.rows("SELECT cause FROM reading_rejected ORDER BY cause")
+        assert [row["cause"] for row in causes] == ["date", "no_time"]
 
 
 BROKEN: list[tuple[str, Answering]] = [
@@ -227,7 +397,7 @@ BROKEN: list[tuple[str, Answering]] = [
 async def test_an_answer_that_is_broken_is_asked_for_again(
     postgres: Postgres, server: Server, tmp_path: Path, what: str, broken: Answering
 ) -> None:
-    server.answers, server.usual = [broken], miniflux(entries(1, 2, 3))
+    server.answers, server.usual = [broken], Miniflux(entries(1, 2, 3))
     async with home(postgres, server, "miniflux", tmp_path) as library:
         ended = await library.sync()
         assert (ended.status, ended.tally.inserted) == ("ok", 3)
@@ -279,7 +449,7 @@ async def test_a_server_that_fails_again_and_again_is_left_alone_for_a_while(ser
 
 async def test_requests_keep_their_distance(server: Server, tmp_path: Path) -> None:
     clock = MovableClock()
-    server.usual = miniflux(entries(*range(1, 251)))
+    server.usual = Miniflux(entries(*range(1, 251)))
     asking = asyncio.ensure_future(_batches(source(server, "miniflux", tmp_path, clock, rate=0.1)))
     for number in (1, 2, 3):
         await until(lambda: len(server.asked) == number, "the next request has come")  # noqa: B023
@@ -297,6 +467,19 @@ def test_retry_after_is_understood_in_both_forms() -> None:
     assert retry_after(format_datetime(now + timedelta(minutes=2), usegmt=True), now) == 120
     assert retry_after(format_datetime(now - timedelta(minutes=2), usegmt=True), now) == 0
     assert retry_after("", now) is retry_after("soon", now) is retry_after("-1", now) is None
+
+
+async def test_what_comes_only_once_cannot_be_tried_again_but_dropped(
+    postgres: Postgres, server: Server, tmp_path: Path
+) -> None:
+    server.usual = text(RSS)
+    async with home(postgres, server, "feed", tmp_path) as library:
+        await library.sync()
+        [outcome] = await library.decided().retry("shelf", ["shelf:none"])
+        assert (outcome.done, outcome.detail) == (False, decided.NOT_GIVEN_AGAIN)
+        assert outcome.repair == "homelab-agent reading rejected drop ID"
+        assert [one.done for one in await library.decided().drop("shelf", ["shelf:none"])] == [True]
+        assert await library.rows("SELECT state FROM reading_rejected") == [{"state": "dropped"}]
 
 
 async def _batches(asked: Source) -> int:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
+
+from bson.binary import OLD_UUID_SUBTYPE, Binary
 
 from homelab_agent.reading.document import Window
 from homelab_agent.reading.order import Order
@@ -147,7 +151,7 @@ async def test_of_two_agents_one_works_and_the_other_says_so(
 ) -> None:
     await beside(mongodb.insert, [*articles(300)])
     async with library(postgres.url, mongodb, tmp_path, batch=10) as home:
-        one, other = await asyncio.gather(home.sync(), home.sync())
+        one, other = await asyncio.gather(home.sync(), replace(home, host="otherhost").sync())
         first, second = sorted((one, other), key=lambda ended: -ended.tally.seen)
         assert first.tally.inserted + second.tally.inserted == 300
         assert first.tally.duplicate == second.tally.duplicate == 0
@@ -159,11 +163,12 @@ async def test_of_two_agents_one_works_and_the_other_says_so(
 async def test_ids_that_hold_no_time_are_stored_marked_and_proven_too(
     postgres: Postgres, mongodb: MongoDB, tmp_path: Path
 ) -> None:
-    one, two, three, four = articles(4)
-    await beside(mongodb.insert, [one, {**two, "_id": "two"}, {**three, "_id": 3}, {**four, "_id": "x" * 2000}])
+    one, two, three, four, five, six = articles(6)
+    uuids = {**five, "_id": Binary.from_uuid(UUID(int=7))}, {**six, "_id": Binary(bytes(16), OLD_UUID_SUBTYPE)}
+    await beside(mongodb.insert, [one, {**two, "_id": "two"}, {**three, "_id": 3}, {**four, "_id": "x" * 2000}, *uuids])
     async with library(postgres.url, mongodb, tmp_path) as home:
         ended = await home.sync()
-        assert (ended.status, ended.tally.inserted, ended.tally.marked) == ("ok", 4, 4)
+        assert (ended.status, ended.tally.inserted, ended.tally.marked) == ("ok", 6, 6)
         keys = [row["mongo_id"] for row in await home.rows("SELECT mongo_id FROM reading_analytics ORDER BY id")]
         assert {str(one["_id"]), '"two"', '{"$numberInt": "3"}'} < set(keys)
         assert sum(key.startswith("sha256:") for key in keys) == 1

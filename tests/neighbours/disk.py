@@ -16,6 +16,7 @@ from uuid import uuid4
 from tests.neighbours import loop
 from tests.neighbours.guard import guarded
 from tests.neighbours.neighbour import Missing, Neighbour, need_root, program, version_of
+from tests.waiting import until
 
 _INODES_PER_MEGABYTE = 256
 """fs/ext4/ext4.h: EXT4_GOING_FLAGS_NOLOGFLUSH, as when the power is cut."""
@@ -82,9 +83,12 @@ class Ext4(Disk):
         """Pull it out: whatever is asked of its files fails (EIO), and what was not synced is lost."""
         loop.cut_off(self.point)
 
-    def mend(self) -> None:
-        """Check and mount it anew; raises AssertionError while somebody has a file open there."""
-        _run("umount", self.point)
+    def mend(self, *, seconds: float = 20.0) -> None:
+        """Check and mount it anew; raises AssertionError when somebody keeps a file open there for so long.
+
+        Who outlives a process that was killed, to give back what that held, may take a moment.
+        """
+        until(lambda: _ended_well("umount", self.point), f"nobody has a file open in {self.point}", seconds=seconds)
         self.point.rmdir()  # other mount namespaces may have a copy of the mount, and with this lose it
         self.point.mkdir()
         _run("e2fsck", "-fy", self._image, fine=(0, 1))
@@ -161,6 +165,10 @@ def _mount(*words: str | Path) -> None:
     if done.returncode:
         message = f"mount does not work here: {done.stderr.strip()}"
         raise Missing(message)
+
+
+def _ended_well(name: str, *words: str | Path) -> bool:
+    return subprocess.run([_program(name), *words], capture_output=True, check=False).returncode == 0
 
 
 def _run(name: str, *words: str | Path, fine: Container[int] = (0,)) -> None:

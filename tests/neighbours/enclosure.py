@@ -35,6 +35,8 @@ case " $mine " in *" $outer "*) # else it has ended by itself, and its number ma
 esac
 for group in $GROUPS_MADE; do # who has entered it may be frozen with it, and has to see its command end
     [ ! -e "$group/cgroup.freeze" ] || echo 0 >"$group/cgroup.freeze"
+    # In version 1 what is frozen does not die of SIGKILL before it is thawed.
+    find "$group" -name freezer.state 2>/dev/null | while read -r state; do echo THAWED >"$state" || :; done
 done
 wait $outer
 for _ in $(seq 500); do

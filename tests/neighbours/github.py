@@ -83,6 +83,7 @@ class GitHub:
         """`loop` runs in another thread."""
         self.port = free_port()
         self.calls: list[Call] = []
+        self._whole = threading.Lock()
         self.errors_are_text = False
         """Whether it says what is wrong with a status in one text; since 2026 it was seen to, before in a list."""
         self._loop = loop
@@ -119,7 +120,8 @@ class GitHub:
 
     def statuses(self, remote: GitRemote, sha: str) -> list[Status]:
         """Return what a commit got, in order."""
-        return self._published[remote.full_name.lower()].statuses.get(sha, [])
+        with self._whole:
+            return self._published[remote.full_name.lower()].statuses.get(sha, [])
 
     @staticmethod
     def hook(remote: GitRemote, url: str, secret: str, *, form: bool = False, sender: Sender = "github") -> Hook:
@@ -183,14 +185,15 @@ class GitHub:
     async def _answer(self, request: web.Request) -> web.Response:
         body = await request.read()
         await asyncio.sleep(self._delay)
-        try:
-            self._stumble()
-            answer = self._decide(request, body)
-        except Refused as refused:
-            answer = web.Response(status=refused.status, text=refused.body, headers=refused.headers)
-        answer.headers.update(self._accounts())
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        self.calls.append(Call(request.method, request.path, headers, body, answer.status))
+        with self._whole:  # who sees what it made sees the call, too
+            try:
+                self._stumble()
+                answer = self._decide(request, body)
+            except Refused as refused:
+                answer = web.Response(status=refused.status, text=refused.body, headers=refused.headers)
+            answer.headers.update(self._accounts())
+            headers = {name.lower(): value for name, value in request.headers.items()}
+            self.calls.append(Call(request.method, request.path, headers, body, answer.status))
         return answer
 
     def _stumble(self) -> None:

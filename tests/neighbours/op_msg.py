@@ -11,7 +11,8 @@ import itertools
 import struct
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import bson
 from bson import ObjectId
@@ -31,8 +32,28 @@ _ORDER = (int, float, str, dict, bytes, ObjectId)
 When = Literal["before", "after"]
 
 
+@dataclass(slots=True)
+class Hold:
+    """A command that is not done before it is `let_go`, or never where it `is_lost`; `reached` once it has come."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    is_lost: bool = False
+
+
+class _Held(NamedTuple):
+    """A document by its key, as it was sent and as it is read."""
+
+    key: str
+    raw: bytes
+    document: Mapping[str, Any]
+
+
 class StandIn:
-    """The server; `cut` ends a connection with a command to come, before or after it is done."""
+    """The server; `cut` ends a connection with a command to come, before or after it is done, `hold` keeps it waiting.
+
+    Both are for the command that is the next of its name, or the so manyth.
+    """
 
     def __init__(self) -> None:
         self.port = 0
@@ -40,6 +61,7 @@ class StandIn:
         self._cursors: dict[int, list[RawBSONDocument]] = {}
         self._numbers = itertools.count(1)
         self._cuts: dict[tuple[str, When], int] = {}
+        self._holds: dict[str, tuple[int, Hold]] = {}
         self._refusals: dict[str, tuple[int, str]] = {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
@@ -60,12 +82,21 @@ class StandIn:
         return {bare_id(raw): _lenient(raw).get("status", "") for raw in self.documents.values()}
 
     def cut(self, command: str, when: When, *, number: int = 1) -> None:
-        """End the connection with the command that is the next of its name, or the so manyth."""
+        """End the connection with a command."""
         self._cuts[command, when] = number
+
+    def hold(self, command: str, *, number: int = 1) -> Hold:
+        """Keep a command waiting."""
+        self._holds[command] = number, (hold := Hold())
+        return hold
 
     def refuse(self, command: str, code: int, name: str) -> None:
         """Answer a command with an error of MongoDB's from now on."""
         self._refusals[command] = code, name
+
+    def allow(self, command: str) -> None:
+        """Answer a command again."""
+        del self._refusals[command]
 
     async def start(self) -> None:
         """Listen."""
@@ -88,6 +119,8 @@ class StandIn:
                 name = next(iter(command))
                 if self._is_cut(name, "before"):
                     break
+                if await self._waits_in_vain(name):
+                    break
                 answer = bson.encode(self._answer(name, command))
                 if self._is_cut(name, "after"):
                     break
@@ -100,6 +133,17 @@ class StandIn:
         left = self._cuts.get((name, when), 0)
         self._cuts[name, when] = max(left - 1, 0)
         return left == 1
+
+    async def _waits_in_vain(self, name: str) -> bool:
+        left, hold = self._holds.get(name, (0, None))
+        if hold is None:
+            return False
+        self._holds[name] = left - 1, hold
+        if left != 1:
+            return False
+        hold.reached.set()
+        await hold.let_go.wait()
+        return hold.is_lost
 
     def _answer(self, name: str, command: Mapping[str, Any]) -> Mapping[str, Any]:
         if name in self._refusals:
@@ -131,11 +175,11 @@ class StandIn:
 
     def _find(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
         found = self._matching(command.get("filter", {}))
-        found.sort(key=lambda raw: _rank(bare_id(raw)))
+        found.sort(key=lambda one: _rank(one.document.get("_id")))
         found = found[: command.get("limit") or None]
         fields = [*command.get("projection", {})]
         cursor = next(self._numbers)
-        self._cursors[cursor] = [RawBSONDocument(_projected(raw, fields)) for raw in found]
+        self._cursors[cursor] = [RawBSONDocument(_projected(one, fields)) for one in found]
         return self._more(cursor, command["find"], "firstBatch", command.get("batchSize", 101))
 
     def _more(self, cursor: int, collection: str, name: str, size: int | None) -> Mapping[str, Any]:
@@ -148,22 +192,21 @@ class StandIn:
     def _update(self, updates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         done = 0
         for update in updates:
-            for raw in self._matching(update["q"]):
-                changed = {**_lenient(raw), **update["u"]["$set"]}
-                self.documents[key_of(bare_id(raw))] = bson.encode(changed)
+            for one in self._matching(update["q"]):
+                self.documents[one.key] = bson.encode({**one.document, **update["u"]["$set"]})
                 done += 1
         return {"n": done, "nModified": done}
 
-    def _matching(self, wanted: Mapping[str, Any]) -> list[bytes]:
+    def _matching(self, wanted: Mapping[str, Any]) -> list[_Held]:
         match wanted.get("_id"):
-            case {"$in": ids}:
-                keys = [key_of(one) for one in ids]
+            case {"$in": ids, **more} if not more:
+                keys, rest = [key_of(one) for one in ids], _without_id(wanted)
             case ObjectId() as one:
-                keys = [key_of(one)]
+                keys, rest = [key_of(one)], _without_id(wanted)
             case _:
-                keys = [*self.documents]
-        candidates = [self.documents[key] for key in keys if key in self.documents]
-        return [raw for raw in candidates if _matches(raw, wanted)]
+                keys, rest = [*self.documents], wanted
+        held = (_Held(key, raw, _lenient(raw)) for key in keys if (raw := self.documents.get(key)) is not None)
+        return [one for one in held if _matches(one.document, rest)]
 
 
 @asynccontextmanager
@@ -219,11 +262,10 @@ def _lenient(raw: bytes) -> dict[str, Any]:
     return bson.decode(raw, _LENIENT)
 
 
-def _projected(raw: bytes, fields: Sequence[str]) -> bytes:
+def _projected(held: _Held, fields: Sequence[str]) -> bytes:
     if not fields:
-        return raw
-    found = _lenient(raw)
-    return bson.encode({name: found[name] for name in ("_id", *fields) if name in found})
+        return held.raw
+    return bson.encode({name: held.document[name] for name in ("_id", *fields) if name in held.document})
 
 
 def _rank(value: Any) -> tuple[int, Any]:
@@ -241,12 +283,19 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def _matches(raw: bytes, wanted: Mapping[str, Any]) -> bool:
-    found = _lenient(raw)
-    return all(_fits(found.get(name), condition) for name, condition in wanted.items())
+def _without_id(wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is left to look at in a document that was found by its id."""
+    return {name: condition for name, condition in wanted.items() if name != "_id"}
+
+
+def _matches(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(
+        any(_matches(found, one) for one in condition) if name == "$or" else _fits(found.get(name), condition)
+        for name, condition in wanted.items()
+    )
 
 
 def _fits(value: Any, condition: Any) -> bool:
-    if isinstance(condition, Mapping) and condition and all(key.startswith("$") for key in condition):
+    if isinstance(condition, dict) and condition and all(key.startswith("$") for key in condition):
         return all(_COMPARISONS[name](value, other) for name, other in condition.items())
     return bool(value == condition)

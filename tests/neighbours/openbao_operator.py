@@ -115,10 +115,21 @@ class Operator:
                 if (found["meta"] or {}).get("role_name") == AGENT:
                     self._revoke_accessor(accessor)
 
+    def mount(self, path: str, namespace: str = "") -> None:
+        """Mount a store with versions, and wait until it answers: the server prepares it after it has said yes."""
+
+        def answers() -> bool:
+            with suppress(Refused):
+                return bool(self.ask("GET", f"{path}/config", namespace=namespace))
+            return False
+
+        self.ask("POST", f"sys/mounts/{path}", {"type": "kv", "options": {"version": "2"}}, namespace=namespace)
+        until(answers, f"the store at {path} answers")
+
     def namespace(self, name: str) -> str:
         """Make a namespace that has what the root namespace has for the agent; return a secret_id of its role there."""
         self.ask("POST", f"sys/namespaces/{name}", {})
-        self.ask("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, namespace=name)
+        self.mount("secret", namespace=name)
         self.ask("POST", "sys/auth/approle", {"type": "approle"}, namespace=name)
         self.ask("POST", _POLICY, {"policy": self._pristine["policy"]}, namespace=name)
         self.ask("POST", _ROLE, self._pristine["role"] | {"role_id": AGENT}, namespace=name)

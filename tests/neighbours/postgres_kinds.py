@@ -69,6 +69,13 @@ def _put_timescale(directory: Path) -> Path:
     return directory / programs.relative_to("/")
 
 
+def timescale_files(directory: Path) -> Path:
+    """Unpack what TimescaleDB adds to Debian's tree, from its root on; return where."""
+    archive = _archive()
+    subprocess.run(["tar", "--zstd", "-xf", archive, "-C", directory], check=True)
+    return directory
+
+
 _LOADED = ("shared_preload_libraries=timescaledb", "timescaledb.telemetry_level=off")
 
 WHEEL = Kind("wheel", lambda directory: binaries.copy(_wheel(), directory / "programs").directory)

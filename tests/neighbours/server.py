@@ -131,7 +131,11 @@ class Server:
 
     def tail(self, characters: int = 3000) -> str:
         """Return the end of what it printed."""
-        return self.log.read_text(errors="replace")[-characters:] if self.log.exists() else ""
+        return self.printed()[-characters:]
+
+    def printed(self) -> str:
+        """Return all that it printed."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
     def _first(self) -> int:

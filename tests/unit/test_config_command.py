@@ -52,6 +52,23 @@ def test_check_prints_every_fault_and_exits_78(path: Path) -> None:
     ]
 
 
+def test_check_names_a_schedule_that_is_none_with_all_other_faults(path: Path) -> None:
+    path.write_text(
+        '[log]\nformat = "xml"\n[reading]\nschedule = "0 25 * * *"\nspread = -1.0\n'
+        '[secrets]\nsnapshot_schedule = "0 0 31 2 *"\n'
+    )
+    done = homelab_agent("--config", path, "config", "check")
+    assert done.returncode == Exit.CONFIGURATION
+    lines = done.stderr.splitlines()
+    assert lines[1] == (
+        f'{path}:4: reading.schedule = "0 25 * * *": the schedule "0 25 * * *" is none. '
+        "('25' is no hour: it goes from 0 to 23)"
+    )
+    assert lines[2].startswith(f"{path}:5: reading.spread")
+    assert lines[3].endswith('the schedule "0 0 31 2 *" is none. (there is no such day)')
+    assert lines[4] == "4 faults"
+
+
 def test_every_command_that_needs_the_configuration_prints_its_faults(path: Path) -> None:
     path.write_text("[log\n")
     done = homelab_agent("--config", path, "doctor")

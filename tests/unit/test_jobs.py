@@ -344,6 +344,20 @@ async def test_a_run_beyond_its_deadline_is_timed_out(tmp_path: Path) -> None:
         assert (record.state, record.detail) == ("timed_out", "not done within 60 s; stopped half way")
 
 
+async def test_a_run_that_is_to_be_over_before_the_next_slot_has_that_deadline(tmp_path: Path) -> None:
+    clock = MovableClock()
+    async with house(tmp_path, clock) as here:
+        work = Work()
+        here.jobs.add([Job("sync", work, 3600.0, schedule="every 10 minutes", ends_before_next=True)])
+        for number, seconds in enumerate((9 * 60, 10 * 60)):  # the second begins a minute before a slot: not for that
+            run_id = await here.jobs.start("sync")
+            await until(lambda: len(work.runs) > number, "the run")  # noqa: B023
+            await clock.advance(seconds - 0.1)
+            assert not work.runs[number].cancelled.is_set()
+            await clock.advance(0.1)
+            assert (await here.ended(run_id)).state == "timed_out"
+
+
 async def test_progress_is_published_and_remembered_while_the_run_lasts(tmp_path: Path) -> None:
     clock = MovableClock()
     async with house(tmp_path, clock) as here:

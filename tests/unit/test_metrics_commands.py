@@ -17,6 +17,8 @@ from homelab_agent.metrics import doctor
 from homelab_agent.metrics.commands import commands
 from homelab_agent.metrics.settings import MetricsSettings
 
+HAS_SYSTEMD = Path("/run/systemd/system").is_dir()
+
 
 @pytest.fixture
 def console() -> Console:
@@ -28,6 +30,7 @@ def test_a_sample_as_a_table_has_rates(console: Console) -> None:
     assert done.exit_code == 0
     for word in ("busy_pct", "rx_bytes_per_s", "available_bytes", "collector", "ok"):
         assert word in done.output
+    assert ("The host has no systemd." in done.output) is not HAS_SYSTEMD
 
 
 def test_a_sample_as_json_has_the_families_asked_for(console: Console) -> None:
@@ -45,8 +48,14 @@ def test_an_unknown_family_is_a_fault_of_usage(console: Console) -> None:
 
 
 async def test_the_doctor_asks_every_collector(tmp_path: Path) -> None:
-    [check] = doctor.checks(MetricsSettings(), tmp_path, Secrets(Redactor()))
+    check, units = doctor.checks(MetricsSettings(), tmp_path, Secrets(Redactor()))
     assert check.probe is not None
     finding = await check.probe()
     assert finding.state is State.OK
     assert "things measured" in finding.detail
+    assert units.probe is not None
+    stand = await units.probe()
+    if HAS_SYSTEMD:
+        assert stand.state in {State.OK, State.DEGRADED}
+    else:
+        assert (stand.state, stand.detail) == (State.NOT_AVAILABLE, "The host has no systemd.")

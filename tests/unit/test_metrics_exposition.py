@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -61,6 +62,9 @@ def node_exporter() -> Iterator[str]:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
     arguments = [program, f"--web.listen-address=127.0.0.1:{port}", "--collector.interrupts"]
+    if Path("/run/systemd/system").is_dir():
+        arguments += ["--collector.systemd", "--collector.systemd.enable-restarts-metrics"]
+        arguments.append("--collector.systemd.unit-exclude=none")
     child = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield f"http://127.0.0.1:{port}/metrics"
@@ -138,7 +142,7 @@ def test_a_large_host_is_written_in_little_time() -> None:
         family: [
             Reading(
                 entities.get(family, f"{family} {n}"),
-                {"device": f"d{n}", "type": "ext4", "input": "temp1"}
+                {"device": f"d{n}", "type": "ext4", "input": "temp1", "target": "nas:22", "image": "busybox"}
                 | {column: 12345.678 for metric in metrics for column, _ in metric.columns},
             )
             for n in range(1 if family in {"cpu", "memory", "load", "agent"} else 8)

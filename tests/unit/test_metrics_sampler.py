@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,71 @@ async def test_a_full_disk_costs_no_sample(tmp_path: Path) -> None:
         assert len(await at.rows("cpu_sample")) == 2
         assert len(await at.rows("entity")) > 0
         assert at.sampler.lost == 0
+
+
+async def silences(at: Bench) -> list[tuple[float, float, str]]:
+    """Return what was noted of missing samples: from and to in seconds after noon, and why."""
+    return [
+        (
+            (row.values["from_at"] - NOON).total_seconds(),  # type: ignore[operator, union-attr]
+            (row.values["to_at"] - NOON).total_seconds(),  # type: ignore[operator, union-attr]
+            str(row.values["cause"]),
+        )
+        for row in await at.rows("interruption")
+    ]
+
+
+async def test_each_start_is_noted_with_when_the_host_was_started(tmp_path: Path) -> None:
+    clock = MovableClock(NOON)
+    async with bench(tmp_path, clock) as at:
+        await at.pass_time(30)
+    async with bench(tmp_path, clock) as at:
+        await at.pass_time(20)
+        starts = await at.rows("agent_start")
+        assert [row.values["time"] for row in starts] == [NOON + timedelta(seconds=seconds) for seconds in (10, 40)]
+        assert {row.values["boot_at"] for row in starts} == {NOON - timedelta(seconds=1000)}
+        assert {row.values["interval_s"] for row in starts} == {10}
+        assert await silences(at) == []
+
+
+async def test_a_silence_has_its_cause(tmp_path: Path) -> None:
+    async with bench(tmp_path, MovableClock(NOON)) as at:
+        await at.pass_time(20)
+        at.clock.suspend(300)
+        await at.pass_time(20)
+        at.clock.hang(50)
+        await at.pass_time(20)
+        at.clock.step(3600)
+        await at.pass_time(20)
+        found = await silences(at)
+        ticks = sorted((row.at - NOON).total_seconds() for row in await at.rows("tick"))
+        holes = [(one, other) for one, other in pairwise(ticks) if other - one > 10]
+        assert [(one, other) for one, other, _ in found] == holes
+        assert list(dict.fromkeys(cause for _, _, cause in found)) == ["suspended", "held up", "clock set"]
+
+
+async def test_a_clock_that_is_set_back_leaves_no_silence(tmp_path: Path) -> None:
+    async with bench(tmp_path, MovableClock(NOON)) as at:
+        await at.pass_time(20)
+        at.clock.step(-600)
+        await at.pass_time(20)
+        assert await silences(at) == []
+
+
+async def test_samples_that_the_spool_did_not_take_are_a_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path, MovableClock(NOON)) as at:
+        await at.pass_time(20)
+        put = Spool.put
+
+        async def refused(*_: object, **__: object) -> None:
+            message = "no room"
+            raise MemoryError(message)
+
+        monkeypatch.setattr(Spool, "put", refused)
+        await at.pass_time(20)
+        monkeypatch.setattr(Spool, "put", put)
+        await at.pass_time(20)
+        assert await silences(at) == [(20, 50, "not kept")]
+        assert at.sampler.lost == 2

@@ -5,29 +5,44 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from hypothesis import given, strategies
 
-from homelab_agent.core.clock import Drift, Instant
-from homelab_agent.metrics import entity, rows, service
+from homelab_agent.core.clock import Drift, Instant, SystemClock
+from homelab_agent.metrics import disk_health, entity, rows, service, space
 from homelab_agent.metrics.collection import Collection
+from homelab_agent.metrics.collectors.containers import Containers
+from homelab_agent.metrics.collectors.frequency import Frequency
+from homelab_agent.metrics.collectors.raid import Raid
+from homelab_agent.metrics.collectors.sensors import Sensors
+from homelab_agent.metrics.collectors.throttling import Throttling
+from homelab_agent.metrics.collectors.units import Seen, Units
+from homelab_agent.metrics.forecast import Forecast
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.names import METRICS
-from homelab_agent.metrics.sample import Quality, Sample
-from homelab_agent.metrics.settings import MetricsSettings
+from homelab_agent.metrics.probes import Watch
+from homelab_agent.metrics.sample import Quality, Reading, Sample
+from homelab_agent.metrics.settings import MetricsSettings, Probe
 from homelab_agent.metrics.ticker import Tick
+from tests.machines import ASKED_FOR, RARE, SOMEWHERE, container, raspberry, with_groups
+from tests.neighbours.ports import free_port
 
 SCHEMA = Path(service.__file__).parent / "schema"
 FACTS_OF_THE_LOOP = {"late_ms", "collect_ms", "spool_rows", "spool_bytes", "state_written_bytes", "database_ms"}
 
 
-def tables(name: str) -> dict[str, set[str]]:
-    sql = re.sub(r"--.*", "", (SCHEMA / name).read_text())
+def schema() -> str:
+    return "".join(path.read_text() for path in sorted(SCHEMA.glob("0*.sql")))
+
+
+def tables() -> dict[str, set[str]]:
+    sql = re.sub(r"--.*", "", schema())
     return {
         table: {line.split()[0] for line in re.split(r",\s*\n", body) if not line.strip().startswith("PRIMARY KEY")}
-        for table, body in re.findall(r"CREATE TABLE (\w+) \((.*?)\n\)", sql, re.DOTALL)
+        for table, body in re.findall(r"CREATE TABLE (\w+_sample|tick) \((.*?)\n\)", sql, re.DOTALL)
     }
 
 
@@ -49,21 +64,53 @@ async def test_rows_and_tables_have_the_same_columns() -> None:
         clock_synchronised=True,
         collectors=taken.collectors,
     )
-    found = tables("0001_samples.sql")
+    found = tables()
     seen = set()
     for row in rows.of_sample(Sample(tick.due, taken.families, quality), "here"):
         expected = found[row.table] - (FACTS_OF_THE_LOOP if row.table == "agent_sample" else set())
         assert set(row.values) == expected, row.table
         seen.add(row.table)
-    assert {*seen, "temperature_sample"} == set(found)  # a virtual machine has no temperatures
+    assert seen | {f"{family}_sample" for family in RARE | ASKED_FOR | SOMEWHERE} == set(found)
     assert {f"{family}_sample" for family in METRICS} | {"tick"} == set(found)
 
 
+def test_families_that_this_host_may_lack_have_the_same_columns_as_their_tables(tmp_path: Path) -> None:
+    recorded, found = raspberry(tmp_path), tables()
+    families: dict[str, Sequence[Reading]] = {}
+    for kind in (Sensors, Frequency, Throttling, Raid):
+        families.update(kind(recorded.host, MetricsSettings()).collect())
+    families["unit"] = Units(recorded.host, MetricsSettings()).readings({"cron.service": Seen("active", "running")})
+    container(with_groups(recorded), f"docker/{'1' * 64}")
+    containers = Containers(recorded.host, MetricsSettings())
+    containers.learn({}, frozenset({"1" * 64}))
+    families.update(containers.collect())
+    assert set(families) == RARE | SOMEWHERE
+    for family, readings in families.items():
+        for reading in readings:
+            assert {*reading.values, "entity_id", "time"} == found[f"{family}_sample"], family
+
+
+async def test_a_probe_has_the_same_columns_as_its_table() -> None:
+    watch = Watch(Probe(name="nobody", target=f"127.0.0.1:{free_port()}"), Host("here"), SystemClock())
+    await watch.ask()
+    reading = watch.reading()
+    assert reading is not None
+    assert {*reading.values, "entity_id", "time"} == tables()["probe_sample"]
+
+
+def test_a_disk_that_says_how_it_is_has_the_same_columns_as_its_table() -> None:
+    assert {*disk_health.COLUMNS, "device", "entity_id", "time"} == tables()["smart_sample"]
+
+
+def test_a_forecast_has_the_same_columns_as_its_table() -> None:
+    assert {*space.row(Forecast(1.0, 2.0)), "entity_id", "time"} == tables()["forecast_sample"]
+
+
 def test_every_table_is_a_series() -> None:
-    sql = (SCHEMA / "0001_samples.sql").read_text()
+    sql = schema()
     made = re.findall(r"SELECT make_series\('(\w+)', '(\w+)'\);", sql)
-    assert [name for name, _ in made] == list(tables("0001_samples.sql"))
-    assert all(segment in tables("0001_samples.sql")[name] for name, segment in made)
+    assert [name for name, _ in made] == list(tables())
+    assert all(segment in tables()[name] for name, segment in made)
 
 
 def test_an_entitys_id_is_the_same_everywhere_and_fits_a_bigint() -> None:

@@ -27,6 +27,7 @@ from tests.database import NoDatabase
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
 
+HAS_SYSTEMD = Path("/run/systemd/system").is_dir()
 WAITING = 1
 """The sampler, which sleeps until its next turn."""
 
@@ -56,7 +57,7 @@ async def test_it_samples_shows_and_says_so(base: Foundation) -> None:
     assert capability.exposition is not None
     assert capability.charts is not None
     assert capability.summary() == "no sample yet"
-    [task] = capability.tasks
+    task, *_ = capability.tasks
     assert task.critical
     running = asyncio.ensure_future(task.run())
     await until(lambda: clock.sleepers >= WAITING, "everything to wait")
@@ -73,6 +74,8 @@ async def test_it_samples_shows_and_says_so(base: Foundation) -> None:
     assert b"node_cpu_seconds_total" in capability.exposition()
     assert len(capability.charts()[0].series[0].points) == samples
     assert (await found(capability, "metrics.collectors")).state is Standing.OK
+    units = await found(capability, "metrics.units")
+    assert (units.detail == "The host has no systemd.") is not HAS_SYSTEMD
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await clock.advance(60)

@@ -11,19 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homelab_agent.core.arguments import SHAS_MAX, Flag, Name, Number, Sha, Shas
 from homelab_agent.core.errors import Exit
 from homelab_agent.core.privilege import (
-    SHAS_MAX,
     Answer,
     Call,
-    Flag,
-    Name,
     NoSuchUser,
     NotThatUser,
-    Number,
     PrivilegedUnavailable,
-    Sha,
-    Shas,
     Unprivileged,
     Verb,
     VerbFailed,

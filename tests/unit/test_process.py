@@ -97,6 +97,24 @@ async def test_one_that_is_stopped_may_end_in_order() -> None:
     assert await child.stop() == done
 
 
+async def test_what_it_has_started_may_end_in_order_too_though_it_is_gone_already(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    careful = f"trap 'sleep 0.3; rm {lock}; exit' TERM; touch {lock}; while :; do sleep 0.01; done"
+    child = await process.start(["sh", "-c", f'trap - TERM; sh -c "{careful}"; true'])
+    await until(lock.exists, "the one below is up")
+    assert (await child.stop(60)).code == -signal.SIGTERM, "it does not wait for what it has started"
+    assert not lock.exists()
+
+
+async def test_what_it_has_started_and_does_not_end_is_killed_after_the_grace() -> None:
+    lines: list[str] = []
+    script = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.01; done'; true"
+    child = await process.start(["sh", "-c", script], on_line=lambda _, line: lines.append(line))
+    await until(lambda: len(lines) == 1, "the one below is up")
+    assert (await child.stop(0.2)).code == -signal.SIGTERM
+    assert not is_alive(int(lines[0]))
+
+
 async def test_cancelled_nothing_is_left() -> None:
     lines: list[str] = []
     task = asyncio.create_task(

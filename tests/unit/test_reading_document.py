@@ -13,7 +13,7 @@ from typing import Any
 import bson
 import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, ObjectId, Regex, Timestamp
-from bson.binary import UuidRepresentation
+from bson.binary import OLD_UUID_SUBTYPE, UuidRepresentation
 from bson.codec_options import CodecOptions
 from bson.datetime_ms import DatetimeMS
 from hypothesis import given
@@ -149,6 +149,11 @@ def test_names_of_mixed_types_become_texts_and_what_has_no_column_is_not_lost() 
     assert bad(source={"name": "pocket"}).cause == "mixed"
 
 
+@pytest.mark.parametrize("meta", [{"document": "its own"}, "a text"])
+def test_what_has_no_column_replaces_nothing_of_the_same_name(meta: object) -> None:
+    assert json.loads(good(meta=meta, rating=5).meta) == {"meta": meta, "document": {"rating": 5}}
+
+
 def test_a_rejected_document_is_kept_with_the_uuids_in_it() -> None:
     found = bson_document.read(bson.encode({"_id": 1, "own": Binary.from_uuid(uuid.UUID(int=7))}), max_bytes=1024)
     assert isinstance(found, Rejected)
@@ -164,14 +169,25 @@ def test_a_text_that_is_no_utf_8_is_rejected_with_its_bytes() -> None:
     assert "$bson" in found.raw
 
 
-@pytest.mark.parametrize(
-    "own", [ID, str(ID), 7, "7", 7.0, NOON, {"a": 1, "b": [2]}, b"x", None, "é\0", uuid.UUID(int=7)]
-)
-def test_an_id_is_known_by_a_text_that_leads_back_to_it(own: object) -> None:
-    key = bson_document.key_of(own)
+UUID, OLD_UUID = Binary.from_uuid(uuid.UUID(int=7)), Binary(uuid.UUID(int=7).bytes, OLD_UUID_SUBTYPE)
+IDS = [ID, str(ID), 7, "7", 7.0, NOON, {"a": 1, "b": [2]}, b"x", None, "é\0", DatetimeMS(2**60)]
+
+
+@pytest.mark.parametrize("own", [*IDS, UUID, OLD_UUID, {"user": UUID, "number": 1}])
+def test_an_id_is_known_by_a_text_that_leads_back_to_it_and_goes_back_as_it_came(own: object) -> None:
+    raw = bson.encode({"_id": own})
+    key = bson_document.key_of(bson_document.bare_id(raw))
     assert key.isascii()
     assert bson_document.key_of(bson_document.id_of(key)) == key
-    assert bson_document.id_of(key) == own
+    for back in (bson_document.id_of(key), bson_document.bare_id(raw), bson_document.id_in(_kept(own))):
+        assert bson.encode({"_id": back}) == raw
+
+
+def _kept(own: object) -> str:
+    """Return what is kept of a document with this id that has no time."""
+    found = read(_id=own, event_timestamp=None)
+    assert isinstance(found, Rejected)
+    return found.raw
 
 
 def test_ids_of_several_types_are_never_mistaken_for_one_another() -> None:

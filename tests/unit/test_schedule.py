@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homelab_agent.core import cron
+from homelab_agent.core.cron import ScheduleInvalid
 from homelab_agent.core.errors import Exit
-from homelab_agent.core.jobs.schedule import Schedule, ScheduleInvalid, parse
+from homelab_agent.core.jobs.schedule import Schedule, parse
 from homelab_agent.core.uuid7 import uuid7
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -76,13 +78,30 @@ def test_what_is_no_schedule_is_refused_with_a_repair(text: str) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-@given(st.text(max_size=30) | st.lists(st.sampled_from(["*", "*/5", "1", "7", "61", "1-5", "mon", "x"])).map(" ".join))
-def test_any_text_is_a_schedule_or_refused(text: str) -> None:
+_ENDS = st.integers(0, 62).map(str) | st.sampled_from(["*", "mon", "sun", "jan", "dec", "x", "05"])
+_PARTS = st.builds("{}{}{}".format, _ENDS, st.just("") | _ENDS.map("-{}".format), st.just("") | _ENDS.map("/{}".format))
+_FIELDS = st.just("*") | _PARTS | st.lists(_PARTS, min_size=1, max_size=3).map(",".join)
+
+
+@given(st.text(max_size=30) | st.lists(_FIELDS, min_size=5, max_size=5).map(" ".join))
+def test_any_text_is_refused_by_whoever_reads_the_configuration_or_runs(text: str) -> None:
     try:
-        schedule = parse(text, VIENNA)
+        cron.check(text)
     except ScheduleInvalid:
         return
-    assert schedule.next(AUTUMN) > AUTUMN
+    assert parse(text, VIENNA).next(AUTUMN) > AUTUMN
+
+
+@given(st.integers(0, 59), st.integers(0, 23), st.integers(1, 31), st.integers(1, 12), st.integers(0, 7))
+def test_a_schedule_of_five_numbers_is_refused_only_where_there_is_no_such_day(
+    minute: int, hour: int, day: int, month: int, weekday: int
+) -> None:
+    cron.check(f"{minute} {hour} {day} {month} {weekday}")
+    if day <= 29 or (day == 30 and month != 2):
+        cron.check(f"{minute} {hour} {day} {month} *")
+    elif month == 2:
+        with pytest.raises(ScheduleInvalid, match="no such day"):
+            cron.check(f"{minute} {hour} {day} {month} *")
 
 
 def test_a_daily_job_in_the_hour_that_comes_twice_runs_once() -> None:
