@@ -37,6 +37,8 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("status", "commands.status", "Tell how the running agent stands."),
             Entry("doctor", "commands.doctor", "Check everything now, also without a running agent."),
             Entry("jobs", "commands.jobs", "List, run and follow jobs."),
+            Entry("timeline", "commands.timeline", "What happened, in one list, each cause before its effect."),
+            Entry("logs", "commands.logs", "The agent's events from the journal; follow them."),
         ),
     ),
     (

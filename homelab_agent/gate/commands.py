@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,27 +11,13 @@ import click
 
 from homelab_agent.core import errors, privilege
 from homelab_agent.core.console import CapabilityGroup, Console, local_time
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+from homelab_agent.core.period import Duration
 
 
 class GateOff(errors.AgentError):
     """The running agent keeps no door."""
 
     repair = "[gate] funnel = true (to the internet) or tailnet = true, then restart the agent"
-
-
-class Duration(click.ParamType[float]):
-    """A length of time as a person writes it: "90s", "45m", "2h", "1d"; seconds in code."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return seconds."""
-        match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smhd])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a time such as 90s, 45m, 2h or 1d", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
 
 
 @click.group("gate", cls=CapabilityGroup, off=GateOff)

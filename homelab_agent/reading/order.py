@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from homelab_agent.core import period
 from homelab_agent.core.http import BadRequest
 from homelab_agent.core.jobs import as_options, of_options
 from homelab_agent.reading.document import EARLIEST, LATEST, Window
@@ -71,10 +72,9 @@ def _moment(value: Any, key: str) -> datetime | None:
     if value is None:
         return None
     try:
-        found = datetime.fromisoformat(value)
-        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except (TypeError, ValueError, OverflowError):
-        raise BadRequest(cause=f"{key} is a date or a time as 2026-11-28T12:00:00Z") from None
+        found = period.instant(value)
+    except ValueError as error:
+        raise BadRequest(cause=f"{key} is {error}") from None
     if not EARLIEST <= found <= LATEST:
         raise BeyondIds(key=key, given=value, earliest=f"{EARLIEST:%Y-%m-%d}", latest=f"{LATEST:%Y-%m-%d}")
     return found

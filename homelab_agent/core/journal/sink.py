@@ -22,7 +22,7 @@ PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 BACKLOG_BYTES = 2 * 1024 * 1024
 """Of events that wait for a sink that is slow; beyond it events are dropped and counted."""
 
-_IDENTIFIER = "homelab-agent"
+IDENTIFIER = "homelab-agent"
 _NAMESPACE = uuid.UUID("fa4cbd8a-7843-4eee-a545-e204f9f21745")
 _SOCKET = "/run/systemd/journal/socket"
 _RETRY_MILLISECONDS = 1000
@@ -75,7 +75,7 @@ class Native:
         fields = {
             "MESSAGE": stamped_elsewhere(event),
             "PRIORITY": PRIORITY[event["level"]],
-            "SYSLOG_IDENTIFIER": _IDENTIFIER,
+            "SYSLOG_IDENTIFIER": IDENTIFIER,
             "MESSAGE_ID": message_id(event["event"]),
             "HOMELAB_COMPONENT": event["component"],
             "HOMELAB_EVENT": event["event"],

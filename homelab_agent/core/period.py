@@ -1,0 +1,74 @@
+"""Lengths and points of time as a person types them for a command: `--for 2h`, `--since 1h`, `--until 2026-11-28`."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LENGTH = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smhd])")
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of "90s", "45m", "2h", "1d"; raises ValueError."""
+    match = _LENGTH.fullmatch(text)
+    if match is None:
+        message = f"{text!r} is not a time such as 90s, 45m, 2h or 1d"
+        raise ValueError(message)
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def instant(text: str) -> datetime:
+    """Return a day or a time (RFC 3339) in UTC, which it is in where it names no zone; raises ValueError."""
+    try:
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
+        message = "a date or a time as 2026-11-28T12:00:00Z"
+        raise ValueError(message) from None
+
+
+class Duration(click.ParamType[float]):
+    """A length of time as a person writes it: "90s", "45m", "2h", "1d"; seconds in code."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        try:
+            return seconds(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Moment(click.ParamType[datetime]):
+    """A point of time: a length of time ago, or a day or a time as `reading sync --since` takes it; UTC in code."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the time."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            return ago(str(value), datetime.now(UTC))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def ago(text: str, now: datetime) -> datetime:
+    """Return the point of time that `text` names, `now` being now; raises ValueError."""
+    if _LENGTH.fullmatch(text):
+        try:
+            return now - timedelta(seconds=seconds(text))
+        except OverflowError:
+            message = f"{text} ago is before all calendars"
+            raise ValueError(message) from None
+    try:
+        return instant(text)
+    except ValueError as error:
+        message = f"{text!r} is neither a length of time such as 45m, 2h or 1d nor {error}"
+        raise ValueError(message) from None
