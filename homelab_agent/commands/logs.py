@@ -41,7 +41,7 @@ class NoSuchRun(AgentError):
     "--since", type=Moment(), help=f"A length of time, or a day or a time; {DEFAULT} where there is no --run."
 )
 @click.option("--until", type=Moment(), help="Up to then; times are in UTC where they name no zone.")
-@click.option("--level", type=click.Choice([*Level, "critical"]), help="At least so severe.")
+@click.option("--level", type=click.Choice([*(level.value for level in Level), "critical"]), help="At least so severe.")
 @click.option("--follow", is_flag=True, help="Go on with each event as it comes, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="For a program: an event a line, times in UTC.")
 @click.pass_obj
@@ -132,5 +132,7 @@ def _remark(since: datetime | None, elsewhere: str) -> None:
         click.echo(f"Not in the journal: {elsewhere}", err=True)
     booted = datetime.fromtimestamp(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME), UTC)
     if journalctl.is_volatile() and (since is None or since < booted):
-        until = local_time(booted.isoformat())
-        click.echo(f"The journal is in memory only, and has nothing from before {until}: {journalctl.KEEP}", err=True)
+        said = (
+            f"The journal is in memory only, and is lost with each boot, the last at {local_time(booted.isoformat())}"
+        )
+        click.echo(f"{said}: {journalctl.KEEP}", err=True)

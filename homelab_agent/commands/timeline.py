@@ -130,7 +130,8 @@ def _read_database(console: Console, tables: Sequence[Table], window: Window, fo
         found.lacks.append(_said(error))
         lost = [table.what for table in tables if not (table.kept and table.is_whole)]
         found.lacks.append(
-            f"So no other host is in it, nor of this one what PostgreSQL has taken already of: {', '.join(lost)}."
+            "So no other host is in it, nor of this one what its agent holds in memory, for a minute at most, nor what"
+            f" PostgreSQL has taken already of: {', '.join(lost)}."
         )
         return error
     found.sources.append(f"PostgreSQL, {where.shown} (all hosts)")

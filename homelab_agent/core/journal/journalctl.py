@@ -20,8 +20,8 @@ PERSISTENT, VOLATILE = Path("/var/log/journal"), Path("/run/log/journal")
 
 _NO_RIGHTS = ("insufficient permissions", "not seeing messages from other users")
 """What journalctl says where it may not read all (shared by its versions since 2012)."""
-KEEP = "mkdir -p /var/log/journal && systemctl restart systemd-journald"
-"""What has journald keep its journal on disk (journald.conf(5), Storage=auto)."""
+KEEP = "mkdir -p /var/log/journal && systemctl restart systemd-journald (and no Storage=volatile in journald.conf)"
+"""What has journald keep its journal on disk (journald.conf(5))."""
 
 
 class NoJournal(AgentError):
@@ -109,5 +109,5 @@ def check_there(where: str) -> None:
 
 
 def is_volatile() -> bool:
-    """Return whether the journal is lost with each boot."""
-    return VOLATILE.is_dir() and not (PERSISTENT.is_dir() and any(PERSISTENT.iterdir()))
+    """Return whether what is logged now is lost with the next boot: journald empties the other place when it moves."""
+    return any(VOLATILE.glob("*/system.journal"))

@@ -1,0 +1,172 @@
+"""`homelab-agent logs`: the events of an agent that is a unit, from the real journal of a machine of its own."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.agent import Agent
+from tests.neighbours import machine as machines
+from tests.neighbours.machine import Machine
+
+ROOT = Path(__file__).parents[2]
+UNIT = "homelab-agent.service"
+NOWHERE = "postgresql://127.0.0.1:1/nothing"
+SERVICE = """
+[Service]
+Type=notify
+WorkingDirectory={directory}
+ExecStart={command}
+TimeoutStopSec=30
+"""
+
+
+class House:
+    """An agent that is a unit of a machine."""
+
+    def __init__(self, machine: Machine, agent: Agent) -> None:
+        self.machine = machine
+        self.agent = agent
+        agent.write(database=NOWHERE)
+        machine.install(UNIT, SERVICE.format(directory=ROOT, command=" ".join(agent.command("run"))))
+
+    def start(self) -> None:
+        self.machine.systemctl("restart", UNIT)  # returns once it is ready
+
+    def run(self, *words: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        return self.machine.run("env", "-C", ROOT, *before, *self.agent.command(*words))
+
+    def logs(self, *words: str) -> list[dict[str, Any]]:
+        """Return the events that are shown; all that was logged until now is in the journal."""
+        self.machine("journalctl", "--sync")
+        done = self.run("logs", "--json", *words)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    @contextmanager
+    def following(self, *words: str) -> Iterator[queue.SimpleQueue[str]]:
+        """Follow the events; give the lines as they come."""
+        words = ("logs", "--follow", *words)
+        shell = ("sh", "-c", 'echo $$; exec "$@"', "sh")  # which says what number it has in the machine
+        argv = self.machine.inside("env", "-C", ROOT, *shell, *self.agent.command(*words))
+        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            pid = child.stdout.readline().strip()
+            reading = threading.Thread(target=_read, args=(child.stdout, lines))
+            reading.start()
+            try:
+                yield lines
+            finally:
+                self.machine("kill", "-INT", pid)
+                assert child.wait(30) == 130
+                reading.join(30)
+
+
+def _read(source: Iterable[str], lines: queue.SimpleQueue[str]) -> None:
+    for line in source:
+        lines.put(line)
+
+
+@pytest.fixture
+def house(open_directory: Path) -> Iterator[House]:
+    with machines.running(shared=[open_directory, ROOT, Path(sys.prefix)]) as machine:
+        yield House(machine, Agent(open_directory / "agent"))
+
+
+@pytest.mark.timeout(180)
+def test_an_agents_events_are_shown_as_on_a_terminal_and_followed_through_a_rotation(house: House) -> None:
+    house.start()
+    everything = house.logs()
+    names = [one["event"] for one in everything]
+    assert "agent.ready" in names
+    assert "systemd.logged" in names, "what systemd says of the unit"
+    assert all(one["time"].endswith("Z") for one in everything)
+    assert [one["time"] for one in everything] == sorted(one["time"] for one in everything)
+    assert {one["component"] for one in house.logs("--component", "agent")} == {"agent"}
+    assert {one["event"] for one in house.logs("--event", "agent.rea*")} == {"agent.ready"}
+    assert all(one["level"] in {"warning", "error"} for one in house.logs("--level", "warning"))
+    shown = house.run("logs", "--component", "agent").stdout
+    assert " agent ready state=" in shown
+
+    run = house.run("jobs", "run", "database.partitions", "--detach").stdout.strip()
+    with house.following("--run", run, "--json") as lines:
+        while (event := json.loads(lines.get(timeout=60)))["event"] != "jobs.run_ended":
+            assert event["run_id"] == run
+    assert {one["run_id"] for one in house.logs("--run", run)} == {run}
+
+    with house.following("--component", "agent", "--json") as lines:
+        assert json.loads(lines.get(timeout=60))["event"] == "agent.ready"
+        house.machine("journalctl", "--rotate")
+        house.start()
+        assert json.loads(lines.get(timeout=60))["event"] == "agent.ready"
+
+
+@pytest.mark.timeout(180)
+def test_without_the_journals_library_events_are_known_by_their_json(house: House) -> None:
+    house.agent.write('[log]\nformat = "json"', database=NOWHERE)
+    house.start()
+    entries = house.machine.journal("_SYSTEMD_UNIT=" + UNIT)
+    assert not [one for one in entries if "HOMELAB_EVENT" in one]
+    assert [one["event"] for one in house.logs("--event", "agent.ready")] == ["agent.ready"]
+
+
+@pytest.mark.timeout(180)
+def test_what_keeps_the_journal_from_being_read_is_one_line_with_its_repair(house: House) -> None:
+    machine = house.machine
+    house.start()
+    none = house.run("logs", "--run", "019ad000-0000-7000-8000-000000000000")
+    assert (none.returncode, none.stdout) == (1, "")
+    assert "The journal has no event of a run 019ad000" in none.stderr
+    assert "homelab-agent jobs history" in none.stderr
+    nothing = house.run("logs", "--component", "nobody")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert "no such event" in nothing.stderr
+    for words, said in (
+        (["--since", "soon"], "neither a length of time"),
+        (["--level", "loud"], "is not one of"),
+        (["--follow", "--until", "1h"], "--follow goes on"),
+    ):
+        wrong = house.run("logs", *words)
+        assert wrong.returncode == 2
+        assert said in wrong.stderr
+
+    outsider = house.run("logs", before=["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+    assert (outsider.returncode, outsider.stdout) == (1, "")
+    assert "You may not read the system's journal" in outsider.stderr
+    assert "usermod -aG systemd-journal" in outsider.stderr
+
+    drop_in = machine.path("/etc/systemd/journald.conf.d/volatile.conf")
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
+    drop_in.write_text("[Journal]\nStorage=volatile\n")
+    machine.systemctl("restart", "systemd-journald")
+    house.start()
+    volatile = house.run("logs", "--since", "1000d")
+    assert "agent ready" in volatile.stdout
+    assert "in memory only" in volatile.stderr
+    assert "mkdir -p /var/log/journal" in volatile.stderr
+
+    machine("mv", "/usr/bin/journalctl", "/usr/bin/journalctl.away")
+    missing = house.run("logs")
+    assert missing.returncode == 69
+    assert "There is no systemd journal on this host" in missing.stderr
+    machine("mv", "/usr/bin/journalctl.away", "/usr/bin/journalctl")
+
+
+@pytest.mark.timeout(120)
+def test_of_an_agent_that_was_started_by_hand_it_says_where_its_events_are(agent: Agent) -> None:
+    agent.write(database=NOWHERE)
+    agent.start()
+    done = agent.run("logs", "--component", "nobody")
+    assert f"tail -f {agent.directory / 'agent.log'}" in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
