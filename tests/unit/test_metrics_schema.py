@@ -106,6 +106,18 @@ def test_a_forecast_has_the_same_columns_as_its_table() -> None:
     assert {*space.row(Forecast(1.0, 2.0)), "entity_id", "time"} == tables()["forecast_sample"]
 
 
+def test_series_of_collectors_that_are_asked_seldom_are_said_to_be_slow() -> None:
+    """TimescaleDB makes no minutes of these: there would be as many as there are samples."""
+    fast = {"cpu", "cpu_core", "memory", "load", "pressure", "disk", "network", "agent"}
+    [said] = re.findall(r"INSERT INTO slow_series \(series\) VALUES(.*?);", schema(), re.DOTALL)
+    assert sorted(re.findall(r"'(\w+)'", said)) == sorted(
+        set(tables()) - {f"{name}_sample" for name in fast} - {"tick"}
+    )
+    assert {f"{one.name}_sample" for one in (Units, Containers, Frequency, Throttling, Raid) if one.slow} <= set(
+        re.findall(r"'(\w+)'", said)
+    )
+
+
 def test_every_table_is_a_series() -> None:
     sql = schema()
     made = re.findall(r"SELECT make_series\('(\w+)', '(\w+)'\);", sql)
