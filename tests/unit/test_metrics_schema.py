@@ -24,7 +24,7 @@ from homelab_agent.metrics.forecast import Forecast
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.names import METRICS
 from homelab_agent.metrics.probes import Watch
-from homelab_agent.metrics.sample import Quality, Reading, Sample
+from homelab_agent.metrics.sample import Quality, Reading, Sample, Status
 from homelab_agent.metrics.settings import MetricsSettings, Probe
 from homelab_agent.metrics.ticker import Tick
 from tests.machines import ASKED_FOR, RARE, SOMEWHERE, container, raspberry, with_groups
@@ -88,6 +88,14 @@ def test_families_that_this_host_may_lack_have_the_same_columns_as_their_tables(
     for family, readings in families.items():
         for reading in readings:
             assert {*reading.values, "entity_id", "time"} == found[f"{family}_sample"], family
+
+
+def test_a_tick_names_the_status_of_a_collector_where_it_is_not_ok() -> None:
+    at = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    collectors = {"cpu": (Status.OK, 0.2), "disk": (Status.TIMEOUT, 2000.0)}
+    quality = Quality(at, at, 0, 0, 0, 0, 0, 0, spooled=False, clock_synchronised=True, collectors=collectors)
+    [tick] = rows.of_sample(Sample(at, {}, quality), "here")
+    assert tick.values["collectors"] == {"cpu": 0.2, "disk": ["timeout", 2000.0]}
 
 
 async def test_a_probe_has_the_same_columns_as_its_table() -> None:
