@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from homelab_agent import config
@@ -26,9 +28,10 @@ def commands(ctx: click.Context, console: Console, *, as_json: bool) -> None:
         click.echo()
         since = local_time(overview["started_at"])
         click.echo(f"{overview['host']}: homelab-agent {overview['version']} since {since}")
-        loaded = config.load(ctx.find_root().params.get("config_path"))
-        if loaded.settings.agent.profile in profile.PROFILES:
-            click.echo(card.summary(loaded))
+        with suppress(config.ConfigurationFaulty):  # a running agent is told of all the same
+            loaded = config.load(ctx.find_root().params.get("config_path"))
+            if loaded.settings.agent.profile in profile.PROFILES:
+                click.echo(card.summary(loaded))
         findings.show(
             {"check": line["name"], "state": line["state"], "detail": line["summary"]}
             for line in overview["capabilities"]
