@@ -28,12 +28,12 @@ class Profile:
         return f"profile {self.name}"
 
 
-WRITTEN_MB = 270
+WRITTEN_MB = 550
 """Without a profile. `python -m benchmarks written` measures both; docs/guide.md says when and how these were."""
 
 SDCARD = Profile(
     "sdcard",
-    30,
+    230,
     MappingProxyType(
         {
             ("metrics", "interval"): 60,
