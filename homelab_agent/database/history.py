@@ -22,6 +22,7 @@ from homelab_agent.database.rollups.level import HOUR
 from homelab_agent.database.rollups.past import Columns, Past
 
 WRITE_SECONDS = 600.0
+_STALE = "UPDATE homelab.rollup SET until = least(until, $2) WHERE series = ANY ($1::text[])"
 _OVERLAP = timedelta(days=2)
 """TimescaleDB drops samples before every refresh has surely seen them: so long those that are old go both ways."""
 
@@ -73,6 +74,10 @@ class History:
         there = await series.relations(connection)
         for each in known:
             await (timescale if edition == TIMESCALE else plain).make(connection, each, there)
+            if (
+                edition != TIMESCALE
+            ):  # where nothing is rolled up yet, what is not is asked of samples and rollups alike
+                await plain.begin(connection, each, now)
         past = {each.name: await Past.of(connection, each, edition) for each in known}
         bound = HOUR.floor(now - keep.samples)
         overlap = _OVERLAP if edition == TIMESCALE else timedelta()
@@ -99,7 +104,14 @@ class History:
             if fit:
                 for table, put in await self._insert(fit):
                     done[table] = done.get(table, Put()) + put
+                if self.edition == TIMESCALE:
+                    await self._have_refreshed(young)
             yield done
+
+    async def _have_refreshed(self, young: Sequence[Row]) -> None:
+        """Have the next hourly job refresh from these rows on, not only once a day has passed."""
+        names = sorted({row.table for row in young} & self.past.keys())
+        await self.connection.execute(_STALE, names, min(row.at for row in young))
 
     async def _insert(self, fit: Mapping[Shape, Sequence[Row]]) -> Sequence[tuple[str, Put]]:
         arguments = (self._known.part(shape).arguments(row.values for row in rows) for shape, rows in fit.items())

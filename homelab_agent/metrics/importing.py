@@ -50,9 +50,9 @@ class ImportUnderWay(AgentError):
 
 
 class ImportCutShort(AgentError):
-    """{side} went away after {rows} rows; what came of them is kept."""
+    """{side} went away, or refused, after {rows} rows; what is committed stays."""
 
-    repair = "start it, then give the same command again: it goes on there"
+    repair = "see to the cause, then give the same command again: it goes on from there"
     exit_code = Exit.UNREACHABLE
 
 
@@ -207,6 +207,14 @@ def side(which: str, report: Report | None = None) -> Iterator[None]:
     """Say which of the two databases went wrong, and how far it had come."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         rows = f"{report.tally.read:,}" if report else "no"
-        raise ImportCutShort(side=which, rows=rows, cause=error) from error
+        raise ImportCutShort(side=which, rows=rows, cause=_what_broke(error)) from error
+
+
+def _what_broke(error: BaseException) -> BaseException | str:
+    """Return what ended a connection: that it has ended is all that asyncpg says to who goes on using it."""
+    found: BaseException | None = error
+    while isinstance(found, asyncpg.InterfaceError | asyncpg.InternalClientError) and not isinstance(found, ValueError):
+        found = found.__context__
+    return found if isinstance(found, asyncpg.PostgresError | OSError | ValueError) else "the connection was lost"
