@@ -6,6 +6,7 @@ each hour of samples too old to be kept all are known when it is rolled up.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ BATCH_ROWS = 5000
 MOST_ROWS = 100_000
 """So many are held at most while an hour does not end."""
 TARGET, SOURCE = "The agent's database", "The database that is read"
-_LOCK_PATIENCE = "30s"
+_LOCK_PATIENCE = "10s"
 """A run that was killed may hold it until PostgreSQL has noticed."""
 
 _LOCK = "SELECT pg_advisory_lock(hashtextextended('homelab.reference_import', 0))"
@@ -126,35 +127,43 @@ async def run(table: Table, store: Store, asked: Asked, tell: Callable[[Report],
     """
     began = time.monotonic()
     with side(TARGET):
-        mark = None if asked.again else await store.connection.fetchrow(_MARK, table.source, table.name, *asked.names)
+        last = None if asked.again else await store.connection.fetchrow(_MARK, table.source, table.name, *asked.names)
         known = [entity_of(row) for row in await store.connection.fetch(_ENTITIES, _FAMILIES)]
-    retelling = Retelling(known, asked.hosts, json.loads(mark["state"]) if mark else None)
-    position = mark["position"] if mark else None
+    retelling = Retelling(known, asked.hosts, json.loads(last["state"]) if last else None)
+    position = last["position"] if last else None
     with side(SOURCE):
         survey = await table.survey(position, asked.since, asked.until)
-    report = Report(survey.rows, survey.untimely, mark["rows"] if mark else 0, position, retelling.tally)
+    report = Report(survey.rows, survey.untimely, last["rows"] if last else 0, position, retelling.tally)
     tell(report)
-    records = table.records(position, asked.since, asked.until)
-    async for batch in _by_hours(_careful(records, report)):
-        rows = retelling.take(batch)
-        if not asked.dry_run:
-            with side(TARGET, report):
-                await _put(store, rows, retelling, report, (table.source, table.name, *asked.names), batch[-1].time)
-        report.position = batch[-1].time
-        report.seconds = time.monotonic() - began
-        tell(report)
+    writing: asyncio.Task[None] | None = None
+    names = (table.source, table.name, *asked.names)
+    try:
+        async for batch in _by_hours(_careful(table.records(position, asked.since, asked.until), report)):
+            rows = retelling.take(batch)
+            mark = (batch[-1].time, report.before + retelling.tally.read, json.dumps(retelling.state()))
+            if writing is not None:  # PostgreSQL writes a batch while the next one is read
+                await writing
+            if not asked.dry_run:
+                writing = asyncio.create_task(_put(store, rows, report, names, mark), name="writes a batch")
+            report.seconds = time.monotonic() - began
+            tell(report)
+    finally:
+        if writing is not None:
+            await writing
     report.seconds = time.monotonic() - began
     report.joined = [f"{host} {label}: {entity.key}" for (host, _, label), entity in retelling.lines.joined.items()]
     return report
 
 
 async def _put(
-    store: Store, rows: Sequence[Row], retelling: Retelling, report: Report, names: tuple[str, ...], until: datetime
+    store: Store, rows: Sequence[Row], report: Report, names: tuple[str, ...], mark: tuple[datetime, int, str]
 ) -> None:
-    taken = report.before + retelling.tally.read
-    async with store.putting(rows) as done:
-        await store.connection.execute(_SET_MARK, *names, until, taken, json.dumps(retelling.state()))
+    """Write a batch, and the mark: up to when, how many rows, and what the next one is seen against."""
+    with side(TARGET, report):
+        async with store.putting(rows) as done:
+            await store.connection.execute(_SET_MARK, *names, *mark)
     report.add(done)
+    report.position = mark[0]
 
 
 async def lock(connection: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import Sequence
@@ -236,14 +237,14 @@ async def test_who_is_killed_sixty_times_loses_and_repeats_nothing(
 async def killed_again_and_again(postgres: Postgres, directory: Path, soak: Soak, *, times: int) -> None:
     connection, agent = await connected(postgres), target(directory, postgres)
     begin = HOUR.floor(now()) - timedelta(days=34)  # four days of them are older than samples are kept
-    points = 17_000
-    await seed(connection, begin, timedelta(minutes=2), points)
+    points = 8500
+    await seed(connection, begin, timedelta(minutes=4), points)
     marks = []
     for number in soak.rounds(times):
         aim = (number + soak.dice.random()) * points * KINDS / times * 0.9
         with begun(agent, "--json") as child:
             while child.poll() is None and await mark(connection) < aim:
-                soak.dice.random()
+                await asyncio.sleep(0.005)
             child.send_signal(signal.SIGKILL)
         marks.append(await mark(connection))
     last = imported(agent)
@@ -278,7 +279,7 @@ async def test_a_source_or_a_target_that_goes_away_is_named_and_the_next_run_goe
         so_far = await mark(connection)
         with begun(agent, "--from", postgres_debian.url) as child:
             while child.poll() is None and await mark(connection) == so_far:
-                pass
+                await asyncio.sleep(0.005)
             await connection.close()
             server.disconnect()
             _, said = child.communicate(timeout=60)
@@ -316,4 +317,23 @@ async def test_each_thing_that_keeps_it_from_beginning_is_said_with_its_repair(
     password.write_text(postgres.url)
     password.chmod(0o600)
     assert imported(agent, "--from", f"file:{password}", "--table", "public.system_metrics")["imported"] == 20
+    await connection.close()
+
+
+async def test_one_imports_at_a_time_and_who_is_interrupted_says_how_to_go_on(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    connection, agent = await connected(postgres), target(tmp_path, postgres)
+    await seed(connection, now() - timedelta(hours=1), MINUTE, 5)
+    await connection.execute("SELECT pg_advisory_lock(hashtextextended('homelab.reference_import', 0))")
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with begun(agent) as child:
+        while child.poll() is None and not await connection.fetchval(waits):
+            await asyncio.sleep(0.005)
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=60)
+    assert (child.returncode, "the same command goes on" in said) == (130, True), said
+    assert "Another import writes to this database" in refused(agent, 75)
+    await connection.execute("SELECT pg_advisory_unlock_all()")
+    assert imported(agent)["imported"] == 20
     await connection.close()
