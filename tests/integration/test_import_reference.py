@@ -30,6 +30,7 @@ from tests.shipping import reaching
 from tests.waiting import until
 
 MINUTE = timedelta(minutes=1)
+MARK = "SELECT coalesce(sum(rows), 0) FROM reference_import"
 
 
 def now() -> datetime:
@@ -243,8 +244,7 @@ async def killed_again_and_again(postgres: Postgres, directory: Path, soak: Soak
     for number in soak.rounds(times):
         aim = (number + soak.dice.random()) * points * KINDS / times * 0.9
         with begun(agent, "--json") as child:
-            while child.poll() is None and await mark(connection) < aim:
-                await asyncio.sleep(0.005)
+            await beyond(child, connection, MARK, aim)
             child.send_signal(signal.SIGKILL)
         marks.append(await mark(connection))
     last = imported(agent)
@@ -264,7 +264,15 @@ async def killed_again_and_again(postgres: Postgres, directory: Path, soak: Soak
 
 
 async def mark(connection: Any) -> int:
-    return int(await connection.fetchval("SELECT coalesce(sum(rows), 0) FROM reference_import"))
+    return int(await connection.fetchval(MARK))
+
+
+async def beyond(child: subprocess.Popen[str], connection: Any, query: str, number: float) -> None:
+    """Return when a query says more than a number, or the child has ended."""
+    while True:
+        if child.poll() is not None or await connection.fetchval(query) > number:
+            return
+        await asyncio.sleep(0.005)
 
 
 async def test_a_source_or_a_target_that_goes_away_is_named_and_the_next_run_goes_on(
@@ -278,8 +286,7 @@ async def test_a_source_or_a_target_that_goes_away_is_named_and_the_next_run_goe
         connection = await connected(postgres)
         so_far = await mark(connection)
         with begun(agent, "--from", postgres_debian.url) as child:
-            while child.poll() is None and await mark(connection) == so_far:
-                await asyncio.sleep(0.005)
+            await beyond(child, connection, MARK, so_far)
             await connection.close()
             server.disconnect()
             _, said = child.communicate(timeout=60)
@@ -328,8 +335,7 @@ async def test_one_imports_at_a_time_and_who_is_interrupted_says_how_to_go_on(
     await connection.execute("SELECT pg_advisory_lock(hashtextextended('homelab.reference_import', 0))")
     waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     with begun(agent) as child:
-        while child.poll() is None and not await connection.fetchval(waits):
-            await asyncio.sleep(0.005)
+        await beyond(child, connection, waits, 0)
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=60)
     assert (child.returncode, "the same command goes on" in said) == (130, True), said
