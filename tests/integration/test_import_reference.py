@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -251,7 +252,7 @@ async def killed_again_and_again(postgres: Postgres, directory: Path, soak: Soak
     await jobs(postgres, directory, connection)
     assert last["rows_before"] >= marks[-1]
     assert sorted(marks) == marks
-    assert len(set(marks)) > times / 2, marks
+    assert len(set(marks)) > times / 5, marks
     assert await mark(connection) == points * KINDS
     assert await connection.fetchval("SELECT sum(samples) FROM cpu_1h WHERE host = $1", HOST) == points
     [kept] = await connection.fetch(
