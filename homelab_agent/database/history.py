@@ -65,7 +65,10 @@ class History:
 
     @classmethod
     async def open(cls, connection: Connection, keep: Keep, now: datetime) -> History:
-        """Make rollups ready, where no agent has yet; raises `SchemaOld`."""
+        """Make rollups ready, where no agent has yet: what is written into them must lie before what is done again.
+
+        Raises `SchemaOld`.
+        """
         edition = (await editions.look(connection)).name
         loaded = await asyncio.to_thread(migrations.load, edition)
         if missing := migrations.pending(loaded, await migrations.read_applied(connection)):
@@ -73,10 +76,11 @@ class History:
         known = await series.read(connection, edition)
         there = await series.relations(connection)
         for each in known:
-            await (timescale if edition == TIMESCALE else plain).make(connection, each, there)
-            if (
-                edition != TIMESCALE
-            ):  # where nothing is rolled up yet, what is not is asked of samples and rollups alike
+            if edition == TIMESCALE:
+                await timescale.make(connection, each, there)
+                await timescale.begin(connection, each, keep, now)
+            else:
+                await plain.make(connection, each, there)
                 await plain.begin(connection, each, now)
         past = {each.name: await Past.of(connection, each, edition) for each in known}
         bound = HOUR.floor(now - keep.samples)

@@ -98,6 +98,21 @@ async def test_rows_older_than_samples_are_kept_are_there_as_hours_and_days_afte
     await connection.close()
 
 
+async def test_years_that_are_imported_before_the_first_agent_starts_are_all_there_when_it_has(
+    any_postgres: Postgres, tmp_path: Path
+) -> None:
+    connection = await connected(any_postgres)
+    agent, begin = target(tmp_path, any_postgres), DAY.floor(now()) - timedelta(days=90)
+    await seed(connection, begin, timedelta(hours=1), 24 * 85)
+    assert imported(agent)["imported"] == 24 * 85 * KINDS
+    for _ in range(2):
+        await jobs(any_postgres, tmp_path, connection)
+    for level, count in (("1h", 24 * 85), ("1d", 85)):
+        rows = f"SELECT count(*), sum(samples), min(time) FROM cpu_{level}"
+        assert tuple(*await connection.fetch(rows)) == (count, 24 * 85, begin), level
+    await connection.close()
+
+
 async def own_history(connection: Any, directory: Path, server: Postgres, noon: datetime) -> None:
     """Have the agent's own samples of sixty days, of which the older ones are rolled up and gone."""
     await connection.execute(
