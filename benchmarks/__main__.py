@@ -10,6 +10,7 @@ import sys
 NAMES = (
     "start",
     "drain",
+    "imports",
     "scrape",
     "rest",
     "written",

@@ -76,6 +76,13 @@ async def roll(connection: Connection, series: Series, now: datetime, *, minutes
         pass
 
 
+async def begin(connection: Connection, series: Series, now: datetime) -> None:
+    """Begin to roll up, where that has never been done: what comes from before then is late."""
+    state = await connection.fetch(_STATE, series.name)
+    if not any(row["level"] == MINUTE.name and row["until"] is not None for row in state):
+        await roll(connection, series, now)
+
+
 @asynccontextmanager
 async def alone(connection: Connection, series: Series) -> AsyncIterator[Mapping[Level, Standing]]:
     """Give how the levels stand, in a transaction in which nobody inserts into the series or rolls it up."""

@@ -114,6 +114,12 @@ async def refresh(connection: Connection, series: Series, keep: Keep, now: datet
         finer, kept = series.rollup(level), keep.level(level) or kept
 
 
+async def begin(connection: Connection, series: Series, keep: Keep, now: datetime) -> None:
+    """Refresh for the first time, where that has never been done: from then on nothing older is refreshed."""
+    if await connection.fetchrow(_STATE, series.name, DAY.name) is None:
+        await refresh(connection, series, keep, now)
+
+
 async def adopt(connection: Connection, all_series: Iterable[Series], keep: Keep) -> None:
     """Have all policies be what is wanted. What they drop must have been refreshed before (`refresh`)."""
     present: dict[str, dict[str, timedelta]] = {}
