@@ -12,6 +12,7 @@ NAMES = (
     "drain",
     "scrape",
     "rest",
+    "families",
     "gitops_sync",
     "webhooks",
     "gate",
