@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
-
-import homelab_agent
 from homelab_agent.core.capability import Capability
-from homelab_agent.core.clock import SystemClock
-from homelab_agent.core.foundation import Foundation
-from homelab_agent.core.health import Health
 from homelab_agent.core.health import State as Standing
-from homelab_agent.core.jobs import Jobs
-from homelab_agent.core.spool import Row, Spool
-from homelab_agent.core.state import State
+from homelab_agent.core.spool import Row
 from homelab_agent.metrics import service
 from homelab_agent.metrics.collectors.containers import Containers
 from homelab_agent.metrics.collectors.sensors import Sensors
@@ -31,27 +22,10 @@ from homelab_agent.metrics.rows import of_entities, of_families
 from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings
 from tests.clock import until
+from tests.founded import foundation
 from tests.machines import ASKED_FOR, RARE, SOMEWHERE, chip, container, with_groups
 from tests.neighbours.postgres import Postgres
 from tests.recorded import Recorded
-from tests.shipping import shipping
-
-SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
-
-
-@asynccontextmanager
-async def foundation(directory: Path, url: str) -> AsyncIterator[Foundation]:
-    clock = SystemClock()
-    state = await State.open(directory, SCHEMAS, clock=clock)
-    spool = Spool(state, clock, host="here", max_bytes=2**24, max_age=86400)
-    jobs = Jobs(state, spool, clock, host="here", timezone=UTC)
-    try:
-        async with shipping(url, directory, spool, clock) as database:
-            health, registry = Health(clock), CollectorRegistry()
-            yield Foundation("here", directory, clock, state, spool, health, jobs, database, registry)
-    finally:
-        await spool.close()
-        await state.close()
 
 
 async def test_samples_arrive_once_and_come_back_as_charts(any_postgres: Postgres, tmp_path: Path) -> None:
