@@ -100,9 +100,9 @@ async def test_a_day_without_postgresql_is_caught_up_while_old_months_go_and_all
     midnight = DAY.floor(SystemClock().read().wall) - timedelta(days=1)
     async with foundation(tmp_path, any_postgres.url) as base:
         await base.database.wait_until_up()
-        rollups = Rollups(base.database, SystemClock(), Keep.of(DatabaseSettings()))
+        rollups = Rollups(database_of(base), SystemClock(), Keep.of(DatabaseSettings()))
         await rollups.make()
-        await put_one(base.database, midnight - timedelta(days=OLD_DAYS))
+        await put_one(database_of(base), midnight - timedelta(days=OLD_DAYS))
         entity = Host("here").entities.get("memory", "total")
         await base.spool.put(rows.of_entities([entity], "here", midnight), promise=True)
         await until(lambda: not base.spool.status().rows_disk, "the entity to be shipped")
@@ -117,7 +117,13 @@ async def test_a_day_without_postgresql_is_caught_up_while_old_months_go_and_all
         await asyncio.to_thread(any_postgres.start)
         await base.database.wait_until_up()
         await caught_up(base, rollups)
-        await check(base.database, [sample for sample, _ in taken], midnight)
+        await check(database_of(base), [sample for sample, _ in taken], midnight)
+
+
+def database_of(base: Foundation) -> Database:
+    """Return the database itself."""
+    assert isinstance(base.database, Database)
+    return base.database
 
 
 async def put_one(database: Database, at: datetime) -> None:
@@ -138,7 +144,7 @@ async def caught_up(base: Foundation, rollups: Rollups) -> None:
         with suppress(asyncpg.DeadlockDetectedError):  # with rows that come just then; see the test below
             await rollups.expire()
         async with base.database.acquire() as connection:
-            if base.database.edition is not None and base.database.edition.name == "timescale":
+            if (edition := database_of(base).edition) is not None and edition.name == "timescale":
                 await run_policies(connection, timescale.REFRESH)
                 await run_policies(connection, timescale.RETENTION)
 
@@ -190,9 +196,9 @@ async def test_a_month_that_cannot_go_because_rows_come_just_then_goes_the_next_
     now = DAY.floor(SystemClock().read().wall)
     async with foundation(tmp_path, postgres.url) as base:
         await base.database.wait_until_up()
-        rollups = Rollups(base.database, SystemClock(), Keep.of(DatabaseSettings()))
+        rollups = Rollups(database_of(base), SystemClock(), Keep.of(DatabaseSettings()))
         for at in (now - timedelta(days=OLD_DAYS), now):
-            await put_one(base.database, at)
+            await put_one(database_of(base), at)
         assert (await rollups.roll(a_run())).ok
         inserting = await asyncpg.connect(**Address.of_url(postgres.url).options)
         try:
