@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from homelab_agent.core.capability import Capability
 from homelab_agent.core.health import State as Standing
 from homelab_agent.core.spool import Row
@@ -124,6 +126,31 @@ async def test_the_view_of_before_has_temperatures_by_core_and_the_system_that_i
         assert [row["os"] for row in found] == ["debian 12", "debian 13"]
         cores = {"core_0": 51.5}
         assert json.loads(found[0]["payload"]) == {"usage": 12.5, "package_temp": 54.0, "core_temps": cores}
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("k10temp", "Tctl"), ("zenpower", "Tdie"), ("coretemp", "Package id 0"), ("cpu_thermal", "")]
+)
+async def test_the_view_of_before_knows_a_processor_of_any_maker(
+    name: str, label: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    recorded, noon = Recorded(tmp_path / "machine"), datetime(2026, 11, 24, 12, tzinfo=UTC)
+    labels = {"temp1_label": label} if label else {}
+
+    def read() -> Families:
+        chip(recorded, "sys/devices/pci0000:00/hwmon/hwmon1", name, temp1_input="61250", **labels)
+        chip(recorded, "sys/devices/pci0000:01/hwmon/hwmon2", "nvme", temp1_input="80000", temp1_label="Composite")
+        busy = Reading(recorded.host.entities.get("cpu", "total"), {"busy_pct": 12.5})
+        return {"cpu": [busy], **Sensors(recorded.host, MetricsSettings()).collect()}
+
+    families = await asyncio.to_thread(read)
+    entities = [reading.entity for readings in families.values() for reading in readings]
+    async with foundation(tmp_path, postgres.url) as base:
+        await base.database.wait_until_up()
+        await base.spool.put([*of_entities(entities, "recorded", noon), *of_families(families, noon)])
+        await until(lambda: not base.spool.status().rows_memory, "the rows to be shipped")
+        [found] = await base.database.fetch("SELECT payload FROM system_metrics WHERE metric_type = 'cpu'")
+        assert json.loads(found["payload"])["package_temp"] == 61.25
 
 
 def tick(host: str, at: datetime) -> Row:
