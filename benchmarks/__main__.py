@@ -10,6 +10,7 @@ import sys
 NAMES = (
     "start",
     "drain",
+    "stored",
     "scrape",
     "rest",
     "families",
