@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -157,7 +158,7 @@ def test_faults_and_swapping_agree_with_vmstat() -> None:
     memory = values(Memory(Host("here"), MetricsSettings()).collect(), "memory")
     forks = int(str(values(Cpu(Host("here"), MetricsSettings()).collect(), "cpu")["forks"]))
     after = said()
-    page = 4096
+    page = os.sysconf("SC_PAGE_SIZE")
     for column, words in {"swap_in_bytes": "pages swapped in", "swap_out_bytes": "pages swapped out"}.items():
         assert before[words] * page <= int(str(memory[column])) <= after[words] * page
     assert before["forks"] <= forks <= after["forks"]
