@@ -43,12 +43,12 @@ def fill(series: Series, level: Level, *, of_samples: bool = False) -> str:
 
 
 def first(series: Series) -> str:
-    """Return what finds the time of the series' first row."""
+    """Return what finds the time of the series' first row from $1 on."""
     subject = quoted(series.subject)
     return (
         f"SELECT min(earliest) FROM {subjects(series)} AS subject CROSS JOIN LATERAL"
         f" (SELECT min(time) AS earliest FROM homelab.{quoted(series.name)} AS source"
-        f" WHERE source.{subject} = subject.{subject}) AS of_one"
+        f" WHERE source.{subject} = subject.{subject} AND source.time >= $1) AS of_one"
     )
 
 
