@@ -20,6 +20,7 @@ NAMES = (
     "reading",
     "backup",
     "backup_restic",
+    "dashboards",
 )
 
 

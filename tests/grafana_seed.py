@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -86,9 +87,10 @@ _NOTHING = (
 """Of what there is none while all is well."""
 
 _TIMES = """
-    SELECT $2::timestamptz - number * INTERVAL '2 hours' AS time FROM generate_series(2, 12 * $3::integer) AS number
+    SELECT $2::timestamptz - number * $3::integer * INTERVAL '1 second' AS time
+      FROM generate_series($4::integer / $3 + 1, 90 * 86400 / $3) AS number
      UNION ALL
-    SELECT $2::timestamptz - number * INTERVAL '1 minute' FROM generate_series(0, 179) AS number
+    SELECT $2::timestamptz - number * $5::integer * INTERVAL '1 second' FROM generate_series(0, $4 / $5) AS number
 """
 _COLUMNS = """
 SELECT column_name AS name, data_type AS type FROM information_schema.columns
@@ -124,16 +126,26 @@ async def prepare(connection: asyncpg.Connection, now: datetime) -> str:
     return edition
 
 
-async def seed(connection: asyncpg.Connection, now: datetime) -> None:
-    """Put 90 days of samples, one every two hours, in the last three one a minute; and what agents have done."""
-    await connection.execute(_TICKS, HOSTS, now, DAYS)
+@dataclass(frozen=True, slots=True)
+class Density:
+    """How many seconds lie between two samples: of 90 days, and of the last `lately` seconds."""
+
+    apart: int = 7200
+    lately: int = 3 * 3600
+    then_apart: int = 60
+
+
+async def seed(connection: asyncpg.Connection, now: datetime, density: Density = Density()) -> None:
+    """Put 90 days of samples, and what agents have done meanwhile."""
+    times = (now, density.apart, density.lately, density.then_apart)
+    await connection.execute(_TICKS, HOSTS, *times)
     for family, labels in LABELS.items():
         await connection.execute(_ENTITIES, family, HOSTS, labels)
-        await _samples(connection, family, now)
+        await _samples(connection, family, times)
     await connection.execute(HAPPENED)
 
 
-async def _samples(connection: asyncpg.Connection, family: str, now: datetime) -> None:
+async def _samples(connection: asyncpg.Connection, family: str, times: tuple[datetime, int, int, int]) -> None:
     columns = await connection.fetch(_COLUMNS, f"{family}_sample")
     names = ", ".join(row["name"] for row in columns)
     values = ", ".join(f"({_value(row['name'], row['type'])})::{row['type']}" for row in columns)
@@ -141,7 +153,7 @@ async def _samples(connection: asyncpg.Connection, family: str, now: datetime) -
         f"INSERT INTO homelab.{family}_sample (entity_id, time, {names}) SELECT id, time, {values} FROM"
         " (SELECT id, row_number() OVER (ORDER BY id) AS number FROM homelab.entity WHERE family = $1) AS entity,"
         f" ({_TIMES}) AS times",
-        family, now, DAYS,
+        family, *times,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from homelab_agent.database.rollups.upkeep import Rollups
 from homelab_agent.database.settings import DatabaseSettings
 from tests.grafana_firing import ANNOUNCED, FIRING
 from tests.grafana_macros import Range, expanded
-from tests.grafana_seed import HOSTS, LABELS, WENT_WRONG, prepare, seed
+from tests.grafana_seed import HOSTS, LABELS, WENT_WRONG, Density, prepare, seed
 from tests.neighbours.postgres import Postgres
 from tests.shipping import reaching
 
@@ -69,7 +69,11 @@ async def test_every_question_is_answered_as_it_should_be(each_edition: Postgres
 
 
 @asynccontextmanager
-async def seeded(server: Postgres, directory: Path) -> AsyncIterator[asyncpg.Connection]:
+async def seeded(
+    server: Postgres,
+    directory: Path,
+    density: Density = Density(),  # noqa: B008
+) -> AsyncIterator[asyncpg.Connection]:
     """Give a database with 90 days of samples, rolled up as the agent's job does, and Grafana's role."""
     clock = SystemClock()
     connection = await asyncpg.connect(**Address.of_url(server.url).options)
@@ -77,14 +81,15 @@ async def seeded(server: Postgres, directory: Path) -> AsyncIterator[asyncpg.Con
         now = clock.read().wall.replace(microsecond=0)
         await connection.execute("SET search_path = homelab, public; SET timezone = 'UTC'")
         await prepare(connection, now)
-        await seed(connection, now)
+        await seed(connection, now, density)
         async with reaching(server.url, directory, clock) as database:
             rollups = Rollups(database, clock, Keep.of(DatabaseSettings()))
             outcome = await rollups.roll(
                 Run("1", "database.rollups", "command", lambda _: None, lambda _: None, lambda _: nullcontext())
             )
             assert outcome.ok, outcome.detail
-        await connection.execute(READER + "ANALYZE;")
+        await connection.execute(READER)
+        await connection.execute("ANALYZE")  # by itself: each table in a transaction of its own, as autovacuum does
         yield connection
     finally:
         await connection.close()
@@ -145,12 +150,7 @@ async def faults_of_dashboard(
     connection: asyncpg.Connection, dashboard: Mapping[str, Any], now: datetime, totals: Totals
 ) -> list[str]:
     """Return what is wrong with a dashboard's questions, over each range."""
-    variables: dict[str, Sequence[str]] = {"host": HOSTS}
-    for each in dashboard["templating"]["list"]:
-        if each["type"] == "query":
-            rows = await connection.fetch(expanded(each["query"], Range(now, RANGES["24 h"]), variables))
-            assert rows, f"{dashboard['uid']} finds nothing for {each['name']}"
-            variables[each["name"]] = [value for (value,) in rows]
+    variables = await chosen(connection, dashboard, now)
     found: list[str] = []
     for name, length in RANGES.items():
         asked = Range(now, length)
@@ -160,6 +160,19 @@ async def faults_of_dashboard(
                 faults += await reads_too_much(connection, query, totals)
             found += [f"{dashboard['uid']} {what} {name}: {fault}" for fault in faults]
     return found
+
+
+async def chosen(
+    connection: asyncpg.Connection, dashboard: Mapping[str, Any], now: datetime
+) -> Mapping[str, Sequence[str]]:
+    """Return what all of each variable is."""
+    variables: dict[str, Sequence[str]] = {"host": HOSTS}
+    for each in dashboard["templating"]["list"]:
+        if each["type"] == "query":
+            rows = await connection.fetch(expanded(each["query"], Range(now, RANGES["24 h"]), variables))
+            assert rows, f"{dashboard['uid']} finds nothing for {each['name']}"
+            variables[each["name"]] = [value for (value,) in rows]
+    return variables
 
 
 def questions(
