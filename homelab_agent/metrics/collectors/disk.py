@@ -146,6 +146,5 @@ def _values(device: str, in_flight: int, counters: Sequence[int], grown: rates.G
 
 def _await(grown: rates.Growth, milliseconds: int, requests: int) -> float | None:
     """Return the mean time of a request that ended meanwhile; None when none did."""
-    if grown.deltas is None or not grown.deltas[requests]:
-        return None
-    return round(grown.deltas[milliseconds] / grown.deltas[requests] / 1000, 6)
+    spent, ended = (None, None) if grown.deltas is None else (grown.deltas[milliseconds], grown.deltas[requests])
+    return None if spent is None or not ended else round(spent / ended / 1000, 6)

@@ -177,6 +177,6 @@ def _values(seen: Seen, grown: rates.Growth) -> Values:
         "active": seen.state == "active",
         "failed": seen.state == "failed",
         "restarts": seen.restarts,
-        "restarted": None if grown.deltas is None else int(grown.deltas[0]),
+        "restarted": None if grown.deltas is None or grown.deltas[0] is None else int(grown.deltas[0]),
         "reset": grown.reset,
     }
