@@ -46,6 +46,15 @@ def test_what_heat_has_slowed_is_counted_and_a_counter_that_fell_was_reset(recor
     assert (fallen["throttles_per_s"], fallen["reset"]) == (None, True)
 
 
+def test_where_samples_are_rarer_than_slow_families_may_be_heat_is_counted_all_the_same(recorded: Recorded) -> None:
+    recorded.write(f"{CPU}/cpu0/thermal_throttle/core_throttle_count", "10\n")
+    frequency = Frequency(recorded.host, MetricsSettings(interval=300))
+    frequency.collect()
+    recorded.now += 300
+    recorded.write(f"{CPU}/cpu0/thermal_throttle/core_throttle_count", "40\n")
+    assert values(frequency.collect(), "frequency", "0")["throttles_per_s"] == 0.1
+
+
 def test_a_core_that_was_off_line_counts_on_without_a_spike(recorded: Recorded) -> None:
     count = f"{CPU}/cpu0/thermal_throttle/core_throttle_count"
     frequency, seen = Frequency(recorded.host, SETTINGS), []

@@ -79,7 +79,7 @@ class Containers:
         used = {group: usage for group in looked_at if (usage := hierarchy.usage(group)) is not None}
         now = self._host.monotonic()
         counters = {group.instance: _counters(usage) for group, usage in used.items()}
-        grown = self._counters.observe(counters, now, interval=self._settings.slow_interval)
+        grown = self._counters.observe(counters, now, interval=self._settings.slow_step)
         readings = []
         for name, (group, container) in bearers.items():
             if (usage := used.get(group)) is not None:

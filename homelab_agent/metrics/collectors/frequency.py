@@ -46,7 +46,7 @@ class Frequency:
         found = {key: (core.current.number(), core.throttles.number()) for key, core in self._cores.items()}
         now = self._host.monotonic()
         counters = {key: (throttles,) for key, (_, throttles) in found.items()}
-        grown = self._counters.observe(counters, now, interval=self._settings.slow_interval)
+        grown = self._counters.observe(counters, now, interval=self._settings.slow_step)
         readings = []
         for key, (kilohertz, throttles) in found.items():
             if kilohertz is None and throttles is None:  # a core that is off line

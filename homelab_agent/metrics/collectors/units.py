@@ -85,7 +85,7 @@ class Units:
         """Return what is to be told of all units, given how they stand; those of which nothing is new are no news."""
         now = self._host.monotonic()
         counters = {name: (one.restarts,) for name, one in seen.items() if one.restarts is not None}
-        grown = self._counters.observe(counters, now, interval=self._settings.slow_interval)
+        grown = self._counters.observe(counters, now, interval=self._settings.slow_step)
         gone = {name: Seen(UNLOADED, UNLOADED, one.type) for name, one in self._seen.items() if name not in seen}
         longest = max(REFRESH_SECONDS, self._settings.slow_interval)
         found = []
