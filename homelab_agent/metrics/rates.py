@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 LONGEST_IN_INTERVALS = 2.5
+_ROUND, _HALF_ROUND = 2**32, 2**31
 K = TypeVar("K", bound=Hashable)
 
 
@@ -34,18 +36,21 @@ def growth(
     *,
     longest: float,
     may_fall: Collection[int] = (),
+    narrow: Collection[int] = (),
 ) -> Growth:
     """Return how counters of one entity grew in `seconds` of monotonic time, at most `longest`.
 
     If one fell, all were reset: one that was small may already have passed its old value. Those at `may_fall` do so
-    without a reset; then nothing is known of them alone.
+    without a reset; then nothing is known of them alone. Those at `narrow` have 32 bits, and go round.
     """
     if seconds <= 0:
         return UNKNOWN
     deltas: list[float | None] = []
     for place, (old, new) in enumerate(zip(before, after, strict=True)):
         delta = None if old is None or new is None else new - old
-        if delta is not None and delta < 0:
+        if delta is not None and -_ROUND < delta < _HALF_ROUND - _ROUND and place in narrow:
+            delta += _ROUND  # one that fell by less than half of all did not go round
+        elif delta is not None and delta < 0:
             if place not in may_fall:
                 return Growth(seconds, None, reset=True)
             delta = None
@@ -56,9 +61,9 @@ def growth(
 class Counters(Generic[K]):
     """Remembers every entity's counters from one reading to the next; an entity that was away begins anew."""
 
-    def __init__(self, *, may_fall: Collection[int] = ()) -> None:
-        """`may_fall` as in `growth`."""
-        self._may_fall = may_fall
+    def __init__(self, *, may_fall: Collection[int] = (), narrow: Collection[int] = ()) -> None:
+        """`may_fall` and `narrow` as in `growth`."""
+        self._growth = partial(growth, may_fall=may_fall, narrow=narrow)
         self._before: Mapping[K, Sequence[float | None]] = {}
         self._at = 0.0
 
@@ -71,7 +76,7 @@ class Counters(Generic[K]):
         grown = {
             key: UNKNOWN
             if (before := self._before.get(key)) is None
-            else growth(before, now, seconds, longest=longest, may_fall=self._may_fall)
+            else self._growth(before, now, seconds, longest=longest)
             for key, now in readings.items()
         }
         self._before, self._at = readings, at

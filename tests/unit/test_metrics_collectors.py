@@ -212,6 +212,21 @@ def test_disk_rates_come_from_whole_disks(recorded: Recorded) -> None:
     assert (found["read_await_s"], found["write_await_s"], found["busy_s"]) == (0, None, 1)
 
 
+def test_milliseconds_that_the_kernel_keeps_in_32_bits_go_round(recorded: Recorded) -> None:
+    """After 49.7 days of work, sooner for the weighted time; a reset takes them back, and says so."""
+    line, disk, seen = "   8   0 sda {} 0 8 {} {} 0 8 {} 0 {} {} 0 0 0 0 0 0\n", None, []
+    recorded.write("sys/block/sda/size", "1000\n")
+    late = 2**32 - 1000
+    for counts in ((50, late, 90, 70, late, late), (150, 1000, 91, 71, 4000, 19000), (2, 900, 2, 3, 3900, 18900)):
+        recorded.write("proc/diskstats", line.format(*counts))
+        disk = disk or Disk(recorded.host, SETTINGS)
+        seen.append(disk.collect()["disk"][0].values)
+        recorded.now += 10
+    _, round_, reset = seen
+    assert (round_["reads_per_s"], round_["read_await_s"], round_["busy_pct"], round_["queue"]) == (10, 0.02, 50, 2)
+    assert (round_["reset"], reset["reset"], reset["busy_pct"]) == (False, True, None)
+
+
 def test_a_disk_keeps_its_identity_when_the_kernel_renames_it(recorded: Recorded) -> None:
     ids = []
     for name in ("sda", "sdb"):

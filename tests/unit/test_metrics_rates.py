@@ -52,6 +52,17 @@ def test_an_interface_that_goes_away_takes_nothing_from_the_others() -> None:
     assert back["eth0"].deltas == [100]
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**31 - 1))
+def test_a_counter_of_32_bits_goes_round_and_one_that_lost_a_little_was_reset(old: int, delta: int) -> None:
+    after = (old + delta) % 2**32
+    grown = rates.growth([5, old], [6, after], 10.0, longest=25.0, narrow=(1,))
+    assert (grown.deltas, grown.reset) == ([1, delta], False)
+    if delta:
+        back = rates.growth([5, after], [6, old], 10.0, longest=25.0, narrow=(1,))
+        assert back.reset is (old < after)
+    assert rates.growth([5, 2**32], [4, 0], 10.0, longest=25.0, narrow=(1,)).reset
+
+
 def test_two_readings_too_far_apart_give_no_rate_and_no_reset() -> None:
     counters: rates.Counters[str] = rates.Counters()
     counters.observe({"eth0": [1000]}, 0.0, interval=10)
