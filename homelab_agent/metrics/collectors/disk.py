@@ -11,10 +11,13 @@ from homelab_agent.metrics.host import Host, NotAvailable, text
 from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings, shown
 
+NAMES = "/dev/disk/by-id"
 SECTOR_BYTES = 512
 """/proc/diskstats counts in these, whatever the disk's own sector is."""
 _BY_ID = ("wwn-", "nvme-eui.", "nvme-", "ata-", "scsi-", "mmc-", "usb-", "virtio-", "md-uuid-", "dm-uuid-")
 """Kinds of names in /dev/disk/by-id, the stablest first."""
+_LOOK_AGAIN_SECONDS = 60.0
+"""How long a disk's identity is taken as known, where nothing has come or gone."""
 _FIELDS = 11
 _MILLISECONDS = (3, 7, 8, 9)
 """Where `_counters` has them: the kernel keeps 32 bits of each, whatever the host."""
@@ -32,19 +35,20 @@ class Disk:
         self._settings = settings
         self._diskstats = host.file("proc/diskstats")
         self._counters: rates.Counters[int] = rates.Counters(narrow=_MILLISECONDS)
-        self._names: frozenset[bytes] = frozenset()
+        self._seen: tuple[frozenset[bytes], int] = (frozenset(), 0)
+        self._looked_at = 0.0
         self._entities: dict[bytes, Entity] = {}
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
         self._settings = settings
-        self._names = frozenset()
+        self._seen = (frozenset(), 0)
 
     def collect(self) -> Families:
         """Read /proc/diskstats."""
         lines = [line.split(None, 3 + _FIELDS) for line in self._diskstats.read().splitlines()]
         now = self._host.monotonic()
-        self._discover(frozenset(line[2] for line in lines))
+        self._discover(frozenset(line[2] for line in lines), now)
         found: dict[int, tuple[Entity, str, Sequence[int]]] = {}
         for line in lines:
             if (entity := self._entities.get(line[2])) is not None:
@@ -60,18 +64,23 @@ class Disk:
         ]
         return {"disk": readings}
 
-    def _discover(self, names: frozenset[bytes]) -> None:
-        """Find out which of the names are whole disks to show; again whenever one comes or goes."""
-        if names == self._names:
+    def _discover(self, names: frozenset[bytes], now: float) -> None:
+        """Find out which of the names are whole disks to show, and by what they are known.
+
+        Again when one comes or goes, when udev has changed a name in by-id (it comes later than the kernel, and a
+        disk may be exchanged for another between two readings), and now and then.
+        """
+        seen = (names, _changed_at(self._host.path(NAMES)))
+        if seen == self._seen and now - self._looked_at < _LOOK_AGAIN_SECONDS:
             return
         known = keys(self._host, (name.decode() for name in names), self._settings)
         self._entities = {name.encode(): self._host.entities.get("disk", key) for name, key in known.items()}
-        self._names = names
+        self._seen, self._looked_at = seen, now
 
 
 def keys(host: Host, names: Iterable[str], settings: MetricsSettings) -> dict[str, str]:
     """Return by what each whole disk to show is known, of these kernel names."""
-    known, block = by_id(host.path("/dev/disk/by-id")), host.path("/sys/block")
+    known, block = by_id(host.path(NAMES)), host.path("/sys/block")
     found: dict[str, str] = {}
     for name in sorted(names):
         directory = block / name.replace("/", "!")
@@ -98,6 +107,14 @@ def by_id(directory: Path) -> dict[str, str]:
         if device not in found or rank < found[device][0]:
             found[device] = (rank, name)
     return {device: name for device, (_, name) in found.items()}
+
+
+def _changed_at(directory: Path) -> int:
+    """Return when a name in a directory was last made or removed, in ns; 0 where there is none."""
+    try:
+        return directory.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _counters(numbers: Sequence[int]) -> Sequence[int]:
