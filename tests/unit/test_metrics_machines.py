@@ -13,6 +13,7 @@ import pytest
 
 from homelab_agent.core.clock import Drift, Instant
 from homelab_agent.core.spool import Scalar
+from homelab_agent.metrics import facts
 from homelab_agent.metrics.collection import Collection, Taken
 from homelab_agent.metrics.collectors.cpu import Cpu
 from homelab_agent.metrics.collectors.disk import Disk
@@ -153,6 +154,22 @@ def test_without_udev_an_exchanged_disk_is_seen_within_a_minute(tmp_path: Path) 
     recorded.write("sys/block/vda/wwid", "t10.two\n")
     recorded.now += 60
     assert known(disk, "vda") == ("t10.two", None)
+
+
+def test_what_is_no_link_takes_no_name_from_the_others(tmp_path: Path) -> None:
+    """As with a link that is removed while it is read."""
+    recorded = bare_metal(tmp_path)
+    recorded.link("dev/disk/by-uuid/1111-2222", "../../nvme0n1p2")
+    for directory in ("by-id", "by-uuid"):
+        for name in ("ata-0", "wwn-9", "zz"):
+            recorded.write(f"dev/disk/{directory}/{name}", "no link\n")
+    keys = {one.entity.key for one in Disk(recorded.host, MetricsSettings()).collect()["disk"]}
+    assert keys == {"nvme-eui.0025385a91b00001", "wwn-0x5000c500a1b2c3d4"}
+    [root] = Filesystem(recorded.host, MetricsSettings()).collect()["filesystem"]
+    assert root.entity.key == "1111-2222 /"
+    known = facts.read(recorded.host, MetricsSettings())
+    assert known["mount", "/"] == "ext4 1111-2222"
+    assert ("disk", "wwn-0x5000c500a1b2c3d4") in known
 
 
 def test_an_interface_that_comes_and_goes_takes_nothing_from_the_others(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from homelab_agent.metrics import rates
 from homelab_agent.metrics.entity import Entity
-from homelab_agent.metrics.host import Host, NotAvailable, text
+from homelab_agent.metrics.host import Host, NotAvailable, links, text
 from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings, shown
 
@@ -95,16 +95,9 @@ def keys(host: Host, names: Iterable[str], settings: MetricsSettings) -> dict[st
 def by_id(directory: Path) -> dict[str, str]:
     """Return the stablest name of each device, by its kernel name."""
     found: dict[str, tuple[int, str]] = {}
-    try:
-        names = sorted(path.name for path in directory.iterdir())
-    except OSError:  # no udev: a container
-        return {}
-    for name in names:
+    for name, device in links(directory):
         rank = next((rank for rank, kind in enumerate(_BY_ID) if name.startswith(kind)), None)
-        if rank is None:
-            continue
-        device = (directory / name).readlink().name
-        if device not in found or rank < found[device][0]:
+        if rank is not None and (device not in found or rank < found[device][0]):
             found[device] = (rank, name)
     return {device: name for device, (_, name) in found.items()}
 
