@@ -37,12 +37,12 @@ class Disk:
         self._counters: rates.Counters[int] = rates.Counters(narrow=_MILLISECONDS)
         self._seen: tuple[frozenset[bytes], int] = (frozenset(), 0)
         self._looked_at = 0.0
+        self._looked_by: MetricsSettings | None = None
         self._entities: dict[bytes, Entity] = {}
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
         self._settings = settings
-        self._seen = (frozenset(), 0)
 
     def collect(self) -> Families:
         """Read /proc/diskstats."""
@@ -70,12 +70,13 @@ class Disk:
         Again when one comes or goes, when udev has changed a name in by-id (it comes later than the kernel, and a
         disk may be exchanged for another between two readings), and now and then.
         """
-        seen = (names, _changed_at(self._host.path(NAMES)))
-        if seen == self._seen and now - self._looked_at < _LOOK_AGAIN_SECONDS:
+        settings, seen = self._settings, (names, _changed_at(self._host.path(NAMES)))
+        is_recent = now - self._looked_at < _LOOK_AGAIN_SECONDS
+        if settings is self._looked_by and seen == self._seen and is_recent:
             return
-        known = keys(self._host, (name.decode() for name in names), self._settings)
+        known = keys(self._host, (name.decode() for name in names), settings)
         self._entities = {name.encode(): self._host.entities.get("disk", key) for name, key in known.items()}
-        self._seen, self._looked_at = seen, now
+        self._seen, self._looked_at, self._looked_by = seen, now, settings
 
 
 def keys(host: Host, names: Iterable[str], settings: MetricsSettings) -> dict[str, str]:
