@@ -1,4 +1,7 @@
-"""All collectors of a host, asked together; one that fails or hangs is marked and delays none."""
+"""All collectors of a host, asked one after the other in one lane; one that fails or hangs is marked.
+
+One that hangs delays those after it by its deadline, once: it is not asked again until it has returned.
+"""
 
 from __future__ import annotations
 
@@ -81,6 +84,11 @@ class Collection:
         self._failing: dict[str, str] = {}
         self.trouble: dict[str, str] = {}
         self.lacking: dict[str, str] = {}
+
+    @property
+    def patience(self) -> float:
+        """How long one look takes if every collector hangs, in seconds."""
+        return self.settings.collector_deadline * sum(one.patience for one in self.collectors)
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""

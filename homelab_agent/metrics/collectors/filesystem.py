@@ -1,4 +1,4 @@
-"""Filesystems: bytes, inodes, read-only; a mount that does not answer delays nobody."""
+"""Filesystems: bytes, inodes, read-only; a mount that does not answer is waited for once, for its deadline."""
 
 from __future__ import annotations
 
