@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from homelab_agent.metrics import rates
+from homelab_agent.metrics import block, rates
 from homelab_agent.metrics.entity import Entity
-from homelab_agent.metrics.host import Host, NotAvailable, links, text
+from homelab_agent.metrics.host import Host, NotAvailable
 from homelab_agent.metrics.sample import Families, Reading, Values
-from homelab_agent.metrics.settings import MetricsSettings, shown
+from homelab_agent.metrics.settings import MetricsSettings
 
-NAMES = "/dev/disk/by-id"
-SECTOR_BYTES = 512
-"""/proc/diskstats counts in these, whatever the disk's own sector is."""
-_BY_ID = ("wwn-", "nvme-eui.", "nvme-", "ata-", "scsi-", "mmc-", "usb-", "virtio-", "md-uuid-", "dm-uuid-")
-"""Kinds of names in /dev/disk/by-id, the stablest first."""
 _LOOK_AGAIN_SECONDS = 60.0
 """How long a disk's identity is taken as known, where nothing has come or gone."""
 _FIELDS = 11
@@ -70,51 +64,19 @@ class Disk:
         Again when one comes or goes, when udev has changed a name in by-id (it comes later than the kernel, and a
         disk may be exchanged for another between two readings), and now and then.
         """
-        settings, seen = self._settings, (names, _changed_at(self._host.path(NAMES)))
+        settings, seen = self._settings, (names, block.named_at(self._host))
         is_recent = now - self._looked_at < _LOOK_AGAIN_SECONDS
         if settings is self._looked_by and seen == self._seen and is_recent:
             return
-        known = keys(self._host, (name.decode() for name in names), settings)
+        known = block.keys(self._host, (name.decode() for name in names), settings)
         self._entities = {name.encode(): self._host.entities.get("disk", key) for name, key in known.items()}
         self._seen, self._looked_at, self._looked_by = seen, now, settings
-
-
-def keys(host: Host, names: Iterable[str], settings: MetricsSettings) -> dict[str, str]:
-    """Return by what each whole disk to show is known, of these kernel names."""
-    known, block = by_id(host.path(NAMES)), host.path("/sys/block")
-    found: dict[str, str] = {}
-    for name in sorted(names):
-        directory = block / name.replace("/", "!")
-        if directory.exists() and shown(name, settings.disks_include, settings.disks_exclude):
-            key = known.get(name) or text(directory / "wwid") or text(directory / "device/wwid") or name
-            found[name] = (
-                key if key not in found.values() else f"{key} {name}"
-            )  # two paths to one disk, a forged serial
-    return found
-
-
-def by_id(directory: Path) -> dict[str, str]:
-    """Return the stablest name of each device, by its kernel name."""
-    found: dict[str, tuple[int, str]] = {}
-    for name, device in links(directory):
-        rank = next((rank for rank, kind in enumerate(_BY_ID) if name.startswith(kind)), None)
-        if rank is not None and (device not in found or rank < found[device][0]):
-            found[device] = (rank, name)
-    return {device: name for device, (_, name) in found.items()}
-
-
-def _changed_at(directory: Path) -> int:
-    """Return when a name in a directory was last made or removed, in ns; 0 where there is none."""
-    try:
-        return directory.stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def _counters(numbers: Sequence[int]) -> Sequence[int]:
     """Return what grows, all but the ninth, the requests under way; times in milliseconds, which go round."""
     reads, merged_reads, sectors_read, read_ms, writes, merged_writes, sectors_written, write_ms = numbers[:8]
-    read, written = sectors_read * SECTOR_BYTES, sectors_written * SECTOR_BYTES
+    read, written = sectors_read * block.SECTOR_BYTES, sectors_written * block.SECTOR_BYTES
     return (
         reads,
         merged_reads,
