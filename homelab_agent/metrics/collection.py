@@ -85,11 +85,6 @@ class Collection:
         self.trouble: dict[str, str] = {}
         self.lacking: dict[str, str] = {}
 
-    @property
-    def patience(self) -> float:
-        """How long one look takes if every collector hangs, in seconds."""
-        return self.settings.collector_deadline * sum(one.patience for one in self.collectors)
-
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
         self.settings = settings
@@ -99,6 +94,11 @@ class Collection:
     def notice(self, **facts: Scalar) -> None:
         """Set what the family `agent` shall say of things that no collector can read."""
         self._agent.notice = facts
+
+    @property
+    def patience(self) -> float:
+        """How long one look takes if every collector hangs, in seconds."""
+        return self.settings.collector_deadline * sum(one.patience for one in self.collectors)
 
     async def take(self, tick: Tick) -> Taken:
         """Ask every collector whose turn it is."""
