@@ -21,7 +21,9 @@ class Latest:
     def take(self, families: Families, quality: Quality, at: float) -> None:
         """Take one sample's readings, read at the monotonic time `at`."""
         self.families.update(families)
-        self.read_at.update(dict.fromkeys(families, at))
+        for family, readings in families.items():
+            own = [one.read_at for one in readings if one.read_at is not None]
+            self.read_at[family] = max(own, default=at)
         self.quality = quality
         self.samples += 1
         self.skipped += quality.skipped
