@@ -108,7 +108,7 @@ class Sampler:
         in_time = timedelta(seconds=self._to.spool.spill_after + TEND_SECONDS)  # what has waited longer is on disk
         spooled = status.oldest is not None and tick.at.wall - status.oldest > in_time
         self._waiting.append(_Waiting(tick, taken, spooled))
-        self._latest.take(taken.families, self._quality(self._waiting[-1], moved_ms=0), tick.at.monotonic)
+        self._latest.take(taken.families, self._quality(self._waiting[-1], moved_ms=0), tick.at.monotonic, taken.gone)
         self._recent.take(taken.families, tick.due)
         _report(tick)
         if instants.may_stamp(now, synchronised=taken.clock_synchronised):

@@ -143,7 +143,14 @@ class Service:
         if (lacking := self._collection.lacking.get("unit")) is not None:
             return Finding(State.NOT_AVAILABLE, lacking)
         readings = self._latest.families.get("unit")
-        return Finding.ok("no sample yet") if readings is None else failures.of_units(readings)
+        if readings is None:
+            return Finding.ok("no sample yet")
+        age = self._base.clock.read().monotonic - self._latest.read_at["unit"]
+        apart = max(self._settings.interval, self._settings.slow_interval)
+        if age > apart * rates.LONGEST_IN_INTERVALS:
+            cause = self._collection.trouble.get("unit", "no sample was taken")
+            return Finding.degraded(f"not known for {age:.0f} s: {cause}", "homelab-agent metrics sample")
+        return failures.of_units(readings)
 
     def _largest(self, family: str, column: str) -> float | None:
         values = [reading.values.get(column) for reading in self._latest.families.get(family, ())]
