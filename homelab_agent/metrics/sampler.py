@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from homelab_agent.core import journal
+from homelab_agent.core import clock, journal
 from homelab_agent.core.clock import Clock, Instant
 from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.foundation import Database
@@ -23,7 +23,7 @@ from homelab_agent.metrics.recent import Recent
 from homelab_agent.metrics.sample import Quality, Sample
 from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.metrics.silences import Silences
-from homelab_agent.metrics.ticker import Tick, Ticker
+from homelab_agent.metrics.ticker import DISTURBED_SECONDS, Tick, Ticker
 
 log = journal.logger("metrics")
 
@@ -56,9 +56,9 @@ class Sampler:
     """
 
     def __init__(
-        self, clock: Clock, collection: Collection, destination: Destination, latest: Latest, recent: Recent
+        self, source: Clock, collection: Collection, destination: Destination, latest: Latest, recent: Recent
     ) -> None:
-        self._clock = clock
+        self._clock = source
         self._collection = collection
         self._to = destination
         self._latest = latest
@@ -67,8 +67,8 @@ class Sampler:
         self._announced: set[int] = set()
         self._waiting: deque[_Waiting] = deque()
         self._silences = Silences(destination.host)
-        self.ticker = Ticker(clock, collection.settings.interval)
-        self.beat = clock.read().monotonic
+        self.ticker = Ticker(source, collection.settings.interval)
+        self.beat = source.read().monotonic
         self.lost = 0
         self.loss = ""
         self.lost_at: datetime | None = None
@@ -118,7 +118,7 @@ class Sampler:
             await self._keep(high_water)
 
     async def _release(self, now: Instant) -> None:
-        """Stamp and put what waits; a sample that waited for the clock is stamped from boot time."""
+        """Stamp and put what waits; one that waited for the clock, or met its setting, is stamped from boot time."""
         while self._waiting:
             one = self._waiting[0]
             if one.stamped is None:
@@ -128,8 +128,11 @@ class Sampler:
 
     def _stamp(self, one: _Waiting, now: Instant) -> Sample:
         assert self._instants is not None  # noqa: S101 - run() opens it before any tick
-        current = len(self._waiting) == 1 and now.monotonic - one.tick.at.monotonic < self.ticker.interval
-        at, moved_ms = self._instants.free(one.tick.due if current else instants.from_boot(one.tick.at, now))
+        taken = one.tick.at
+        at_once = len(self._waiting) == 1 and now.monotonic - taken.monotonic < self.ticker.interval
+        same_clock = abs(clock.drift(taken, now).step) < DISTURBED_SECONDS
+        wanted = one.tick.due if at_once and same_clock else instants.from_boot(taken, now)
+        at, moved_ms = self._instants.free(wanted)
         return Sample(at, one.taken.families, self._quality(one, moved_ms=moved_ms))
 
     async def _put(self, sample: Sample, tick: Tick) -> None:

@@ -172,6 +172,26 @@ async def test_samples_from_before_the_clock_was_set_wait_and_are_stamped_from_b
         assert [row.values["clock_synchronised"] for row in ticks] == [False, False, True]
 
 
+async def test_a_clock_that_is_set_while_a_sample_is_taken_stamps_it_by_the_new_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = MovableClock(NOON - timedelta(days=23))
+    clock._boot = 20.0
+    collect = Agent.collect
+
+    def is_set_meanwhile(agent: Agent) -> Families:
+        found = collect(agent)
+        if clock.read().wall < NOON - timedelta(days=1):
+            clock.step(23 * 86400)
+        agent.clock_synchronised = True
+        return found
+
+    monkeypatch.setattr(Agent, "collect", is_set_meanwhile)
+    async with bench(tmp_path, clock) as at:
+        await at.pass_time(20)
+        assert [row.at for row in await at.rows("tick")] == [NOON + timedelta(seconds=seconds) for seconds in (10, 20)]
+
+
 async def test_a_hung_mount_costs_one_deadline_once_and_nothing_after(mount: Mount, tmp_path: Path) -> None:
     point = str(mount.point)
     settings = MetricsSettings(mounts_include=[point], collector_deadline=0.3, slow_interval=10)
