@@ -80,9 +80,13 @@ class Sampler:
         self.beat = self._clock.read().monotonic
 
     async def run(self) -> None:
-        """Sample until cancelled; then stamp what still waits and keep the high-water mark."""
-        self._instants = await self._resume()
-        self.ticker = Ticker(self._clock, self._collection.settings.interval)
+        """Sample until cancelled; then stamp what still waits and keep the high-water mark.
+
+        Run again after it has failed, it goes on: what was missed meanwhile is counted and has its cause.
+        """
+        if self._instants is None:
+            self._instants = await self._resume()
+            self.ticker = Ticker(self._clock, self._collection.settings.interval)
         self.beat = self._clock.read().monotonic
         try:
             while True:

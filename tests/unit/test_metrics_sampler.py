@@ -287,6 +287,22 @@ async def test_a_silence_has_its_cause(tmp_path: Path) -> None:
         assert list(dict.fromkeys(cause for _, _, cause in found)) == ["suspended", "held up", "clock set"]
 
 
+async def test_a_sampler_that_was_started_again_notes_what_is_missing_between(tmp_path: Path) -> None:
+    """As the supervisor does with one that has failed: the agent did not start, so no start explains the hole."""
+    async with bench(tmp_path, MovableClock(NOON)) as at:
+        await at.pass_time(20)
+        await at.stop()
+        await at.clock.advance(65)
+        at.task = asyncio.create_task(at.sampler.run())
+        await until(lambda: at.clock.sleepers, "it waits for its next tick")
+        await at.pass_time(5)
+        await at.pass_time(10)
+        assert [(row.at - NOON).total_seconds() for row in await at.rows("tick")] == [10, 20, 90, 100]
+        assert await silences(at) == [(20, 90, "held up")]
+        assert len(await at.rows("agent_start")) == 1
+        await at.stop()
+
+
 async def test_a_clock_that_is_set_back_leaves_no_silence(tmp_path: Path) -> None:
     async with bench(tmp_path, MovableClock(NOON)) as at:
         await at.pass_time(20)
