@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from homelab_agent.core import clock, journal
 from homelab_agent.core.clock import Clock, Instant
@@ -109,8 +109,8 @@ class Sampler:
         )
         taken = await self._collection.take(tick)
         now = self._clock.read()
-        in_time = timedelta(seconds=self._to.spool.spill_after + TEND_SECONDS)  # what has waited longer is on disk
-        spooled = status.oldest is not None and tick.at.wall - status.oldest > in_time
+        in_time = self._to.spool.spill_after + TEND_SECONDS  # what has waited longer is on disk
+        spooled = status.waited is not None and status.waited > in_time
         self._waiting.append(_Waiting(tick, taken, spooled))
         self._latest.take(taken.families, self._quality(self._waiting[-1], moved_ms=0), tick.at.monotonic, taken.gone)
         self._recent.take(taken.families, tick.due)

@@ -10,7 +10,7 @@ from homelab_agent.core.capability import Capability, Chart, Task
 from homelab_agent.core.errors import describe
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding, State
-from homelab_agent.core.spool.spool import NEWS
+from homelab_agent.core.spool.status import NEWS
 from homelab_agent.metrics import failures, rates, recent
 from homelab_agent.metrics.collection import Collection
 from homelab_agent.metrics.disk_health import DiskHealth

@@ -192,6 +192,17 @@ async def test_a_clock_that_is_set_while_a_sample_is_taken_stamps_it_by_the_new_
         assert [row.at for row in await at.rows("tick")] == [NOON + timedelta(seconds=seconds) for seconds in (10, 20)]
 
 
+@pytest.mark.parametrize("step", [-3600, 3600])
+async def test_a_clock_that_was_set_makes_no_sample_one_that_postgresql_did_not_take(tmp_path: Path, step: int) -> None:
+    async with bench(tmp_path, MovableClock(NOON)) as at:
+        await at.pass_time(20)
+        at.clock.step(step)
+        await at.pass_time(30)
+        assert [row.values["spooled"] for row in await at.rows("tick")] == [False] * 5
+        await at.pass_time(40)
+        assert [row.values["spooled"] for row in await at.rows("tick")] == [False] * 7 + [True] * 2
+
+
 async def test_a_hung_mount_costs_one_deadline_once_and_nothing_after(mount: Mount, tmp_path: Path) -> None:
     point = str(mount.point)
     settings = MetricsSettings(mounts_include=[point], collector_deadline=0.3, slow_interval=10)
