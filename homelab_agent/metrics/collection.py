@@ -89,6 +89,11 @@ class Collection:
         self.trouble: dict[str, str] = {}
         self.lacking: dict[str, str] = {}
 
+    @property
+    def clock_synchronised(self) -> bool:
+        """Whether something kept the host's clock right when the last sample was taken."""
+        return self._agent.clock_synchronised
+
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
         self.settings = settings
@@ -117,7 +122,7 @@ class Collection:
             families,
             {one.name: (outcomes[one.name].status, round(outcomes[one.name].ms, 3)) for one in turn},
             self._host.monotonic() - began,
-            self._agent.clock_synchronised,
+            self.clock_synchronised,
             self._gone(outcomes),
         )
 

@@ -16,9 +16,12 @@ from homelab_agent.core.state import State
 from homelab_agent.metrics.collectors import disk, mounts
 from homelab_agent.metrics.entity import legible
 from homelab_agent.metrics.host import Host, NotAvailable, number, text
+from homelab_agent.metrics.instants import may_stamp
 from homelab_agent.metrics.settings import MetricsSettings
 
 LOOK_SECONDS = 600.0
+UNSET_SECONDS = 1.0
+"""How often it is asked whether the clock is set."""
 
 Known: TypeAlias = Mapping[tuple[str, str], str]
 """A fact's value by its name (`kernel`, `disk`) and key (which disk; "" for the host as a whole)."""
@@ -37,9 +40,12 @@ class Facts:
         state: State,
         spool: Spool,
         images: Callable[[], Mapping[str, str]] = dict,
+        *,
+        synchronised: Callable[[], bool],
     ) -> None:
-        """`images` says which image each container runs that is known now."""
+        """`images` says which image each container runs that is known now, `synchronised` whether the clock is kept."""
         self._images = images
+        self._synchronised = synchronised
         self._host = host
         self._settings = settings
         self._clock = clock
@@ -51,7 +57,12 @@ class Facts:
         self._settings = settings
 
     async def watch(self) -> None:
-        """Look now and then, until cancelled; what cannot be noted now is noted by a later look."""
+        """Look now and then, until cancelled; what cannot be noted now is noted by a later look.
+
+        Before the clock is set it does not look: what a start has changed would bear a time of the past for ever.
+        """
+        while not may_stamp(self._clock.read(), synchronised=self._synchronised()):
+            await self._clock.sleep(about(self._clock.read(), UNSET_SECONDS))
         while True:
             try:
                 await self.look()

@@ -72,7 +72,15 @@ class Service:
         destination = Destination(base.host, base.spool, base.state, base.database)
         self._sampler = Sampler(base.clock, self._collection, destination, self._latest, self._recent)
         containers = self._collection.containers
-        self.facts = Facts(host, settings, base.clock, base.state, base.spool, lambda: containers.images)
+        self.facts = Facts(
+            host,
+            settings,
+            base.clock,
+            base.state,
+            base.spool,
+            lambda: containers.images,
+            synchronised=lambda: self._collection.clock_synchronised,
+        )
         self.roster = Roster(
             self._collection.containers,
             self._collection.unnamed,

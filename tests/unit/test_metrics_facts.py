@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from homelab_agent.metrics import facts
 from homelab_agent.metrics.facts import Facts
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.settings import MetricsSettings
-from tests.clock import MovableClock
+from tests.clock import MovableClock, until
 from tests.machines import raspberry
 from tests.recorded import Recorded
 
@@ -38,7 +39,8 @@ class Noted:
         self.images: Mapping[str, str] = {}
 
     async def look(self) -> list[Mapping[str, object]]:
-        await Facts(self._host, MetricsSettings(), *self._parts, lambda: self.images).look()
+        parts = (*self._parts, lambda: self.images)
+        await Facts(self._host, MetricsSettings(), *parts, synchronised=lambda: True).look()
         rows: list[Row] = []
         while (batch := await self._spool.take()) is not None:
             rows += [row for parcel in batch.parcels for row in parcel.rows]
@@ -107,6 +109,31 @@ async def test_disks_that_change_their_names_are_the_same_disks(noted: Noted, re
     recorded.link("dev/disk/by-uuid/1111-2222", "../../sdb1")
     recorded.write("proc/1/mountinfo", "26 1 8:17 / / rw,noatime shared:1 - ext4 /dev/sdb1 rw\n")
     assert await noted.look() == []
+
+
+async def test_before_the_clock_is_set_nothing_is_dated(recorded: Recorded, tmp_path: Path) -> None:
+    clock = MovableClock(datetime(1970, 1, 1, 0, 0, 20, tzinfo=UTC))
+    clock._boot = 20.0
+    state = await State.open(tmp_path, SCHEMAS, clock=clock)
+    spool = Spool(state, clock, host="recorded", max_bytes=2**24, max_age=86400)
+    is_set = False
+    watching = Facts(recorded.host, MetricsSettings(), clock, state, spool, synchronised=lambda: is_set)
+    task = asyncio.create_task(watching.watch())
+    await until(lambda: clock.sleepers, "it waits")
+    await clock.advance(30)
+    await until(lambda: clock.sleepers, "it waits again")
+    clock.step((NOON - clock.read().wall).total_seconds())
+    is_set = True
+    await clock.advance(10)
+    await until(lambda: spool.status().rows_disk, "the facts are noted")
+    batch = await spool.take()
+    assert batch is not None
+    assert len(batch.rows) == 7
+    assert all(NOON <= row.values["since"] <= NOON + timedelta(seconds=10) for row in batch.rows)  # type: ignore[operator]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await spool.close()
+    await state.close()
 
 
 async def test_a_containers_image_is_noted_when_it_is_another_one_and_not_when_the_container_rests(
