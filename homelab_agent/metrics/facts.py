@@ -20,6 +20,8 @@ from homelab_agent.metrics.instants import may_stamp
 from homelab_agent.metrics.settings import MetricsSettings
 
 LOOK_SECONDS = 600.0
+RESTING_MAX = 1000
+"""Of so many containers that do not run it is remembered which image they ran; of more, of none."""
 UNSET_SECONDS = 1.0
 """How often it is asked whether the clock is set."""
 
@@ -84,15 +86,17 @@ class Facts:
             before = {(name, key): value for name, key, value in connection.execute(query)}
             is_first = not before
             # A container that does not run now, or has no name yet, has what it had.
-            now.update({fact: value for fact, value in before.items() if fact[0] == "image" and fact not in now})
+            resting = {fact for fact in before.keys() - now.keys() if fact[0] == "image"}
+            forgotten = resting if len(resting) > RESTING_MAX else set()  # names that Docker makes up come and go
             changes[:] = [
                 (fact, before.get(fact), now.get(fact))
-                for fact in sorted(before.keys() | now.keys())
+                for fact in sorted((before.keys() | now.keys()) - resting)
                 if before.get(fact) != now.get(fact)
             ]
-            connection.execute("DELETE FROM metrics_fact")
-            rows = [(name, key, value) for (name, key), value in now.items()]
-            connection.executemany("INSERT INTO metrics_fact VALUES (?, ?, ?)", rows)
+            gone = [*(fact for fact, _, value in changes if value is None), *forgotten]
+            connection.executemany("DELETE FROM metrics_fact WHERE name = ? AND key = ?", gone)
+            new = [(*fact, value) for fact, _, value in changes if value is not None]
+            connection.executemany("INSERT OR REPLACE INTO metrics_fact VALUES (?, ?, ?)", new)
             return [
                 Row(
                     "fact",

@@ -16,7 +16,7 @@ from homelab_agent.core.spool.spool import TEND_SECONDS
 from homelab_agent.core.state import State
 from homelab_agent.metrics import instants, rows
 from homelab_agent.metrics.collection import Collection, Taken
-from homelab_agent.metrics.entity import Entity
+from homelab_agent.metrics.entity import KNOWN_MAX, Entity
 from homelab_agent.metrics.instants import HighWater, Instants
 from homelab_agent.metrics.latest import Latest
 from homelab_agent.metrics.recent import Recent
@@ -164,6 +164,8 @@ class Sampler:
             await self._to.spool.put(put, promise=True)
         except AgentError:
             return put
+        if len(self._announced) >= KNOWN_MAX:
+            self._announced.clear()  # those that are still there are announced once more, which changes nothing
         self._announced.update(entity.id for entity in entities)
         return ()
 

@@ -19,6 +19,7 @@ from homelab_agent.metrics.settings import MetricsSettings
 from tests.clock import MovableClock, until
 from tests.machines import raspberry
 from tests.recorded import Recorded
+from tests.write_ahead import commits
 
 SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -37,6 +38,7 @@ class Noted:
         self._spool = spool
         self._host = recorded.host
         self.images: Mapping[str, str] = {}
+        self.state = state
 
     async def look(self) -> list[Mapping[str, object]]:
         parts = (*self._parts, lambda: self.images)
@@ -149,3 +151,23 @@ async def test_a_containers_image_is_noted_when_it_is_another_one_and_not_when_t
     assert (change["key"], change["was"], change["value"]) == (
         "shop/db/1", "postgres:18 aaaaaaaaaaaa", "postgres:18 bbbbbbbbbbbb",
     )  # fmt: skip
+
+
+async def test_containers_under_names_that_are_made_up_are_not_remembered_for_ever(noted: Noted) -> None:
+    for day in range(6):
+        noted.images = {"shop/db/1": "postgres:18", **{f"made_up_{day}_{number}": "busybox" for number in range(500)}}
+        assert len(await noted.look()) >= 500
+    noted.images = {"shop/db/1": "postgres:18"}
+    assert await noted.look() == []
+    count = "SELECT count(*), max(key = 'shop/db/1') FROM metrics_fact WHERE name = 'image'"
+    kept, db = await noted.state.read(lambda connection: connection.execute(count).fetchone())
+    assert (kept <= facts.RESTING_MAX + 500, db) == (True, 1)
+
+
+async def test_where_nothing_has_changed_nothing_is_written(noted: Noted) -> None:
+    noted.images = {"shop/db/1": "postgres:18"}
+    await noted.look()
+    before = await asyncio.to_thread(commits, noted.state.directory)
+    for _ in range(3):
+        assert await noted.look() == []
+    assert await asyncio.to_thread(commits, noted.state.directory) == before

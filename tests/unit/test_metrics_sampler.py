@@ -17,6 +17,7 @@ from homelab_agent.core.state import State
 from homelab_agent.metrics import sampler as sampler_module
 from homelab_agent.metrics.collection import Collection
 from homelab_agent.metrics.collectors.agent import Agent
+from homelab_agent.metrics.entity import KNOWN_MAX, Entities
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.latest import Latest
 from homelab_agent.metrics.recent import Recent
@@ -246,6 +247,22 @@ async def test_a_stop_in_the_middle_of_a_put_loses_no_sample_and_stamps_none_twi
         assert await at.rows("entity") != []
         assert len({(row.values["entity_id"], row.at) for row in await at.rows("cpu_sample")}) == 1
         assert at.sampler.lost == 0
+
+
+async def test_names_that_are_made_up_are_not_remembered_for_ever(tmp_path: Path) -> None:
+    """A container that is run once, a unit of one log-in: each is an entity, and there is no end to them."""
+    entities = Entities("here")
+    async with bench(tmp_path, MovableClock(NOON)) as at:
+        await at.pass_time(10)
+        for begin in range(0, 20_000, 1000):
+            found = [entities.get("container", f"made_up_{number}") for number in range(begin, begin + 1000)]
+            await at.sampler._announce(found, NOON)
+        assert len(entities._known) <= KNOWN_MAX
+        assert len(at.sampler._announced) <= KNOWN_MAX
+        assert entities.get("container", "made_up_1") == Entities("here").get("container", "made_up_1")
+        await at.pass_time(10)
+        announced = [row.values["id"] for row in await at.rows("entity")]
+        assert announced.count(next(row.values["entity_id"] for row in await at.rows("cpu_sample"))) == 2
 
 
 async def test_a_full_disk_costs_no_sample(tmp_path: Path) -> None:
