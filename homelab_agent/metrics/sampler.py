@@ -25,6 +25,9 @@ from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.metrics.silences import Silences
 from homelab_agent.metrics.ticker import DISTURBED_SECONDS, Tick, Ticker
 
+ANNOUNCE_AGAIN_SECONDS = 3600.0
+"""An older dump may be put back without our hearing of it; rows whose entity it lacks would be seen by nobody."""
+
 log = journal.logger("metrics")
 
 
@@ -65,6 +68,8 @@ class Sampler:
         self._recent = recent
         self._instants: Instants | None = None
         self._announced: set[int] = set()
+        self._announce_again_at = source.read().monotonic + ANNOUNCE_AGAIN_SECONDS
+        self._database_is_up = False
         self._waiting: deque[_Waiting] = deque()
         self._silences = Silences(destination.host)
         self.ticker = Ticker(source, collection.settings.interval)
@@ -99,6 +104,7 @@ class Sampler:
     async def take(self, tick: Tick) -> None:
         """Take the sample of one tick."""
         status, answered = self._to.spool.status(), self._to.database.round_trip_seconds
+        self._see_to_announcements(tick.at, is_up=answered is not None)
         self._collection.notice(
             late_ms=round(tick.late * 1000, 3),
             collect_ms=None if self._latest.quality is None else self._latest.quality.total_ms,
@@ -156,6 +162,13 @@ class Sampler:
             self._silences.ended(sample, lost=True)
         else:
             self._silences.ended(sample, lost=False)
+
+    def _see_to_announcements(self, now: Instant, *, is_up: bool) -> None:
+        """Have all entities announced anew when PostgreSQL has come back: it may be another, or an older one."""
+        if (is_up and not self._database_is_up) or now.monotonic >= self._announce_again_at:
+            self._announced.clear()
+            self._announce_again_at = now.monotonic + ANNOUNCE_AGAIN_SECONDS
+        self._database_is_up = is_up
 
     async def _announce(self, entities: Sequence[Entity], at: datetime) -> Sequence[Row]:
         """Promise the rows that say what ids mean; return those that must travel with the sample instead."""
