@@ -1,4 +1,7 @@
-"""All collectors of a host, asked together; one that fails or hangs is marked and delays none."""
+"""All collectors of a host, asked one after the other in one lane; one that fails or hangs is marked.
+
+One that hangs delays those after it by its deadline, once: it is not asked again until it has returned.
+"""
 
 from __future__ import annotations
 
@@ -103,6 +106,11 @@ class Collection:
     def notice(self, **facts: Scalar) -> None:
         """Set what the family `agent` shall say of things that no collector can read."""
         self._agent.notice = facts
+
+    @property
+    def patience(self) -> float:
+        """How long one look takes if every collector hangs, in seconds."""
+        return self.settings.collector_deadline * sum(one.patience for one in self.collectors)
 
     async def take(self, tick: Tick) -> Taken:
         """Ask every collector whose turn it is."""

@@ -11,8 +11,7 @@ from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding, State
 from homelab_agent.core.privilege import Privileged
-from homelab_agent.metrics import smart
-from homelab_agent.metrics.collectors import disk
+from homelab_agent.metrics import block, smart
 from homelab_agent.metrics.host import Host, NotAvailable
 from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings
@@ -92,7 +91,7 @@ class DiskHealth:
 
     async def _take(self, answer: Mapping[str, object]) -> None:
         said = cast("Mapping[str, Said]", answer["disks"])
-        keys = await asyncio.to_thread(disk.keys, self._host, said, self._settings)
+        keys = await asyncio.to_thread(block.keys, self._host, said, self._settings)
         telling = {key: (name, said[name]) for name, key in keys.items() if "cause" not in said[name]}
         readings = []
         for key, (name, one) in telling.items():

@@ -13,7 +13,8 @@ from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State
-from homelab_agent.metrics.collectors import disk, mounts
+from homelab_agent.metrics import block
+from homelab_agent.metrics.collectors import mounts
 from homelab_agent.metrics.entity import legible
 from homelab_agent.metrics.host import Host, NotAvailable, number, text
 from homelab_agent.metrics.instants import may_stamp
@@ -138,11 +139,10 @@ def _release(path: Path) -> Mapping[str, str]:
 
 def _disks(host: Host, settings: MetricsSettings) -> Mapping[str, str]:
     """Return each disk's model and bytes; where it is plugged in is no fact about it."""
-    block, found = host.path("/sys/block"), {}
-    names = [path.name.replace("!", "/") for path in _listed(block)]
-    for name, key in disk.keys(host, names, settings).items():
-        directory = block / name.replace("/", "!")
-        size = (number(directory / "size") or 0) * disk.SECTOR_BYTES
+    found = {}
+    for name, key in block.keys(host, block.names(host), settings).items():
+        directory = block.directory(host, name)
+        size = (number(directory / "size") or 0) * block.SECTOR_BYTES
         if size:  # a card reader without a card is none
             found[key] = f"{text(directory / 'device/model')} {size} bytes".strip()
     return found

@@ -124,7 +124,7 @@ class Service:
         """Say whether the last due sample was dealt with: stored, spooled, or its loss counted."""
         now, sampler = self._base.clock.read(), self._sampler
         silent = now.monotonic - sampler.beat
-        longest = self._settings.interval * rates.LONGEST_IN_INTERVALS + self._settings.collector_deadline * 4
+        longest = self._settings.interval * rates.LONGEST_IN_INTERVALS + self._collection.patience
         if silent > longest:
             return Finding.failed(
                 f"no sample for {silent:.0f} s; one is due every {self._settings.interval} s",

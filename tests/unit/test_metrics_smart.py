@@ -123,6 +123,13 @@ async def test_a_disk_that_sleeps_is_not_asked_at_all_where_the_kernel_knows(
     assert all("--nocheck=standby" in line for line in asked), "it asks for the power mode before anything else"
 
 
+def test_a_disk_whose_name_has_a_slash_is_asked_by_that(tmp_path: Path) -> None:
+    """Under /sys/block it is an exclamation mark; under /dev, and for filters, it is none."""
+    recorded = host_with(tmp_path, "cciss!c0d0", "sda")
+    assert smart.disks(recorded.host, MetricsSettings()) == ["cciss/c0d0", "sda"]
+    assert smart.disks(recorded.host, MetricsSettings(disks_include=["cciss/*"])) == ["cciss/c0d0"]
+
+
 async def test_the_real_smartctl_takes_what_it_is_given(tmp_path: Path) -> None:
     neighbour.program("smartctl", "apt install smartmontools")
     found = await smart.ask(Recorded(tmp_path).host, "null")
