@@ -10,7 +10,9 @@ from dataclasses import dataclass
 class Entity:
     """One thing that is measured.
 
-    `key` stays when the kernel renames it (a disk's WWN, an interface's MAC); `label` is what a person reads.
+    `key` tells it from others of its family, and stays where the kernel's names do not (a disk's WWN); of what may be
+    there twice the name or the place is part of it (an interface's MAC and name, a filesystem's UUID and mount point).
+    `label` is what a person reads. The id is made of both: what changes either goes on as another entity.
     """
 
     id: int

@@ -154,8 +154,7 @@ class Service:
         if readings is None:
             return Finding.ok("no sample yet")
         age = self._base.clock.read().monotonic - self._latest.read_at["unit"]
-        apart = max(self._settings.interval, self._settings.slow_interval)
-        if age > apart * rates.LONGEST_IN_INTERVALS:
+        if age > self._settings.slow_step * rates.LONGEST_IN_INTERVALS:
             cause = self._collection.trouble.get("unit", "no sample was taken")
             return Finding.degraded(f"not known for {age:.0f} s: {cause}", "homelab-agent metrics sample")
         return failures.of_units(readings)
