@@ -176,7 +176,7 @@ async def again(clock: MovableClock, heard: Sequence[Finding], seconds: float = 
 
 
 def rows(health: DiskHealth) -> Sequence[Values]:
-    return [reading.values for reading in health.collect().get("smart", ())]
+    return [reading.values for reading in health.collect().get("smart", ()) if reading.news]
 
 
 async def test_all_well_is_said_in_one_line_and_is_a_row_each(tmp_path: Path) -> None:
@@ -208,6 +208,16 @@ async def test_a_disk_that_is_not_well_is_named_with_what_to_do(
         assert words in finding.detail
         assert "smartctl -x /dev/sda" in finding.repair
         assert "sdb" not in finding.detail
+
+
+async def test_of_two_answers_between_two_samples_the_later_one_is_a_row(tmp_path: Path) -> None:
+    """Both would be rows of one disk and one time, and PostgreSQL would refuse the second."""
+    new, worn = said(nvme(percentage_used=1)), said(nvme(percentage_used=7))
+    async with asked(tmp_path, {"sda": new, "sdb": new}, {"sda": worn}) as (health, clock, heard):
+        await again(clock, heard)
+        assert [(row["device"], row["wear_pct"]) for row in rows(health)] == [("sda", 7)], "sdb was taken out"
+        [stands] = health.collect()["smart"]
+        assert (stands.values["device"], stands.news) == ("sda", False)
 
 
 async def test_a_failing_disk_that_falls_asleep_still_fails(tmp_path: Path) -> None:
