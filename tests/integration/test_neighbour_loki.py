@@ -19,7 +19,7 @@ COMPOSE = Path(__file__).parents[2] / "compose"
 def test_versions_are_those_that_are_locked_and_loki_is_the_one_that_compose_pins() -> None:
     for module, version in (("loki", neighbour.VERSION), ("promtail", neighbour.PROMTAIL_VERSION)):
         locked = Path(neighbour.__file__).parent / f"go/{module}/go.mod"
-        assert f"github.com/grafana/loki/v3 v{version}\n" in locked.read_text()
+        assert f"\tgithub.com/grafana/loki/v3 v{version} // indirect\n" in locked.read_text()
     assert f"grafana/loki:{neighbour.VERSION}}}" in (COMPOSE / "docker-compose.yml").read_text()
     assert [one.version() for one in neighbour.NEIGHBOURS] == [neighbour.VERSION, neighbour.PROMTAIL_VERSION]
 
