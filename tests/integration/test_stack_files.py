@@ -94,6 +94,26 @@ def test_loki_and_promtail_take_their_configuration(
     assert check(broken).returncode != 0
 
 
+def test_alloys_configuration_is_written_in_its_language(tmp_path: Path) -> None:
+    file = COMPOSE / "alloy/config.alloy"
+    done = run(loki.alloy_syntax(), file)
+    assert done.returncode == 0, done.stderr
+    broken = tmp_path / "config.alloy"
+    broken.write_text(file.read_text().replace("forward_to = [", "forward_to = ", 1))
+    assert "config.alloy:" in run(loki.alloy_syntax(), broken).stderr
+
+
+def test_alloy_ships_what_promtail_ships() -> None:
+    promtail, alloy = ((COMPOSE / name).read_text() for name in ("promtail/promtail.yaml", "alloy/config.alloy"))
+    for word in ("source_labels", "max_age", "legacy_position"):
+        assert word in alloy
+    assert set(re.findall(r"__journal_\w+", promtail)) == set(re.findall(r"__journal_\w+", alloy))
+    taken = re.search(r"structured_metadata: \{(.*)\}", promtail)
+    assert taken is not None
+    for name in re.findall(r"(\w+):", taken[1]):
+        assert re.search(rf"\b{name} = \"\"", alloy), name
+
+
 def test_scripts_are_clean() -> None:
     scripts = sorted(COMPOSE.rglob("*.sh"))
     assert len(scripts) >= 4

@@ -67,6 +67,12 @@ def promtail() -> Path:
     )
 
 
+@functools.cache
+def alloy_syntax() -> Path:
+    """Return Alloy's parser, as a program that takes a file; Alloy itself is half an hour's building."""
+    return golang.built("alloysyntax", ".", module="alloysyntax")
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line as Loki gives it back; `labels` are those of its stream with its structured metadata, and what the
@@ -205,9 +211,10 @@ def started() -> Iterator[Loki]:
 
 
 def obtain() -> None:
-    """Build Loki and its client."""
+    """Build Loki and its client, and Alloy's parser."""
     program()
     logcli()
+    alloy_syntax()
 
 
 def obtain_promtail() -> None:
