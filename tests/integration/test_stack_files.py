@@ -114,6 +114,21 @@ def test_alloy_ships_what_promtail_ships() -> None:
         assert re.search(rf"\b{name} = \"\"", alloy), name
 
 
+def test_grafana_is_provisioned_for_these_services() -> None:
+    provisioning = COMPOSE / "grafana/provisioning"
+    sources = "".join(path.read_text() for path in (provisioning / "datasources").iterdir())
+    services = resolved("promtail")["services"]
+    for name, port in {"postgres": 5432, "loki": 3100}.items():
+        assert re.search(rf"url: (http://)?{name}:{port}\n", sources)
+        assert "data" in services[name]["networks"]
+        assert "data" in services["grafana"]["networks"]
+    [secret] = re.findall(r"\$__file\{/run/secrets/(\w+)\}", sources)
+    assert secret in {one["source"] for one in services["grafana"]["secrets"]}
+    mounted = {mount["target"] for mount in services["grafana"]["volumes"]}
+    [path] = re.findall(r"path: (\S+)", "".join(one.read_text() for one in (provisioning / "dashboards").iterdir()))
+    assert {path, "/etc/grafana/provisioning"} <= mounted
+
+
 def test_scripts_are_clean() -> None:
     scripts = sorted(COMPOSE.rglob("*.sh"))
     assert len(scripts) >= 4

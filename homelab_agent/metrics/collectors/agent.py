@@ -7,7 +7,8 @@ import time
 
 import psutil
 
-from homelab_agent.metrics import instants, rates
+from homelab_agent.core import timekeeping
+from homelab_agent.metrics import rates
 from homelab_agent.metrics.host import Host, field
 from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings
@@ -43,7 +44,7 @@ class Agent:
 
     def collect(self) -> Families:
         """Read the process's own cost: CPU of all threads, memory, and what it made the disk write."""
-        self.clock_synchronised = instants.synchronised()
+        self.clock_synchronised = timekeeping.synchronised()
         cpu, written = time.process_time(), self._written()
         now = self._host.monotonic()
         grown = self._counters.observe({"": (cpu, written or 0)}, now, interval=self._settings.interval)[""]
