@@ -41,6 +41,11 @@ fi
 
 trap 'pg_ctl --pgdata="$PGDATA" --mode=fast stop >/dev/null 2>&1 || :; exit 0' INT TERM
 pg_ctl --pgdata="$PGDATA" --silent --wait --timeout=3600 --options="$* -c listen_addresses=''" start
+# It takes the lock file of one that was killed two seconds ago for its own, where that had the same number.
+until pg_isready --quiet --host=/var/run/postgresql --username=postgres --dbname=postgres; do
+    pg_ctl --pgdata="$PGDATA" status >/dev/null
+    sleep 0.1
+done
 ask() { psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --username=postgres "$@" >/dev/null; }
 ask --dbname=postgres --file="$own/roles.sql"
 # What another version of the image brings; it has to be the first statement of a session. A failure keeps the version
