@@ -1,12 +1,13 @@
 # homelab-agent: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test neighbours neighbours-list soak check bench lock generate picture build clean
+.PHONY: help run test neighbours neighbours-list soak check bench lock generate picture build clean up down ps pull stack-restart stack-logs
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 export PYTHON
+export PROFILE SERVICE LOKI_URL FORCE FOLLOW TAIL
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +54,24 @@ generate: ## Write anew what is made: config.toml, docs/configuration.md, Grafan
 	$(BIN)/homelab-agent config sample > config.toml.new && mv config.toml.new config.toml
 	$(BIN)/homelab-agent config reference > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
 	$(BIN)/python -m compose.grafana.build
+
+up: ## Start PostgreSQL, Loki, Grafana and the log shipper in Docker (PROFILE=alloy|edge).
+	@compose/stack.sh up
+
+down: ## Stop and remove their containers; the data stays.
+	@compose/stack.sh down
+
+ps: ## Show them.
+	@compose/stack.sh ps
+
+pull: ## Fetch their images; `make up` then takes them.
+	@compose/stack.sh pull
+
+stack-restart: ## Restart them, or one (SERVICE=loki).
+	@compose/stack.sh restart
+
+stack-logs: ## Show what they log (SERVICE=loki, FOLLOW=1, TAIL=100).
+	@compose/stack.sh logs
 
 picture: ## Take docs/status-page.png of the agent that runs here (needs Debian's chromium).
 	@deploy/venv.sh $(VENV) test
