@@ -1,31 +1,39 @@
-"""Each change of health is a fact: a row of table `finding`, which says what was wrong when, and what mends it."""
+"""How checks stand is a fact: a row of table `finding` for each change says what was wrong when, and what mends it."""
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from datetime import datetime
 
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.health import Change, Health, Standing
+from homelab_agent.core.health import Health, Standing, State
 from homelab_agent.core.spool import Row, Scalar, Spool
 
 KEY = ("host", "check_name", "at")
+LOOK_SECONDS = 30.0
+"""Nobody tells that an announced outage is over while the check stays as it is: the picture is looked at this often."""
 
 
-async def run(health: Health, spool: Spool, clock: Clock, host: str) -> None:
-    """Put rows until cancelled: for each check that was answered already, then for each change of a state."""
+async def run(health: Health, spool: Spool, clock: Clock, host: str, *, every: float = LOOK_SECONDS) -> None:
+    """Put a row for each check that was answered, and for each change of its state or of what was announced."""
     started_at = clock.read().wall
+    told: dict[str, tuple[State, str]] = {}
+
+    async def tell(standing: Standing) -> None:
+        now = (standing.finding.state, standing.expected)
+        if told.get(standing.check) != now:  # other words alone are no news
+            await spool.put([_row(standing, host, started_at, clock.read().wall)])
+            told[standing.check] = now
+
     with health.changes.subscribe() as changes:
-        await spool.put([_row(one, host, started_at, started_at) for one in health.answered()])
         while True:
-            change = await changes.get()
-            if is_news(change):
-                await spool.put([_row(change.after, host, started_at, clock.read().wall)])
-
-
-def is_news(change: Change) -> bool:
-    """Return whether more has changed than the words."""
-    before, after = change.before, change.after
-    return before is None or (before.finding.state, before.expected) != (after.finding.state, after.expected)
+            while not changes.empty():
+                await tell(changes.get_nowait().after)
+            for standing in health.answered():
+                await tell(standing)
+            with suppress(TimeoutError):
+                await tell((await asyncio.wait_for(changes.get(), every)).after)
 
 
 def _row(standing: Standing, host: str, started_at: datetime, at: datetime) -> Row:

@@ -34,7 +34,7 @@ async def test_each_change_of_a_state_is_a_row_and_what_an_earlier_agent_said_do
         health = Health(clock)
         health.add([Check("gate"), Check("reading"), Check("silent"), Check("secrets")])
         health.report("gate", Finding.failed("no policy", "homelab-agent doctor gate"))
-        running = asyncio.ensure_future(findings.run(health, spool, clock, "here"))
+        running = asyncio.ensure_future(findings.run(health, spool, clock, "here", every=0.1))
 
         async def rows(number: int) -> list[asyncpg.Record]:
             async with asyncio.timeout(30):
@@ -46,7 +46,7 @@ async def test_each_change_of_a_state_is_a_row_and_what_an_earlier_agent_said_do
         health.report("reading", Finding.ok("1 of 1"))
         health.report("reading", Finding.ok("2 of 2"))  # other words are no news
         await rows(2)
-        health.expect(["secrets"], "a backup", clock.read().wall + timedelta(hours=1))
+        ended = health.expect(["secrets"], "a backup", clock.read().wall + timedelta(hours=1))
         health.report("secrets", Finding.degraded("sealed", "bao operator unseal"))
         found = await rows(3)
         assert [(row["check_name"], row["state"]) for row in found] == [
@@ -59,6 +59,10 @@ async def test_each_change_of_a_state_is_a_row_and_what_an_earlier_agent_said_do
             ("reading", "ok", "", "1 of 1", "", False),
             ("secrets", "degraded", "a backup", "sealed", "bao operator unseal", False),
         ]
+        ended()  # of which nobody tells, for what was found stays as it is
+        await rows(4)
+        [secrets] = [row for row in await database.fetch(STANDING) if row["check_name"] == "secrets"]
+        assert (secrets["expected"], secrets["needs_you"]) == ("", True)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -67,7 +71,7 @@ async def test_each_change_of_a_state_is_a_row_and_what_an_earlier_agent_said_do
         running = asyncio.ensure_future(findings.run(later, spool, clock, "here"))
         await until(lambda: bool(later.changes._queues), "it listens")
         later.report("gate", Finding.ok("open"))
-        await rows(4)
+        await rows(5)
         assert [row["check_name"] for row in await database.fetch(STANDING)] == ["gate"]
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

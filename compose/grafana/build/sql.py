@@ -131,12 +131,23 @@ def latest(family: str, columns: Sequence[str], *, within: str = "3 hours", labe
     )
 
 
-def gate(number: int) -> str:
-    """Return the condition under which the arm of that number answers."""
-    if number == 0:
-        return ARMS[0].is_enough
-    finer = f"NOT ({ARMS[number - 1].is_enough})"
-    return finer if number == len(ARMS) - 1 else f"{ARMS[number].is_enough} AND {finer}"
+def gate(number: int, family: str) -> str:
+    """Return the condition under which the arm of that number answers.
+
+    Where no minutes are kept (of what comes once a minute or more seldom, `rollup` knows of none, or of old ones),
+    samples answer in their place: they are as many, are kept as long, and are found by their index.
+    """
+    raw, minutes, hours, _ = ARMS
+    kept = (
+        f"coalesce((SELECT until > now() - INTERVAL '3 days' FROM {SCHEMA}.rollup\n"
+        f"            WHERE series = '{family if family == 'tick' else family + '_sample'}' AND level = '1m'), false)"
+    )
+    return (
+        f"({raw.is_enough} OR {minutes.is_enough} AND NOT {kept})",
+        f"{minutes.is_enough} AND NOT ({raw.is_enough}) AND {kept}",
+        f"{hours.is_enough} AND NOT ({minutes.is_enough})",
+        f"NOT ({hours.is_enough})",
+    )[number]
 
 
 def _arm(family: str, measures: Sequence[Measure], arm: Arm, columns: Sequence[str], where: str) -> str:
@@ -149,7 +160,7 @@ def _arm(family: str, measures: Sequence[Measure], arm: Arm, columns: Sequence[s
     return (
         f"    SELECT date_bin({step}, time, TIMESTAMPTZ 'epoch') AS at, {', '.join(columns)}, {shown}\n"
         f"      FROM {SCHEMA}.{family}{arm.suffix}\n"
-        f"     WHERE {gate(ARMS.index(arm))}\n"
+        f"     WHERE {gate(ARMS.index(arm), family)}\n"
         f"       AND $__timeFilter(time) AND host IN ({HOSTS}){more}\n"
         f"     GROUP BY {grouped}"
     )
