@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,11 +118,22 @@ class Stack:
     def loki(self, path: str, **words: object) -> Any:
         """Ask Loki by the port of this host; raises AssertionError where it does not answer."""
         url = f"http://127.0.0.1:3100/loki/api/v1/{path}?{urlencode(words)}"
-        return json.loads(self.machine("busybox", "wget", "-T", "10", "-q", "-O", "-", url))
+        return json.loads(self.machine(_python(), "-c", _ASK, url))
 
     def lines(self, query: str) -> list[Line]:
         """Return what LogQL finds in the last hour, oldest first."""
         return lines_of(self.loki("query_range", query=query, since="1h", limit=5000, direction="forward"))
+
+    def texts(self, query: str) -> set[str]:
+        """Return all different texts of the last hour's lines that a query finds, however many."""
+        found: set[str] = set()
+        start = time.time_ns() - 3600 * 10**9
+        while True:
+            some = lines_of(self.loki("query_range", query=query, start=start, limit=5000, direction="forward"))
+            found |= {one.text for one in some}
+            if len(some) < 5000:
+                return found
+            start = some[-1].nanoseconds
 
     def count(self, query: str) -> int:
         """Return how many lines of the last hour a query finds."""
@@ -151,9 +163,15 @@ class Stack:
         )
 
 
+_ASK = "import sys, urllib.request as it; print(it.urlopen(sys.argv[1], timeout=20).read().decode())"
+
+
+def _python() -> str:
+    return os.path.abspath(ROOT / ".venv/bin/python")  # noqa: PTH100 - a link, which is not to be followed
+
+
 def _program() -> list[str]:
-    python = os.path.abspath(ROOT / ".venv/bin/python")  # noqa: PTH100 - a link, which is not to be followed
-    return [python, "-B", "-m", "homelab_agent", "--config", CONFIG]
+    return [_python(), "-B", "-m", "homelab_agent", "--config", CONFIG]
 
 
 @contextmanager

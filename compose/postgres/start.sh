@@ -13,6 +13,7 @@ fail() {
 }
 
 programs=$(dirname "$(readlink -f "$(command -v postgres)")")
+born=
 major=$(postgres --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
     rm -rf "$unfinished"
@@ -21,6 +22,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     if [ -d "$PGDATA" ]; then rmdir "$PGDATA"; fi
     mv "$unfinished" "$PGDATA" # whole, or not there
     sync
+    born=now
 fi
 has=$(cat "$PGDATA/PG_VERSION")
 [ "$has" = "$major" ] || fail "the volume holds PostgreSQL $has, the image is $major. Back to an image of $has, then: \
@@ -41,9 +43,9 @@ trap 'pg_ctl --pgdata="$PGDATA" --mode=fast stop >/dev/null 2>&1 || :; exit 0' I
 pg_ctl --pgdata="$PGDATA" --silent --wait --timeout=3600 --options="$* -c listen_addresses=''" start
 ask() { psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --username=postgres "$@" >/dev/null; }
 ask --dbname=postgres --file="$own/roles.sql"
-# What another version of the image brings; it has to be the first statement of a session. There is nothing to bring
-# up to date in the first start, and a failure keeps the version that there is.
-if [ -n "$preloaded" ]; then
+# What another version of the image brings; it has to be the first statement of a session. A failure keeps the version
+# that there is.
+if [ -n "$preloaded" ] && [ -z "$born" ]; then
     ask --dbname=homelab --command="ALTER EXTENSION timescaledb UPDATE" || echo "homelab: TimescaleDB stays as it is" >&2
 fi
 ask --dbname=homelab --file="$own/database.sql"

@@ -19,23 +19,9 @@ COMPOSE = Path(__file__).parents[2] / "compose"
 def test_versions_are_those_that_are_locked_and_loki_is_the_one_that_compose_pins() -> None:
     for module, version in (("loki", neighbour.VERSION), ("promtail", neighbour.PROMTAIL_VERSION)):
         locked = Path(neighbour.__file__).parent / f"go/{module}/go.mod"
-        assert f"github.com/grafana/loki/v3 v{version}\n" in locked.read_text()
+        assert f"\tgithub.com/grafana/loki/v3 v{version} // indirect\n" in locked.read_text()
     assert f"grafana/loki:{neighbour.VERSION}}}" in (COMPOSE / "docker-compose.yml").read_text()
     assert [one.version() for one in neighbour.NEIGHBOURS] == [neighbour.VERSION, neighbour.PROMTAIL_VERSION]
-
-
-def test_configurations_are_clean() -> None:
-    env = {"HOMELAB_LOKI_URL": "http://loki:3100", "HOMELAB_HOST": "nas"}
-    for program, file, word in (
-        (neighbour.program(), "loki/loki.yaml", "-verify-config"),
-        (neighbour.promtail(), "promtail/promtail.yaml", "-check-syntax"),
-    ):
-        words: list[str | Path] = [program, f"-config.file={COMPOSE / file}", "-config.expand-env=true", word]
-        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert "level=warn" not in done.stderr
-        broken = subprocess.run([*words, "-no-such-option"], env=env, capture_output=True, text=True, check=False)
-        assert broken.returncode != 0
 
 
 def test_lines_come_back_with_labels_metadata_and_what_is_parsed(loki: Loki) -> None:

@@ -164,7 +164,7 @@ def test_what_dies_comes_back_with_all_it_had(stack: Stack) -> None:
     for name in SERVICES.split():
         stack.kill(name)
     assert stack.sql("SELECT count(*) FROM survives") == "1"
-    assert stack.count('{component="system"} |= "said before the end"') == 1
+    assert stack.count('{component="system"} |~ "^said before the end$"') == 1
 
 
 def test_down_and_up_again_loses_nothing(stack: Stack) -> None:
@@ -178,7 +178,7 @@ def test_down_and_up_again_loses_nothing(stack: Stack) -> None:
     stack.up()
     assert stack.sql("SELECT count(*) FROM kept") == "1"
     stack.until_found('{component="system"} |= "said while it is down"')
-    assert stack.count('{component="system"} |= "said while it is up"') == 1, "the shipper goes on where it was"
+    assert stack.count('{component="system"} |~ "^said while it is up$"') == 1, "the shipper goes on where it was"
 
 
 def test_without_compose_memory_or_a_journal_make_up_says_what_helps(stack: Stack) -> None:
