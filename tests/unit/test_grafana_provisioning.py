@@ -45,7 +45,7 @@ def test_only_files_that_are_known_are_read() -> None:
 def test_the_sources_have_fixed_uids_a_database_where_it_is_read_and_a_password_from_a_file() -> None:
     found = read("datasources/homelab.yaml")
     assert found["apiVersion"] == 1
-    assert set(found) == {"apiVersion", "deleteDatasources", "datasources"}
+    assert set(found) == {"apiVersion", "datasources"}
     postgres, loki = found["datasources"]
     for one in (postgres, loki):
         assert set(one) <= DATASOURCE
@@ -56,7 +56,6 @@ def test_the_sources_have_fixed_uids_a_database_where_it_is_read_and_a_password_
     assert "database" not in postgres
     assert postgres["secureJsonData"] == {"password": "$__file{/run/secrets/grafana_database_password}"}
     assert (loki["uid"], loki["type"], loki["url"]) == ("homelab-loki", "loki", "http://loki:3100")
-    assert [one["name"] for one in found["deleteDatasources"]] == [postgres["name"], loki["name"]]
 
 
 def test_dashboards_are_taken_from_where_the_stack_puts_them_and_are_not_changed_in_the_browser() -> None:
