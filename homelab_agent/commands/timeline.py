@@ -15,7 +15,7 @@ from homelab_agent.core import timeline
 from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.core.period import Moment
-from homelab_agent.core.timeline import Entry, Facts, Part, Standing, Table, Window, kept, runs
+from homelab_agent.core.timeline import Entry, Facts, Part, Standing, Table, Window, checks, kept, runs
 
 ROOMS = ("secrets", *capabilities.NAMES)
 ROOM = "timeline"
@@ -75,7 +75,7 @@ def check_window(since: datetime, until: datetime | None) -> None:
 def _parts() -> Mapping[str, Part]:
     """Return what each room contributes, whether it is on or not: it may have been."""
     rooms = {name: capabilities.import_room(name, ROOM).PART for name in ROOMS if capabilities.has_room(name, ROOM)}
-    return {"": runs.PART, **rooms}
+    return {"runs": runs.PART, "checks": checks.PART, **rooms}
 
 
 def _read(console: Console, parts: Mapping[str, Part], window: Window) -> Found:

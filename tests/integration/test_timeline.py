@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from tests.agent import Agent
 from tests.gate_home import Home
+from tests.integration.test_database_down_at_start import taken
 from tests.integration.test_gitops_end_to_end import Site
 from tests.neighbours.git_remote import GitRemote
 from tests.neighbours.github import GitHub
@@ -100,15 +101,15 @@ def test_a_push_its_deployment_and_a_restart_are_one_list_with_and_without_postg
     assert [one["standing"] for one in of(with_all["entries"], "action")] == ["done"]
     assert len(of(with_all["entries"], "start")) == 1
     assert of(with_all["entries"], "fact")
-    shown = agent.run("timeline")
-    assert len(shown.stdout.splitlines()) == len(with_all["entries"])
+    shown = agent.run("timeline").stdout.splitlines()
+    assert all(any(one["text"] in line for line in shown) for one in with_all["entries"])
 
     assert agent.stop() == 0
     postgres.stop()
     without = told(agent)
-    kept = {*DEPLOYING, "run"}
-    assert of(without["entries"], *kept) == of(with_all["entries"], *kept)
-    assert of(without["entries"], *kept)
+    assert of(without["entries"], *DEPLOYING) == of(with_all["entries"], *DEPLOYING)
+    (failed,) = [one for one in of(without["entries"], "run") if "gitops.sync.site" in one["text"]]
+    assert failed in with_all["entries"]
     assert not of(without["entries"], "start")
     assert "starts of the agent" in " ".join(without["lacks"])
     assert "PostgreSQL does not answer" in " ".join(without["lacks"])
@@ -117,6 +118,7 @@ def test_a_push_its_deployment_and_a_restart_are_one_list_with_and_without_postg
     agent.until("database.connection", "failed")
     _, late = site.push({"README": "nothing follows\n"})
     site.verdict(late)
+    until(lambda: taken(agent) >= 2, "the first sample, with the start, is in the spool")
     assert agent.stop() == 0
     waiting = entries(agent)
     assert len(of(waiting, "start")) == 1, "it waits in the spool"
@@ -124,12 +126,14 @@ def test_a_push_its_deployment_and_a_restart_are_one_list_with_and_without_postg
     agent.start_with_database()
     until(lambda: len(agent.sql("SELECT 1 FROM agent_start")) == 3, "all starts are in PostgreSQL")
     until(lambda: len(agent.sql("SELECT 1 FROM gitops_verdict")) == 3, "so is what waited")
+    silences = agent.sql("SELECT 1 FROM silence")
     whole = entries(agent)
+    waiting = [one for one in waiting if one["kind"] != "finding"]  # what is news goes by what was found before
     names = [one["name"] for one in waiting]
     known = [{**one, "causes": [name for name in one["causes"] if name in names]} for one in whole]
     assert [one for one in known if one["name"] in names] == waiting
     assert len(of(whole, "start")) == 3
-    assert len(of(whole, "silence")) == len(agent.sql("SELECT 1 FROM silence"))
+    assert len(of(whole, "silence")) >= len(silences)
 
 
 def test_a_door_that_is_held_shut_is_told_with_its_reasons(
@@ -142,7 +146,7 @@ def test_a_door_that_is_held_shut_is_told_with_its_reasons(
     assert agent.run("gate", "close", "--reason", "moving house").returncode == 0
     home.becomes("closed", "held")
     with_all = of(entries(agent), "gate")
-    opened, held, shut = [one for one in with_all if "sha" not in one][-3:]
+    opened, held, shut = with_all[-3:]
     assert opened["text"].startswith("opened")
     assert "moving house" in held["text"]
     assert shut["text"].startswith("shut after")
@@ -155,7 +159,7 @@ def test_a_window_has_what_was_in_it_and_nothing_else(agent: Agent) -> None:
     agent.start_with_database()
     assert agent.run("jobs", "run", "database.partitions").returncode == 0
     until(lambda: of(entries(agent), "start"), "the start is told")
-    later = (datetime.now(UTC) + timedelta(seconds=0)).isoformat()
+    later = datetime.now(UTC).isoformat()
     assert not of(entries(agent, "--since", later), "start")
     assert not entries(agent, "--since", "2d", "--until", "1d")
     assert not entries(agent, "--host", "elsewhere")

@@ -23,13 +23,14 @@ from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.spool.parcel import decode, encode
 from homelab_agent.core.state import State
 from homelab_agent.core.statefile import StateUnavailable
-from homelab_agent.core.timeline import Entry, Facts, Part, Standing, Table, Window, brief, kept, ordered, runs
+from homelab_agent.core.timeline import Entry, Facts, Part, Standing, Table, Window, brief, checks, kept, ordered, runs
 from homelab_agent.gate.ledger import Ledger
 from tests.clock import MovableClock
 
 AT = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
 PARTS: Mapping[str, Part] = {
-    "": runs.PART,
+    "runs": runs.PART,
+    "checks": checks.PART,
     **{name: capabilities.import_room(name, "timeline").PART for name in ROOMS},
 }
 
@@ -160,6 +161,24 @@ def test_what_was_found_at_the_first_look_is_one_entry_and_what_changes_then_one
     assert [one.text for one in told] == [
         "looked at this host for the first time, 2 facts",
         "disk S1: is gone, was Samsung", "disk S2: is WD, was not there", "kernel: is 6.2, was 6.1",
+    ]  # fmt: skip
+
+
+def test_a_check_is_told_when_it_comes_to_need_somebody_and_when_it_does_so_no_more() -> None:
+    def found(seconds: float, state: str, *, name: str = "gate.funnel", began: float = 0.0, expected: str = "") -> Any:
+        known = {"check_name": name, "started_at": after(began), "state": state, "expected": expected}
+        return {**known, "at": after(seconds), "detail": f"as of {seconds}", "repair": ""}
+
+    told = tell(
+        finding=[
+            found(0, "degraded", expected="the agent is starting"), found(1, "ok"), found(100, "degraded"),
+            found(101, "failed"), found(102, "ok"), found(200, "ok", began=200),
+            found(150, "ok", name="web"), found(5, "ok", name="disk"),
+        ]
+    )  # fmt: skip
+    assert [one.text for one in told] == [
+        "gate.funnel is degraded: as of 100", "gate.funnel is failed: as of 101", "gate.funnel is ok: as of 102",
+        "web is ok: as of 150",
     ]  # fmt: skip
 
 
