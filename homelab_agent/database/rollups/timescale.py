@@ -93,12 +93,12 @@ async def make(connection: Connection, series: Series, there: Relations) -> None
         log.info("database.rollup_not_extended", series=series.name, cause=str(error))
 
 
-async def refresh(connection: Connection, series: Series, keep: Keep, now: datetime) -> None:
+async def refresh(connection: Connection, series: Series, keep: Keep, now: datetime, *, at_once: bool = False) -> None:
     """Refresh what no policy has, where that was not done within a day: what was there first, what came very late."""
     finer, kept = series.name, keep.samples
     for level in LEVELS:
         state = await connection.fetchrow(_STATE, series.name, level.name)
-        if state is None or now - state["until"] > _DAILY:
+        if at_once or state is None or now - state["until"] > _DAILY:
             end, settled = DAY.floor(now), now - kept
             begin: datetime | None = await connection.fetchval(_FIRST_CHUNK, finer)
             if begin is not None and state is not None:  # else nothing has ever been dropped
