@@ -21,7 +21,7 @@ from homelab_agent.database.pool import Connection
 from homelab_agent.database.rollups import aggregate, plain
 from homelab_agent.database.rollups.keep import Keep
 from homelab_agent.database.rollups.level import DAY, HOUR, LEVELS, MINUTE, Level
-from homelab_agent.database.rollups.series import Relations, Series
+from homelab_agent.database.rollups.series import Relations, Series, relations
 
 REFRESH_SECONDS = 3600.0
 EVERY = timedelta(hours=1)
@@ -83,6 +83,7 @@ async def make(connection: Connection, series: Series, there: Relations) -> None
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('homelab.rollup'))")
             await connection.execute("SET LOCAL client_min_messages = warning")
+            there = await relations(connection)  # another may have made them meanwhile
             finer = series.name
             for level in LEVELS:
                 await connection.execute(_made(series, level, finer, there))
