@@ -40,7 +40,7 @@ def _killed_again_and_again(agent: Agent, target: Postgres, soak: Soak, *, times
             break  # it was killed after the change over, which stands
         assert move(agent, target.url, "--detach", "--yes").returncode == 0
         time.sleep(soak.dice.uniform(0, 3))  # a moment of the dice's, not a wait for anything
-        if number % 3 == 2:  # noqa: PLR2004
+        if number % 3 == 2:
             target.kill()
             target.start()
         agent.kill()
