@@ -146,8 +146,9 @@ def history(url: str, end: datetime, *, host: str = "testhost") -> Mapping[str, 
             for level in LEVELS:
                 view = f"homelab.load_{level.name}"
                 found[level.name] = await connection.fetch(
-                    f"SELECT host, key, label, entity_id, time, samples, load1_avg, load1_min, load1_max, load1_count,"
-                    f" threads_avg, uptime_s_max FROM {view} WHERE host = $1 AND time < date_trunc('day', $2)"
+                    f"SELECT host, key, label, entity_id, time, samples, load1_avg, load1_min, load1_max,"
+                    f" load1_count, threads_avg, uptime_s_max FROM {view}"
+                    " WHERE host = $1 AND time < date_trunc('day', $2::timestamptz)"
                     " ORDER BY time, label",
                     host,
                     end,
