@@ -154,7 +154,7 @@ def history(url: str, end: datetime, *, host: str = "testhost") -> Mapping[str, 
                     end,
                 )
             found["fact"] = await connection.fetch(
-                "SELECT * FROM homelab.fact WHERE host = $1 AND name = 'thing' ORDER BY key", host
+                "SELECT * FROM homelab.fact WHERE host = $1 AND name = 'thing' ORDER BY key, since", host
             )
             found["reading"] = await connection.fetch(
                 "SELECT mongo_id, event_timestamp, payload, meta, content_hash, first_seen_run"

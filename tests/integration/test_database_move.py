@@ -14,6 +14,8 @@ from tests.neighbours.postgres import Postgres
 from tests.samples import missing
 from tests.waiting import until
 
+pytestmark = pytest.mark.timeout(300)
+
 LATER = """
 CREATE SCHEMA homelab;
 CREATE TABLE homelab.schema_migration (room text, number integer, name text, checksum text, edition text, release text,

@@ -15,6 +15,7 @@ from tests.samples import missing
 ROWS = "SELECT count(*) FROM homelab.load_sample WHERE entity_id BETWEEN 7001 AND 7003"
 
 
+@pytest.mark.timeout(300)
 def test_an_agent_killed_in_the_middle_of_a_move_loses_and_repeats_nothing(
     agent: Agent, postgres_timescale: Postgres, soak: Soak
 ) -> None:
@@ -32,14 +33,14 @@ def _killed_again_and_again(agent: Agent, target: Postgres, soak: Soak, *, times
     agent.start_with_database()
     old = url_of(agent)
     for number in (7001, 7002, 7003):
-        end = seed(old, number=number, minutes=5)
+        end = seed(old, number=number, minutes=15)
     age(agent, old)
     before = history(old, end)
     for number in soak.rounds(times):
         if 'url = "embedded"' not in agent.config.read_text():
             break  # it was killed after the change over, which stands
         assert move(agent, target.url, "--detach", "--yes").returncode == 0
-        time.sleep(soak.dice.uniform(0, 3))  # a moment of the dice's, not a wait for anything
+        time.sleep(soak.dice.uniform(0, 2))  # a moment of the dice's, not a wait for anything
         if number % 3 == 2:
             target.kill()
             target.start()
