@@ -10,8 +10,13 @@ import sys
 NAMES = (
     "start",
     "drain",
+    "imports",
+    "stored",
     "scrape",
     "rest",
+    "families",
+    "written",
+    "storage",
     "gitops_sync",
     "webhooks",
     "gate",
@@ -27,7 +32,9 @@ def main() -> None:
     """Run and print; a benchmark whose peer is missing says so and goes on."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of: {', '.join(NAMES)}")
-    parser.add_argument("--minutes", type=float, default=10.0, help="length of `rest` after its warm-up")
+    parser.add_argument(
+        "--minutes", type=float, default=10.0, help="length of `rest` and `written` after their warm-up"
+    )
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES)
     if unknown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,17 @@ INSIDE = (
 )
 """What a unit, the agent or its root half starts, and no person."""
 
+BESIDE: Mapping[str, tuple[Entry, ...]] = {
+    "db": tuple(
+        entry
+        for entry in (
+            Entry("import-reference", "commands.import_reference", "Take over a table `system_metrics` of before."),
+        )
+        if "metrics" in capabilities.NAMES
+    ),
+}
+"""By group: commands in it that are not its room's alone, for they put two rooms together."""
+
 
 class Commands(click.Group):
     """Finds a command's module by `GROUPS`, so that none is imported for another's sake."""
@@ -87,8 +99,10 @@ class Commands(click.Group):
         """Import one command; None when there is none of that name."""
         for entry in (*INSIDE, *(entry for _, entries in GROUPS for entry in entries)):
             if entry.name == cmd_name:
-                command = importlib.import_module(f"homelab_agent.{entry.module}").commands
-                assert isinstance(command, click.Command)  # noqa: S101 - a room's contract
+                command = _imported(entry)
+                for other in BESIDE.get(entry.name, ()):
+                    assert isinstance(command, click.Group)  # noqa: S101 - `BESIDE` is of groups
+                    command.add_command(_imported(other), other.name)
                 return command
         return None
 
@@ -97,6 +111,12 @@ class Commands(click.Group):
         for title, entries in GROUPS:
             with formatter.section(title):
                 formatter.write_dl([(entry.name, entry.line) for entry in entries])
+
+
+def _imported(entry: Entry) -> click.Command:
+    command = importlib.import_module(f"homelab_agent.{entry.module}").commands
+    assert isinstance(command, click.Command)  # noqa: S101 - a room's contract
+    return command
 
 
 @click.group(

@@ -9,15 +9,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from homelab_agent.core import process_table
 from homelab_agent.core.client import Client
 from tests.neighbours.network import Network
 from tests.neighbours.ports import free_port
 from tests.neighbours.server import Server
-from tests.processes import is_alive
 from tests.waiting import until
 
 START_SECONDS = 40.0
@@ -135,16 +135,22 @@ class Agent(Server):
     def close(self, *, seconds: float = STOP_SECONDS) -> None:
         """End the agent and everything it started, whatever state they are in."""
         super().close(seconds=seconds)
-        for pidfile in self.state.glob("postgres/**/postmaster.pid"):
-            self._end_postgres(int(pidfile.read_text().split()[0]))
+        until(lambda: not self._end_postgres(), "nothing of PostgreSQL is left")
 
-    @staticmethod
-    def _end_postgres(pid: int) -> None:
-        try:
-            os.kill(pid, signal.SIGQUIT)
-        except ProcessLookupError:
-            return
-        until(lambda: not is_alive(pid), f"postgres {pid} has ended")
+    def _end_postgres(self) -> list[int]:
+        """Return the processes that a killed agent left behind; its initdb's, too, that no lock file names yet."""
+        place = os.fsencode(self.state / "postgres")
+
+        def is_there(entry: Path) -> bool:
+            variables = (entry / "environ").read_bytes()
+            return os.fsencode((entry / "cwd").readlink()).startswith(place) or b"PGDATA=" + place in variables
+
+        left = process_table.living(is_there)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGQUIT)
+                os.kill(pid, signal.SIGCONT)
+        return left
 
 
 @contextmanager

@@ -121,3 +121,99 @@ def raspberry(root: Path) -> Recorded:
     found.link("sys/class/net/eth0", "../../devices/platform/scb/eth0")
     found.link("dev/disk/by-id/md-uuid-1:2:3:4", "../../md0")
     return found
+
+
+def _base(recorded: Recorded, *, cores: int, stat: str, meminfo: str, mounts: str) -> Recorded:
+    """Write what every machine has."""
+    lines = [f"cpu  {stat}", *(f"cpu{core} {stat}" for core in range(cores))]
+    recorded.write("proc/stat", "\n".join([*lines, "intr 77 1 2", "ctxt 5000", "btime 1700000000", "processes 900"]))
+    recorded.write("proc/meminfo", meminfo)
+    recorded.write("proc/vmstat", "pswpin 1\npswpout 2\npgmajfault 3\noom_kill 0\n")
+    recorded.write("proc/loadavg", "0.50 0.25 0.10 2/345 6789\n")
+    recorded.write("proc/uptime", "86400.00 100000.00\n")
+    recorded.write("proc/1/mountinfo", mounts)
+    recorded.write("proc/self/io", "rchar: 1\nwchar: 2\nwrite_bytes: 4096\n")
+    recorded.write("proc/self/statm", "1000 500 200 1 0 300 0\n")
+    return recorded
+
+
+def _pressure(recorded: Recorded) -> None:
+    for resource in ("cpu", "memory", "io"):
+        kinds = ("some", "full")
+        lines = [f"{kind} avg10=0.50 avg60=0.00 avg300=0.00 total=1000000\n" for kind in kinds]
+        recorded.write(f"proc/pressure/{resource}", "".join(lines))
+
+
+def _disk(recorded: Recorded, device: str, number: str, by_id: str) -> None:
+    recorded.write(f"sys/block/{device}/size", "1953525168\n")
+    path = recorded.root / "proc/diskstats"
+    before = path.read_text() if path.exists() else ""
+    recorded.write("proc/diskstats", f"{before} {number} {device} 100 0 2000 40 200 0 4000 50 0 1000 90 0 0 0 0\n")
+    if by_id:
+        recorded.link(f"dev/disk/by-id/{by_id}", f"../../{device}")
+
+
+def _network(recorded: Recorded, *names: str) -> None:
+    lines = [f"{name}: 1000 10 0 0 0 0 0 0 2000 20 0 0 0 0 0 0" for name in names]
+    recorded.write("proc/net/dev", "\n".join(["Inter-| Receive | Transmit", " face |bytes", *lines]) + "\n")
+
+
+def bare_metal(root: Path) -> Recorded:
+    """Return a server with an AMD processor, an NVMe disk, one of SATA, and a fan on its board."""
+    found = _base(
+        Recorded(root),
+        cores=4,
+        stat="100 0 50 800 10 0 5 0 0 0",
+        meminfo="MemTotal: 32000000 kB\nMemFree: 1000000 kB\nMemAvailable: 24000000 kB\nSwapTotal: 0 kB\n",
+        mounts="26 1 259:2 / / rw,noatime shared:1 - ext4 /dev/nvme0n1p2 rw\n",
+    )
+    _pressure(found)
+    _disk(found, "nvme0n1", "259 0", "nvme-eui.0025385a91b00001")
+    _disk(found, "sda", "8 0", "wwn-0x5000c500a1b2c3d4")
+    _network(found, "lo", "enp5s0", "wg0", "docker0", "veth1a2b3c4")
+    found.write("sys/class/net/enp5s0/address", "a8:a1:59:00:00:01\n")
+    found.write("sys/class/net/enp5s0/speed", "2500\n")
+    found.write("sys/class/net/enp5s0/carrier", "1\n")
+    chip(found, "sys/devices/pci0000:00/0000:00:18.3/hwmon/hwmon1", "k10temp", temp1_input="55125", temp1_label="Tctl")
+    nvme = {"temp1_input": "38850", "temp1_label": "Composite", "temp1_crit": "84850", "temp1_max": "81850"}
+    chip(found, "sys/devices/pci0000:00/0000:00:01.1/0000:01:00.0/nvme/nvme0/hwmon0", "nvme", **nvme)
+    chip(found, "sys/devices/platform/nct6775.656/hwmon/hwmon2", "nct6798", fan2_input="1180", fan2_min="300")
+    chip(found, "sys/devices/virtual/hwmon/hwmon3", "drivetemp", temp1_input="31000")
+    for core in range(4):
+        found.write(f"{CPU}/cpu{core}/cpufreq/scaling_cur_freq", "3600000\n")
+        found.write(f"{CPU}/cpu{core}/thermal_throttle/core_throttle_count", f"{core}\n")
+    return found
+
+
+def virtual_machine(root: Path) -> Recorded:
+    """Return a guest of KVM: a disk of virtio without a serial number, stolen time, no sensors."""
+    found = _base(
+        Recorded(root),
+        cores=2,
+        stat="100 0 50 700 10 0 5 35 0 0",
+        meminfo="MemTotal: 4000000 kB\nMemFree: 500000 kB\nMemAvailable: 3000000 kB\nSwapTotal: 1000000 kB\n"
+        "SwapFree: 900000 kB\n",
+        mounts="26 1 253:1 / / rw - ext4 /dev/vda1 rw\n",
+    )
+    _pressure(found)
+    _disk(found, "vda", "253 0", "")
+    _network(found, "lo", "eth0")
+    found.write("sys/class/net/eth0/address", "52:54:00:aa:bb:cc\n")
+    return found
+
+
+def system_container(root: Path) -> Recorded:
+    """Return a container of LXC: lxcfs says what memory it may use; no pressure, no vmstat, no disks of its own."""
+    found = _base(
+        Recorded(root),
+        cores=1,
+        stat="100 0 50 850 0 0 0 0 0 0",
+        meminfo="MemTotal: 524288 kB\nMemFree: 100000 kB\nMemAvailable: 262144 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n",
+        mounts="26 1 0:50 / / rw - zfs rpool/data/subvol-101-disk-0 rw\n"
+        "27 26 0:51 / /proc/meminfo rw - fuse.lxcfs lxcfs rw\n",
+    )
+    (root / "proc/vmstat").unlink()
+    found.write("proc/diskstats", "")
+    _network(found, "lo", "eth0")
+    found.write("sys/class/net/eth0/address", "bc:24:11:00:00:01\n")
+    return found

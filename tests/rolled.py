@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
+from homelab_agent.core.jobs import Run
 from homelab_agent.database import editions, migrations
 from homelab_agent.database.address import Address
 from homelab_agent.database.partitions import ensure, month
@@ -51,11 +52,12 @@ class Sample:
 
 @dataclass(slots=True)
 class Probe:
-    """The series in a database of either edition."""
+    """The series in a database of either edition; `minutes` says whether the plain one makes them."""
 
     connection: asyncpg.Connection
     edition: str
     series: Series
+    minutes: bool = True
 
     async def insert(self, samples: Sequence[Sample]) -> None:
         """Insert rows in one statement, as the shipper does; those that are there stay as they are."""
@@ -68,7 +70,7 @@ class Probe:
     async def roll(self, now: datetime, keep: Keep = KEEP) -> None:
         """Do what the agent's job does at that time; on TimescaleDB, also what its policies do."""
         if self.edition == editions.PLAIN:
-            await plain.roll(self.connection, self.series, now)
+            await plain.roll(self.connection, self.series, now, minutes=self.minutes)
         else:
             await timescale.refresh(self.connection, self.series, keep, now)
             await timescale.adopt(self.connection, [self.series], keep)
@@ -76,6 +78,7 @@ class Probe:
 
     async def clear(self) -> None:
         """Empty the series and its rollups, as if none had ever been there."""
+        self.minutes = True
         kept = [f"homelab.{self.series.rollup(level)}" for level in LEVELS]
         names = ["homelab.probe_sample", *kept, "homelab.rollup", "homelab.rollup_late"]
         await self.connection.execute(f"TRUNCATE {', '.join(names)}")
@@ -116,6 +119,11 @@ async def made(connection: asyncpg.Connection, edition: str) -> Probe:
     there = await series.relations(connection)
     await (timescale if edition == editions.TIMESCALE else plain).make(connection, found, there)
     return Probe(connection, edition, found)
+
+
+def a_run() -> Run:
+    """Return what a job is given, that nobody follows."""
+    return Run("1", "database.rollups", "command", lambda _: None, lambda _: None, lambda _: nullcontext())
 
 
 async def run_policies(connection: Connection, policy: str) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from homelab_agent import capabilities
-from homelab_agent.commands import findings
+from homelab_agent import capabilities, config
+from homelab_agent.commands import card, findings
 from homelab_agent.core import clock, lock
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError, Exit
@@ -56,6 +56,8 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
 def _examine(sections: Mapping[str, Any], console: Console, *, beside: bool = False) -> list[dict[str, object]]:
     """Ask the checks that need no agent, or those of them that `beside` one there is something to say about."""
     health, directory, secrets = Health(clock.SystemClock()), console.find_state(), console.secrets()
+    given = click.get_current_context().find_root().params.get("config_path")
+    health.add([card.check(directory, config.load(given))])
     if not beside:
         health.add(_own_checks(directory))
     for name, section in sections.items():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
-from homelab_agent.commands import findings
+from homelab_agent import config
+from homelab_agent.commands import card, findings
+from homelab_agent.config import profile
 from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import Exit
 
@@ -24,6 +28,10 @@ def commands(ctx: click.Context, console: Console, *, as_json: bool) -> None:
         click.echo()
         since = local_time(overview["started_at"])
         click.echo(f"{overview['host']}: homelab-agent {overview['version']} since {since}")
+        with suppress(config.ConfigurationFaulty):  # a running agent is told of all the same
+            loaded = config.load(ctx.find_root().params.get("config_path"))
+            if loaded.settings.agent.profile in profile.PROFILES:
+                click.echo(card.summary(loaded))
         findings.show(
             {"check": line["name"], "state": line["state"], "detail": line["summary"]}
             for line in overview["capabilities"]

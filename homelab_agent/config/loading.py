@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from homelab_agent.config import environment, faults, tidying
+from homelab_agent.config import environment, faults, profile, tidying
 from homelab_agent.config.faults import ConfigurationFaulty, Fault, Source
 from homelab_agent.config.keys import KeyPath
 
@@ -100,6 +100,7 @@ def interpret(
     warnings, doubled = tidying.adopt_old_names(data, model, source)
     found += doubled
     tidying.drop_empty(data, model)
+    profile.apply(data, source)
     try:
         settings = _validate(model, data)
     except ValidationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from homelab_agent.config import environment, keys, sample, words
+from homelab_agent.config import environment, keys, profile, sample, words
 from homelab_agent.config.keys import Group, Model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -49,6 +49,8 @@ def _section(group: Group) -> Iterator[str]:
         yield ""
         yield f"- accepts: {words.accepts(group.model, key.path[-1])}"
         yield "- must be set" if key.field.is_required() else f"- default: {_code(sample.default(key))}"
+        for named, value in profile.of_key(key.path).items():
+            yield f"- with profile {named}: {_code(words.quantity(value, str(key.note('unit') or '')))}"
         if (example := key.note("example")) is not None:
             yield f"- example: {_code(keys.toml(keys.plain(example)))}"
         yield "- a change applies on reload" if key.note("reload") else "- a change needs a restart"

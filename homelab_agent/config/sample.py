@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from homelab_agent.config import keys, words
+from homelab_agent.config import keys, profile, words
 from homelab_agent.config.keys import Group, Key, Model
 
 WIDTH = 100
@@ -15,7 +15,7 @@ _EMPTY: tuple[Any, ...] = (None, "", [], {})
 _HEAD = """
 The configuration of homelab-agent: every key, with what it accepts and its default. What stands here is in
 force without this file too; a key or section that is commented out has no value, or is off, until it is
-there.
+there, or has the default that is told: a profile may set another, which a key that is there keeps it from.
 
 `homelab-agent config check` names everything that is wrong with it, `config show` what is in force and where
 it came from, `config set KEY VALUE` changes one key. A variable HOMELAB_AGENT__SECTION__KEY in the
@@ -54,6 +54,8 @@ def facts(group: Group, key: Key) -> str:
     ]
     if _example(key) is not None and live and _shown(key) == key.default:
         parts.append(f"Example: {keys.toml(_example(key))}.")
+    for name, value in profile.of_key(key.path).items():
+        parts.append(f"With profile {name}: {words.quantity(value, str(key.note('unit') or ''))}.")
     if key.note("reload"):
         parts.append("Applies on reload.")
     return " ".join(parts)
@@ -76,9 +78,12 @@ def _header(group: Group) -> str:
 
 
 def _assignment(group: Group, key: Key) -> str:
-    """Return the key's line: live with its default, or commented out where there is none to be in force."""
+    """Return the key's line: live with its default, or commented out where there is none to be in force.
+
+    So is one that a profile sets: what is written goes before it.
+    """
     shown = _shown(key)
-    live = not group.optional and not key.empty and shown == key.default
+    live = not group.optional and not key.empty and shown == key.default and not profile.of_key(key.path)
     name = keys.quoted(key.path[-1])
     if live and _is_long(key):
         return f"{name} = [\n{_wrapped(shown)}\n]"

@@ -84,6 +84,15 @@ class AgentSettings(Section):
         "$XDG_STATE_HOME/homelab-agent for a user.",
         example="/var/lib/homelab-agent",
     )
+    profile: str = setting(
+        "none",
+        "sdcard: this host's disk wears out by being written to, so fewer samples are taken, and what is written is "
+        "gathered; a power cut takes the samples of up to five minutes with it. Nothing that was promised is lost. "
+        "It sets other defaults, so a key that is set itself stays as it is; `homelab-agent config show` tells which "
+        "those are, docs/guide.md what it saves.",
+        reload=True,
+        pattern="^(none|sdcard)$",
+    )
     shutdown_deadline: float = setting(
         20.0, "How long an orderly stop may take before what is left is cut.", unit="s", ge=1, le=600
     )

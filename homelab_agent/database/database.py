@@ -237,7 +237,7 @@ class Database:
             self._hide(where.password)
             return where
         if self._embedded is None:
-            self._embedded = Embedded(self._directory)
+            self._embedded = Embedded(self._directory, checkpoint_every=self.settings.checkpoint_every)
         where = await self._embedded.start(self._say_what_takes_time)
         self._hide(where.password)
         return where

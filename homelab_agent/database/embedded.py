@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from homelab_agent.core import journal
 from homelab_agent.core.errors import AgentError, Exit
-from homelab_agent.database import account, binaries, cluster, dump
+from homelab_agent.database import account, binaries, cluster, dump, tuning
 from homelab_agent.database.address import Address
 from homelab_agent.database.binaries import Programs
 from homelab_agent.database.place import DATABASE, PORT, ROLE, UPGRADE_PORT, Cluster, Place, sync_directory
@@ -67,10 +67,17 @@ def find_programs() -> Programs | None:
 class Embedded:
     """The embedded server of one state directory. `note` says what is not as it should be though it runs."""
 
-    def __init__(self, state: Path, *, find: Callable[[], Programs | None] = find_programs) -> None:
+    def __init__(
+        self,
+        state: Path,
+        *,
+        find: Callable[[], Programs | None] = find_programs,
+        checkpoint_every: float = tuning.CHECKPOINT_SECONDS,
+    ) -> None:
         self.note = ""
         self._state = state
         self._find = find
+        self._checkpoint_every = checkpoint_every
         self._files = ThreadPoolExecutor(1, thread_name_prefix="embedded")
         self._log = journal.logger("database")
         self._server: Server | None = None
@@ -194,7 +201,7 @@ class Embedded:
 
     async def _server_on(self, place: Place, programs: Programs, data: Path, *, port: int = PORT) -> Server:
         socket = await self._in_thread(place.make_socket_directory)
-        return Server(programs, data, socket, port, place.log, place.account, self._files)
+        return Server(programs, data, socket, port, place.log, place.account, self._files, self._checkpoint_every)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, work)

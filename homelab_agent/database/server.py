@@ -53,13 +53,14 @@ class Server:
     log: Path
     account: Account
     files: Executor
+    checkpoint_every: float = tuning.CHECKPOINT_SECONDS
 
     async def start(self, deadline: float) -> None:
         """Start the server, or find it running just as it would be started; return when it takes connections.
 
         A crash recovery is waited for. Raises `ServerWillNotStart`, with the server's own words as the cause.
         """
-        text = tuning.configuration(self.programs.major, self.socket, self.port)
+        text = tuning.configuration(self.programs.major, self.socket, self.port, checkpoint_every=self.checkpoint_every)
         if await self._in_thread(self.pid):
             if await self._in_thread(lambda: self._runs_as(text)):
                 return await self._until_ready(deadline)

@@ -30,12 +30,21 @@ class DatabaseSettings(Section):
     )
     ship_every: float = setting(
         30.0,
-        "How long rows are gathered before they are sent; fewer, larger writes spare an SD card. At most so long that "
-        "none has to wait on disk first.",
+        "How long rows are gathered before they are sent; fewer, larger writes spare an SD card. Samples wait in "
+        "memory for 50 s, or for 20 s more than this where that is longer, until they are put on disk: so much a power "
+        "cut takes.",
         unit="s",
         reload=True,
         ge=0.1,
-        le=45,
+        le=900,
+    )
+    checkpoint_every: float = setting(
+        3600.0,
+        "How often the embedded PostgreSQL brings its tables up to date on disk, beside the log of changes that it "
+        "keeps for that long: fewer times, fewer writes, and a start after a power cut that takes some seconds longer.",
+        unit="s",
+        ge=300,
+        le=86400,
     )
     keep_samples: int = setting(
         30,

@@ -56,10 +56,12 @@ class Shipper:
 
     def __post_init__(self) -> None:
         self._nudge = Nudge(self.clock)
+        self.spool.expect(self.ship_every)
 
     def adopt(self, ship_every: float) -> None:
         """Take a new rhythm, also for the wait that has begun."""
         self.ship_every = ship_every
+        self.spool.expect(ship_every)
         self._nudge.give()
 
     @asynccontextmanager

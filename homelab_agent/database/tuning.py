@@ -30,7 +30,6 @@ _SETTINGS = {
     "wal_init_zero": "off",
     "min_wal_size": "32MB",
     "max_wal_size": "256MB",
-    "checkpoint_timeout": "1h",
     "wal_writer_delay": "10s",
     "bgwriter_delay": "10s",
     "autovacuum_naptime": "5min",
@@ -44,13 +43,19 @@ _SETTINGS = {
     "log_min_messages": "warning",
     "idle_in_transaction_session_timeout": "10min",
 }
+CHECKPOINT_SECONDS = 3600.0
 _SINCE = {18: {"io_method": "sync"}}
 """What a version does not know would keep it from starting."""
 
 
-def configuration(major: int, socket: Path, port: int) -> str:
-    """Return the text of `postgresql.conf` for a server of that major version."""
-    settings = {**_SETTINGS, "port": str(port), "unix_socket_directories": _listed(socket)}
+def configuration(major: int, socket: Path, port: int, *, checkpoint_every: float = CHECKPOINT_SECONDS) -> str:
+    """Return the text of `postgresql.conf` for a server of that major version; `checkpoint_every` in seconds."""
+    settings = {
+        **_SETTINGS,
+        "checkpoint_timeout": f"{checkpoint_every:.0f}s",
+        "port": str(port),
+        "unix_socket_directories": _listed(socket),
+    }
     for since, more in _SINCE.items():
         if major >= since:
             settings |= more

@@ -59,7 +59,7 @@ class Collection:
         self._sensors = Sensors(host, settings)
         self.containers = Containers(host, settings)
         self.unnamed = asyncio.Event()
-        self._collectors: Sequence[Collector] = (
+        self.collectors: Sequence[Collector] = (
             Cpu(host, settings),
             Memory(host, settings),
             Load(host, settings),
@@ -85,7 +85,7 @@ class Collection:
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
         self.settings = settings
-        for collector in self._collectors:
+        for collector in self.collectors:
             collector.adopt(settings)
 
     def notice(self, **facts: Scalar) -> None:
@@ -96,7 +96,7 @@ class Collection:
         """Ask every collector whose turn it is."""
         began = self._host.monotonic()
         slow_slot = math.floor(tick.due.timestamp() / self.settings.slow_interval)
-        turn = [one for one in self._collectors if not one.slow or slow_slot != self._slow_slot]
+        turn = [one for one in self.collectors if not one.slow or slow_slot != self._slow_slot]
         self._slow_slot = slow_slot
         deadline = self.settings.collector_deadline
         outcomes = await self._lane.gather({one.name: Call(one.collect, deadline * one.patience) for one in turn})

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from homelab_agent.core.spool import Row
 from homelab_agent.metrics.entity import Entity
-from homelab_agent.metrics.sample import Families, Quality, Sample
+from homelab_agent.metrics.sample import Families, Quality, Sample, Status
 
 FACT_KEY = ("entity_id", "time")
 
@@ -57,7 +57,9 @@ def _tick(quality: Quality, host: str, at: datetime) -> Row:
             "moved_ms": quality.moved_ms,
             "spooled": quality.spooled,
             "clock_synchronised": quality.clock_synchronised,
-            "collectors": {name: [status, ms] for name, (status, ms) in quality.collectors.items()},
+            "collectors": {
+                name: ms if status is Status.OK else [status, ms] for name, (status, ms) in quality.collectors.items()
+            },
         },
         at,
     )

@@ -12,6 +12,7 @@ from homelab_agent.core.clock import Clock, Instant
 from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.foundation import Database
 from homelab_agent.core.spool import Row, Spool
+from homelab_agent.core.spool.spool import TEND_SECONDS
 from homelab_agent.core.state import State
 from homelab_agent.metrics import instants, rows
 from homelab_agent.metrics.collection import Collection, Taken
@@ -25,9 +26,6 @@ from homelab_agent.metrics.silences import Silences
 from homelab_agent.metrics.ticker import Tick, Ticker
 
 log = journal.logger("metrics")
-
-_NOT_TAKEN = timedelta(seconds=60)
-"""Rows that have waited longer are on disk: PostgreSQL does not take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,8 @@ class Sampler:
         )
         taken = await self._collection.take(tick)
         now = self._clock.read()
-        spooled = status.oldest is not None and tick.at.wall - status.oldest > _NOT_TAKEN
+        in_time = timedelta(seconds=self._to.spool.spill_after + TEND_SECONDS)  # what has waited longer is on disk
+        spooled = status.oldest is not None and tick.at.wall - status.oldest > in_time
         self._waiting.append(_Waiting(tick, taken, spooled))
         self._latest.take(taken.families, self._quality(self._waiting[-1], moved_ms=0), tick.at.monotonic)
         self._recent.take(taken.families, tick.due)

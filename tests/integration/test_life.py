@@ -8,14 +8,15 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from homelab_agent.core.errors import Exit
 from tests import user
-from tests.agent import Agent
-from tests.processes import is_alive
+from tests.agent import DATABASE_SECONDS, Agent
+from tests.processes import freeze, is_alive
 from tests.waiting import until
 
 
@@ -175,3 +176,21 @@ def test_an_ordinary_user_runs_it_too(agent: Agent, open_directory: Path) -> Non
     owners = {path.stat().st_uid for path in agent.state.rglob("*")}
     assert owners == {user.UID}
     assert agent.stop() == 0
+
+
+def test_when_it_is_killed_while_its_database_is_made_the_tests_end_what_makes_it(agent: Agent) -> None:
+    agent.spawn()
+    bootstrap = until(lambda: first_line(agent.state / "postgres"), "initdb is at work", seconds=DATABASE_SECONDS)
+    assert bootstrap < 0, "a server that serves nobody writes its own number with a minus"
+    freeze(-bootstrap)
+    agent.kill()
+    agent.close()
+    assert not is_alive(-bootstrap)
+
+
+def first_line(directory: Path) -> int:
+    """Return what a lock file of PostgreSQL below a directory says who holds it; 0 when there is none."""
+    for lock in directory.glob("*/*/postmaster.pid"):
+        with suppress(FileNotFoundError, IndexError):  # it is gone, or not written yet
+            return int(lock.read_text().splitlines()[0])
+    return 0

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
+import pytest
 
-import homelab_agent
 from homelab_agent.core.capability import Capability
-from homelab_agent.core.clock import SystemClock
-from homelab_agent.core.foundation import Foundation
-from homelab_agent.core.health import Health
 from homelab_agent.core.health import State as Standing
-from homelab_agent.core.jobs import Jobs
-from homelab_agent.core.spool import Row, Spool
-from homelab_agent.core.state import State
+from homelab_agent.core.spool import Row
 from homelab_agent.metrics import service
 from homelab_agent.metrics.collectors.containers import Containers
 from homelab_agent.metrics.collectors.sensors import Sensors
@@ -31,27 +24,10 @@ from homelab_agent.metrics.rows import of_entities, of_families
 from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings
 from tests.clock import until
+from tests.founded import foundation
 from tests.machines import ASKED_FOR, RARE, SOMEWHERE, chip, container, with_groups
 from tests.neighbours.postgres import Postgres
 from tests.recorded import Recorded
-from tests.shipping import shipping
-
-SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
-
-
-@asynccontextmanager
-async def foundation(directory: Path, url: str) -> AsyncIterator[Foundation]:
-    clock = SystemClock()
-    state = await State.open(directory, SCHEMAS, clock=clock)
-    spool = Spool(state, clock, host="here", max_bytes=2**24, max_age=86400)
-    jobs = Jobs(state, spool, clock, host="here", timezone=UTC)
-    try:
-        async with shipping(url, directory, spool, clock) as database:
-            health, registry = Health(clock), CollectorRegistry()
-            yield Foundation("here", directory, clock, state, spool, health, jobs, database, registry)
-    finally:
-        await spool.close()
-        await state.close()
 
 
 async def test_samples_arrive_once_and_come_back_as_charts(any_postgres: Postgres, tmp_path: Path) -> None:
@@ -150,6 +126,31 @@ async def test_the_view_of_before_has_temperatures_by_core_and_the_system_that_i
         assert [row["os"] for row in found] == ["debian 12", "debian 13"]
         cores = {"core_0": 51.5}
         assert json.loads(found[0]["payload"]) == {"usage": 12.5, "package_temp": 54.0, "core_temps": cores}
+
+
+@pytest.mark.parametrize(
+    ("name", "label"), [("k10temp", "Tctl"), ("zenpower", "Tdie"), ("coretemp", "Package id 0"), ("cpu_thermal", "")]
+)
+async def test_the_view_of_before_knows_a_processor_of_any_maker(
+    name: str, label: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    recorded, noon = Recorded(tmp_path / "machine"), datetime(2026, 11, 24, 12, tzinfo=UTC)
+    labels = {"temp1_label": label} if label else {}
+
+    def read() -> Families:
+        chip(recorded, "sys/devices/pci0000:00/hwmon/hwmon1", name, temp1_input="61250", **labels)
+        chip(recorded, "sys/devices/pci0000:01/hwmon/hwmon2", "nvme", temp1_input="80000", temp1_label="Composite")
+        busy = Reading(recorded.host.entities.get("cpu", "total"), {"busy_pct": 12.5})
+        return {"cpu": [busy], **Sensors(recorded.host, MetricsSettings()).collect()}
+
+    families = await asyncio.to_thread(read)
+    entities = [reading.entity for readings in families.values() for reading in readings]
+    async with foundation(tmp_path, postgres.url) as base:
+        await base.database.wait_until_up()
+        await base.spool.put([*of_entities(entities, "recorded", noon), *of_families(families, noon)])
+        await until(lambda: not base.spool.status().rows_memory, "the rows to be shipped")
+        [found] = await base.database.fetch("SELECT payload FROM system_metrics WHERE metric_type = 'cpu'")
+        assert json.loads(found["payload"])["package_temp"] == 61.25
 
 
 def tick(host: str, at: datetime) -> Row:

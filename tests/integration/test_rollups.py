@@ -39,9 +39,12 @@ samples = st.builds(
 steps = st.lists(
     st.lists(samples, min_size=1, max_size=12)
     | st.integers(-26 * 1440, 60).map(lambda minutes: NOON + timedelta(minutes=minutes))
-    | st.just("expire"),
+    | st.sampled_from(["expire", "with minutes", "without minutes"]),
     max_size=12,
 )
+
+
+MADE = "SELECT until FROM homelab.rollup WHERE level = '1m'"
 
 
 def test_rollups_are_what_the_samples_come_to_in_whatever_order_all_happens(postgres: Postgres) -> None:
@@ -67,14 +70,20 @@ async def follow(probe: Probe, steps: Sequence[Sequence[Sample] | datetime | str
         if isinstance(step, datetime):
             await probe.roll(step)
             rolled = max(rolled, DAY.floor(step - plain.LAG))
+        elif step != "expire" and isinstance(step, str):
+            probe.minutes = step == "with minutes"
         elif isinstance(step, str):
+            made = await probe.connection.fetchval(MADE)  # samples of which no minutes were made stay
             if await expiry.expire(probe.connection, probe.series, KEEP, NOON):
-                dropped = partitions.month(min(NOON - KEEP.samples, rolled))
+                dropped = partitions.month(min(NOON - KEEP.samples, rolled, made))
         else:
             await probe.insert(step)
             for each in step:
                 if each.time >= dropped:
                     counted.setdefault((each.entity, each.time), each)
+    await probe.roll(NOON + timedelta(hours=2))
+    await probe.check(counted.values())
+    probe.minutes = True
     await probe.roll(NOON + timedelta(hours=2))
     await probe.check(counted.values())
     kept = await probe.connection.fetchval("SELECT count(*) FROM homelab.probe_1m_rollup")

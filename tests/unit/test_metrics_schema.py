@@ -24,7 +24,7 @@ from homelab_agent.metrics.forecast import Forecast
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.names import METRICS
 from homelab_agent.metrics.probes import Watch
-from homelab_agent.metrics.sample import Quality, Reading, Sample
+from homelab_agent.metrics.sample import Quality, Reading, Sample, Status
 from homelab_agent.metrics.settings import MetricsSettings, Probe
 from homelab_agent.metrics.ticker import Tick
 from tests.machines import ASKED_FOR, RARE, SOMEWHERE, container, raspberry, with_groups
@@ -90,6 +90,14 @@ def test_families_that_this_host_may_lack_have_the_same_columns_as_their_tables(
             assert {*reading.values, "entity_id", "time"} == found[f"{family}_sample"], family
 
 
+def test_a_tick_names_the_status_of_a_collector_where_it_is_not_ok() -> None:
+    at = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    collectors = {"cpu": (Status.OK, 0.2), "disk": (Status.TIMEOUT, 2000.0)}
+    quality = Quality(at, at, 0, 0, 0, 0, 0, 0, spooled=False, clock_synchronised=True, collectors=collectors)
+    [tick] = rows.of_sample(Sample(at, {}, quality), "here")
+    assert tick.values["collectors"] == {"cpu": 0.2, "disk": ["timeout", 2000.0]}
+
+
 async def test_a_probe_has_the_same_columns_as_its_table() -> None:
     watch = Watch(Probe(name="nobody", target=f"127.0.0.1:{free_port()}"), Host("here"), SystemClock())
     await watch.ask()
@@ -104,6 +112,18 @@ def test_a_disk_that_says_how_it_is_has_the_same_columns_as_its_table() -> None:
 
 def test_a_forecast_has_the_same_columns_as_its_table() -> None:
     assert {*space.row(Forecast(1.0, 2.0)), "entity_id", "time"} == tables()["forecast_sample"]
+
+
+def test_series_of_collectors_that_are_asked_seldom_are_said_to_be_slow() -> None:
+    """TimescaleDB makes no minutes of these: there would be as many as there are samples."""
+    fast = {"cpu", "cpu_core", "memory", "load", "pressure", "disk", "network", "agent"}
+    [said] = re.findall(r"INSERT INTO slow_series \(series\) VALUES(.*?);", schema(), re.DOTALL)
+    assert sorted(re.findall(r"'(\w+)'", said)) == sorted(
+        set(tables()) - {f"{name}_sample" for name in fast} - {"tick"}
+    )
+    assert {f"{one.name}_sample" for one in (Units, Containers, Frequency, Throttling, Raid) if one.slow} <= set(
+        re.findall(r"'(\w+)'", said)
+    )
 
 
 def test_every_table_is_a_series() -> None:

@@ -50,7 +50,7 @@ def test_what_is_settled_or_not_done_yet_is_left_alone(
     marks: Sequence[Range], settled: datetime | None, until: datetime | None
 ) -> None:
     touched = ranges.touched(marks, MINUTE)
-    found = buckets(ranges.within(touched, settled, until), MINUTE)
+    found = buckets(ranges.before(ranges.since(touched, settled), until), MINUTE)
     wanted = {at for at in buckets(touched, MINUTE) if until is not None and at < until}
     assert found == {at for at in wanted if settled is None or at >= settled}
 

@@ -310,6 +310,24 @@ async def test_a_sample_goes_to_disk_within_a_minute_many_in_one_commit(house: H
 # Refused and damaged rows.
 
 
+async def test_a_sample_waits_in_memory_as_long_as_is_asked_for_and_a_promise_never(house: House) -> None:
+    house.spool.expect(300.0)
+    await house.spool.put(sample(1))
+    await house.spool.put(run(2), promise=True)
+    assert house.spool.status().rows_disk == 1
+    await house.clock.advance(310)
+    await house.spool.tend()
+    assert house.spool.status().rows_memory == 1
+    await house.clock.advance(10)
+    await house.spool.tend()
+    assert (house.spool.status().rows_memory, house.spool.status().rows_disk) == (0, 2)
+    house.spool.expect(1.0)
+    await house.spool.put(sample(3))
+    await house.clock.advance(50)
+    await house.spool.tend()
+    assert house.spool.status().rows_memory == 0
+
+
 async def test_a_refused_row_is_written_down_with_its_reason_and_counted(house: House) -> None:
     for number in range(3):
         await house.spool.put(sample(number))

@@ -1,6 +1,6 @@
 """Rows on their way to PostgreSQL: in order, bounded, and none that was promised ever lost.
 
-Observations wait in memory and go to disk only when they are not taken: after a minute at the latest, when PostgreSQL
+Observations wait in memory and go to disk only when they are not taken: when they should have been, when PostgreSQL
 does not take them, and at the end. So while PostgreSQL takes everything, nothing is written here at all.
 """
 
@@ -18,15 +18,7 @@ from homelab_agent.core.clock import Clock, about, microseconds
 from homelab_agent.core.errors import describe
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.spool.bounds import Bounds
-from homelab_agent.core.spool.parcel import (
-    Packed,
-    Parcel,
-    ParcelDamaged,
-    Row,
-    Scalar,
-    pack_all,
-    unpack_all,
-)
+from homelab_agent.core.spool.parcel import Packed, Parcel, ParcelDamaged, Row, Scalar, pack_all, unpack_all
 from homelab_agent.core.spool.shelf import TRANSACTION_PARCELS, Disk, Memory
 from homelab_agent.core.spool.table import REJECTED_MAX, Rejected
 from homelab_agent.core.state import State, StateUnavailable, Work
@@ -36,7 +28,8 @@ __all__ = ["Batch", "Row", "Scalar", "Spool", "SpoolStatus"]
 
 SPILL_SECONDS = 50.0
 TEND_SECONDS = 10.0
-"""An observation goes to disk when it has waited so long, which is looked at this often: within a minute."""
+LATE_SECONDS = 20.0
+"""An observation goes to disk when it has waited so long, or so much longer than said; how often that is looked at."""
 
 LOOSE_ROWS_MAX = 20_000
 """More rows than this are not held as Python objects, which take about 2 KB each."""
@@ -91,6 +84,7 @@ class Spool:
         self._bounds = Bounds(
             self._memory, self._disk, self._worker, clock, host=host, max_bytes=max_bytes, max_age=max_age
         )
+        self.spill_after = SPILL_SECONDS
         self._last_id = 0
         self._in_flight: frozenset[int] = frozenset()
         self._shipped: set[int] = set()  # in PostgreSQL, and still on disk
@@ -98,6 +92,10 @@ class Spool:
         self._lock = asyncio.Lock()
         self._filled = asyncio.Event()
         self._unfinished: set[asyncio.Task[None]] = set()
+
+    def expect(self, seconds: float) -> None:
+        """Let observations wait in memory for so long, as they are taken within so many seconds."""
+        self.spill_after = max(SPILL_SECONDS, seconds + LATE_SECONDS)
 
     async def put(self, rows: Sequence[Row], *, promise: bool = False) -> None:
         """Take rows that travel together, in one transaction.
@@ -287,7 +285,7 @@ class Spool:
         return (
             self._memory.stock.rows > self._memory.loose_rows  # what the disk did not take
             or self._memory.loose_rows > LOOSE_ROWS_MAX
-            or (oldest is not None and self._clock.read().monotonic - oldest >= SPILL_SECONDS)
+            or (oldest is not None and self._clock.read().monotonic - oldest >= self.spill_after)
         )
 
     async def _spill(self) -> None:

@@ -18,7 +18,7 @@ from homelab_agent.database.moving.records import Notes
 from homelab_agent.database.moving.side import Side, Table
 from homelab_agent.database.moving.stretch import Difference, Stretch
 from homelab_agent.database.rollups.keep import Keep
-from homelab_agent.database.rollups.level import LEVELS, Level
+from homelab_agent.database.rollups.level import Level
 from homelab_agent.database.rollups.series import Series
 
 
@@ -127,16 +127,17 @@ class Course:
         for each in self.source.series:
             self._go_on()
             bound = self.bounds[each.name]
-            await rolled.up_to_date(self.target, each, self.keep, now)
-            wrong = await rolled.made(self.target, each, bound, now)
+            theirs = self._theirs(each)
+            await rolled.up_to_date(self.target, theirs, self.keep, now)
+            wrong = await rolled.made(self.target, theirs, bound, now)
             if wrong:
                 days = sorted({day for _, day in wrong})
-                await rolled.again(self.target, each, days, self.keep, now)
+                await rolled.again(self.target, theirs, days, self.keep, now)
                 await self._expect_made(each, bound, now)
 
     async def _expect_made(self, each: Series, bound: datetime, now: datetime) -> None:
         """Accept what the source has no better: rows without an entity, say, are rolled up nowhere."""
-        here = set(await rolled.made(self.target, each, bound, now))
+        here = set(await rolled.made(self.target, self._theirs(each), bound, now))
         if worse := sorted(here - set(await rolled.made(self.source, each, bound, now)), key=lambda pair: pair[1]):
             level, day = worse[0]
             raise RollupsDiffer(series=each.name, level=level.name, day=f"{day:%Y-%m-%d}")
@@ -145,7 +146,7 @@ class Course:
         for each in self.source.series:
             bound = await rolled.boundary(self.source, self.target, each, self.keep, self._now())
             self.bounds[each.name] = bound
-            await rolled.prepare(self.target, each, bound, self._now())
+            await rolled.prepare(self.target, self._theirs(each), bound, self._now())
         await self._stretch()
 
     async def _stretch(self) -> None:
@@ -158,9 +159,9 @@ class Course:
             bound = self.bounds[each.name]
             theirs = subjects.get(each.subject)
             table = await self.source.table(each.name)
-            begin = min(bound, rolled.since(self.keep.samples, now, by_day=by_day))
+            begin = min(bound, rolled.since(rolled.samples_kept(each, self.keep), now, by_day=by_day))
             self._add(Stretch(each.name, each.subject, list(table.columns), begin, subjects=theirs))
-            for level in LEVELS:
+            for level in self._both(each):
                 self._add(self._of_level(each, level, bound, theirs, by_day=by_day))
 
     def _of_level(
@@ -168,6 +169,14 @@ class Course:
     ) -> Stretch:
         begin = rolled.kept(level, self.keep, self._now(), by_day=by_day)
         return rolled.stretch(each, level, min(begin, bound), bound, subjects)
+
+    def _theirs(self, each: Series) -> Series:
+        return next(other for other in self.target.series if other.name == each.name)
+
+    def _both(self, each: Series) -> Sequence[Level]:
+        """Return the levels that both sides keep: a slow series has no minutes on TimescaleDB."""
+        theirs = next((other.levels for other in self.target.series if other.name == each.name), each.levels)
+        return [level for level in each.levels if level in theirs]
 
     def _add(self, stretch: Stretch) -> None:
         stretch.accepted = self.accepted.setdefault(stretch.name, {})
@@ -192,7 +201,7 @@ class Course:
             if other is None or other.columns != table.columns or not table.key:
                 raise TablesDiffer(name=table.name, cause="" if table.key else "its rows have no key")
         for each in self.source.series:
-            if each not in self.target.series:
+            if _essence(each) not in map(_essence, self.target.series):
                 raise TablesDiffer(name=each.name)
 
     def _first(self) -> Sequence[Table]:
@@ -205,3 +214,8 @@ class Course:
 
     def _now(self) -> datetime:
         return self.clock.read().wall
+
+
+def _essence(each: Series) -> tuple[object, ...]:
+    """Return what must be the same on both sides: which levels are kept is the edition's."""
+    return each.name, each.subject, each.measures

@@ -15,7 +15,7 @@ from homelab_agent.database.moving.side import Side
 from homelab_agent.database.moving.stretch import Stretch
 from homelab_agent.database.rollups import aggregate, plain, series, statements, timescale
 from homelab_agent.database.rollups.keep import Keep
-from homelab_agent.database.rollups.level import DAY, LEVELS, MINUTE, Level
+from homelab_agent.database.rollups.level import DAY, Level
 from homelab_agent.database.rollups.series import Series
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -38,9 +38,9 @@ async def up_to_date(side: Side, each: Series, keep: Keep, now: datetime) -> Non
 
 async def boundary(source: Side, target: Side, each: Series, keep: Keep, now: datetime) -> datetime:
     """Return from when on the target makes the series' rollups itself."""
-    bound = DAY.ceil(now - keep.samples)
+    bound = DAY.ceil(now - samples_kept(each, keep))
     for side in (source, target):
-        row = await side.connection.fetchrow(_SETTLED, each.name, MINUTE.name)
+        row = await side.connection.fetchrow(_SETTLED, each.name, each.levels[0].name)
         if row is not None and row["settled"] is not None:
             bound = max(bound, DAY.ceil(row["settled"]))
     return bound
@@ -48,7 +48,7 @@ async def boundary(source: Side, target: Side, each: Series, keep: Keep, now: da
 
 async def prepare(target: Side, each: Series, bound: datetime, now: datetime) -> None:
     """Have the target keep what is copied of before the boundary, and make what follows."""
-    row = await target.connection.fetchrow(_SETTLED, each.name, MINUTE.name)
+    row = await target.connection.fetchrow(_SETTLED, each.name, each.levels[0].name)
     until = row and row["until"]
     if target.is_timescale:
         until = until or EVER  # nothing was refreshed yet, so the next refresh is due
@@ -58,10 +58,15 @@ async def prepare(target: Side, each: Series, bound: datetime, now: datetime) ->
         await target.connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('homelab.rollup.' || $1, 0))", each.name
         )
-        for level in LEVELS:
+        for level in each.levels:
             await target.connection.execute(
                 _BOUND, each.name, level.name, until if target.is_timescale else bound, bound
             )
+
+
+def samples_kept(each: Series, keep: Keep) -> timedelta:
+    """Return how long samples are kept: what has no minutes of its own keeps them as long as minutes."""
+    return keep.minutes if each.slow else keep.samples
 
 
 def kept(level: Level, keep: Keep, now: datetime, *, by_day: bool) -> datetime:
@@ -88,7 +93,7 @@ async def made(target: Side, each: Series, bound: datetime, now: datetime) -> li
     end = DAY.floor(now - plain.LAG)
     samples = await _by_day(target, each.name, "count(*)", bound, end)
     wrong = []
-    for level in LEVELS:
+    for level in each.levels:
         found = await _by_day(target, each.rollup(level), "sum(samples)", bound, end)
         wrong += [(level, day) for day in sorted({*samples, *found}) if samples.get(day) != found.get(day)]
     return wrong

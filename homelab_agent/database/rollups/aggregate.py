@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from homelab_agent.database.insert import quoted
-from homelab_agent.database.rollups.level import MINUTE, Level
+from homelab_agent.database.rollups.level import Level
 from homelab_agent.database.rollups.series import Relations, Series
 
 
@@ -19,9 +19,9 @@ class Column:
     of_samples: str
     of_buckets: str
 
-    def made(self, level: Level) -> str:
-        """Return how it is had of what the level is made of."""
-        return self.of_samples if level is MINUTE else self.of_buckets
+    def made(self, *, of_samples: bool) -> str:
+        """Return how it is had, of samples or of buckets."""
+        return self.of_samples if of_samples else self.of_buckets
 
 
 def columns(series: Series) -> Sequence[Column]:
@@ -35,24 +35,21 @@ def columns(series: Series) -> Sequence[Column]:
 def missing(series: Series, level: Level, there: Relations) -> Sequence[Column]:
     """Return the columns that the level does not have yet, neither where it is kept nor where it is asked for."""
     empty: frozenset[str] = frozenset()
-    known = there.get(series.rollup(level), empty) & there.get(series.view(level), empty)
+    known = there.get(series.view(level), empty)
+    if level in series.levels:
+        known &= there.get(series.rollup(level), empty)
     return [each for each in columns(series) if each.name not in known]
 
 
-def select(series: Series, level: Level, bucket: str) -> str:
-    """Return what is selected of the level's source; `bucket` is the SQL of a row's bucket."""
-    made = (f"{each.made(level)} AS {quoted(each.name)}" for each in columns(series))
+def select(series: Series, bucket: str, *, of_samples: bool) -> str:
+    """Return what is selected of a level's source; `bucket` is the SQL of a row's bucket."""
+    made = (f"{each.made(of_samples=of_samples)} AS {quoted(each.name)}" for each in columns(series))
     return f"{bucket} AS time, {', '.join(made)}"
 
 
 def listed(series: Series) -> str:
     """Return the names of the columns that follow the subject."""
     return ", ".join(["time", *(quoted(each.name) for each in columns(series))])
-
-
-def source(series: Series, level: Level, finer: str) -> str:
-    """Return what the level is made of: the series, or where the `finer` level is read."""
-    return f"homelab.{quoted(series.name if level is MINUTE else finer)}"
 
 
 def _of(name: str, kind: str) -> Sequence[Column]:

@@ -42,7 +42,7 @@ async def expire(connection: Connection, series: Series, keep: Keep, now: dateti
     """
     gone: list[str] = []
     try:
-        gone += await _samples(connection, series, now - keep.samples)
+        gone += await _samples(connection, series, keep, now)
         gone += await _minutes(connection, series, now - keep.minutes)
         await _hours(connection, series, now - keep.hours)
     except asyncpg.LockNotAvailableError:
@@ -50,11 +50,18 @@ async def expire(connection: Connection, series: Series, keep: Keep, now: dateti
     return gone
 
 
-async def _samples(connection: Connection, series: Series, before: datetime) -> Sequence[str]:
+async def _samples(connection: Connection, series: Series, keep: Keep, now: datetime) -> Sequence[str]:
+    """Drop samples; those of which no minutes were made are kept as long as minutes."""
     async with plain.alone(connection, series) as standing:
-        bound = _month(before, standing[DAY].until)
+        made = standing[MINUTE].until or _NEVER
+        bound = _month(max(now - keep.minutes, min(now - keep.samples, made)), standing[DAY].until)
         late = await connection.fetchval(_LATE, series.name, standing[MINUTE].settled or _NEVER, bound)
-        return () if late else await _drop(connection, series, series.name, MINUTE, bound)
+        if late:
+            return ()
+        gone = await _drop(connection, series, series.name, MINUTE, bound)
+        if gone and bound > made:  # of these, hours were made
+            await connection.execute(_SETTLED, series.name, HOUR.name, bound)
+        return gone
 
 
 async def _minutes(connection: Connection, series: Series, before: datetime) -> Sequence[str]:

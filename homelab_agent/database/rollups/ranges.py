@@ -22,11 +22,17 @@ def widened(ranges: Iterable[Range], level: Level) -> list[Range]:
     return _merged((level.floor(begin), level.ceil(end)) for begin, end in ranges)
 
 
-def within(ranges: Iterable[Range], begin: datetime | None, end: datetime | None) -> list[Range]:
-    """Return what of the ranges lies from `begin` on, where there is one, and before `end`: None is before all."""
+def since(ranges: Iterable[Range], begin: datetime | None) -> list[Range]:
+    """Return what of the ranges lies from `begin` on, where there is one."""
+    cut = ((first if begin is None else max(first, begin), last) for first, last in ranges)
+    return [(first, last) for first, last in cut if first < last]
+
+
+def before(ranges: Iterable[Range], end: datetime | None) -> list[Range]:
+    """Return what of the ranges lies before `end`: None is before all."""
     if end is None:
         return []
-    cut = ((first if begin is None else max(first, begin), min(last, end)) for first, last in ranges)
+    cut = ((first, min(last, end)) for first, last in ranges)
     return [(first, last) for first, last in cut if first < last]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from homelab_agent.database.editions import TIMESCALE
 from homelab_agent.database.pool import Connection
-from homelab_agent.database.rollups.level import Level
+from homelab_agent.database.rollups.level import LEVELS, Level
 
 NUMBERS = frozenset({"smallint", "integer", "bigint", "real", "double precision", "boolean"})
 """Types of columns that are rolled up; of a boolean, true is 1."""
@@ -28,6 +28,12 @@ SELECT relname, array_agg(attname::text) AS columns FROM pg_class JOIN pg_attrib
  WHERE relnamespace = 'homelab'::regnamespace AND relkind IN ('r', 'p', 'v') AND attnum > 0 AND NOT attisdropped
  GROUP BY relname
 """
+_SLOW = """
+SELECT series FROM homelab.slow_series
+  LEFT JOIN timescaledb_information.continuous_aggregates
+    ON view_schema = 'homelab' AND view_name = regexp_replace(series, '_sample$', '') || '_1h_rollup'
+ WHERE view_name IS NULL OR hypertable_name = series -- else it was made of minutes, and samples are gone
+"""
 _COLUMNS = """
 SELECT relname AS series, attname AS name, format_type(atttypid, NULL) AS type,
        coalesce(attnum = ANY (indkey), false) AS is_key
@@ -42,16 +48,25 @@ Relations: TypeAlias = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A fact table with one row per subject and time; `measures` are its columns to roll up, with their types."""
+    """A fact table with one row per subject and time; `measures` are its columns to roll up, with their types.
+
+    Of a `slow` one TimescaleDB makes no minutes, and its hours of the samples.
+    """
 
     name: str
     subject: str
     measures: Mapping[str, str]
+    slow: bool = False
 
     @property
     def family(self) -> str:
         """What the series is called where people ask."""
         return self.name.removesuffix("_sample")
+
+    @property
+    def levels(self) -> Sequence[Level]:
+        """The levels that are kept."""
+        return LEVELS[1:] if self.slow else LEVELS
 
     def view(self, level: Level) -> str:
         """Return what people ask for this level's rows: with host and label, and up to the newest."""
@@ -78,8 +93,9 @@ async def read(connection: Connection, edition: str) -> list[Series]:
             keys[row["series"]].add(row["name"])
         elif row["type"] in NUMBERS:
             measures[row["series"]][row["name"]] = row["type"]
+    slow = {row["series"] for row in await connection.fetch(_SLOW)} if edition == TIMESCALE else set()
     return [
-        Series(name, subject, measures[name])
+        Series(name, subject, measures[name], name in slow)
         for name in names
         for subject in SUBJECTS
         if keys[name] == {subject, "time"}

@@ -24,13 +24,16 @@ def make(series: Series) -> str:
     )
 
 
-def fill(series: Series, level: Level) -> str:
-    """Return what makes the level's rows from $1 until before $2, in place of those that are there."""
+def fill(series: Series, level: Level, *, of_samples: bool = False) -> str:
+    """Return what makes the level's rows from $1 until before $2, in place of those that are there.
+
+    They are made of the finer level's, or `of_samples`, as minutes always are.
+    """
     subject = quoted(series.subject)
     columns = aggregate.columns(series)
     listed = aggregate.listed(series)
     changed = ", ".join(f"{quoted(each.name)} = excluded.{quoted(each.name)}" for each in columns)
-    finer = series.rollup(FINER[level]) if level in FINER else ""
+    finer = series.rollup(FINER[level]) if level in FINER and not of_samples else ""
     return (
         f"INSERT INTO {target(series, level)} ({subject}, {listed}) SELECT subject.{subject}, bucket.*"
         f" FROM {subjects(series)} AS subject CROSS JOIN LATERAL"
@@ -46,6 +49,17 @@ def first(series: Series) -> str:
         f"SELECT min(earliest) FROM {subjects(series)} AS subject CROSS JOIN LATERAL"
         f" (SELECT min(time) AS earliest FROM homelab.{quoted(series.name)} AS source"
         f" WHERE source.{subject} = subject.{subject}) AS of_one"
+    )
+
+
+def pace(series: Series) -> str:
+    """Return what counts the samples from $1 until $2, and the minutes that each subject has of them."""
+    subject = quoted(series.subject)
+    bucket = f"date_bin({MINUTE.interval}, source.time, TIMESTAMPTZ 'epoch')"
+    return (
+        f"SELECT sum(held) AS samples, count(*) AS minutes FROM {subjects(series)} AS subject CROSS JOIN LATERAL"
+        f" (SELECT count(*) AS held FROM homelab.{quoted(series.name)} AS source WHERE source.{subject} ="
+        f" subject.{subject} AND source.time >= $1 AND source.time < $2 GROUP BY {bucket}) AS of_one"
     )
 
 
@@ -100,10 +114,11 @@ def _view(series: Series, level: Level) -> str:
 
 
 def _buckets(series: Series, level: Level, finer: str, when: str) -> str:
-    """Return one subject's buckets, made of what is finer."""
+    """Return one subject's buckets, made of what is finer; where that has no name, of the samples."""
     subject = quoted(series.subject)
     bucket = f"date_bin({level.interval}, source.time, TIMESTAMPTZ 'epoch')"
     return (
-        f"SELECT {aggregate.select(series, level, bucket)} FROM {aggregate.source(series, level, finer)} AS source"
+        f"SELECT {aggregate.select(series, bucket, of_samples=not finer)}"
+        f" FROM homelab.{quoted(finer or series.name)} AS source"
         f" WHERE source.{subject} = subject.{subject} AND {when} GROUP BY 1"
     )

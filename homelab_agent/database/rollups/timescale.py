@@ -1,5 +1,8 @@
 """Rollups where TimescaleDB keeps them: continuous aggregates, and policies for refreshing, compressing and dropping.
 
+Minutes of a slow series would be as many as its samples: its hours are made of these, and `NAME_1m` makes minutes when
+it is asked. A database in which they were made before goes on so: hours of samples that are gone cannot be made anew.
+
 A policy refreshes what is days old; once a day the agent has all be refreshed that is older, which costs nothing where
 nothing has changed. What a refresh finds empty it empties: so none begins before what is kept for sure.
 """
@@ -84,20 +87,18 @@ async def make(connection: Connection, series: Series, there: Relations) -> None
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('homelab.rollup'))")
             await connection.execute("SET LOCAL client_min_messages = warning")
             there = await relations(connection)  # another may have made them meanwhile
-            finer = series.name
             for level in LEVELS:
-                await connection.execute(_made(series, level, finer, there))
-                finer = series.rollup(level)
+                await connection.execute(_made(series, level, there))
     except (asyncpg.FeatureNotSupportedError, asyncpg.PostgresSyntaxError) as error:
-        if series.rollup(MINUTE) not in there:
+        if series.rollup(HOUR) not in there:
             raise
         log.info("database.rollup_not_extended", series=series.name, cause=str(error))
 
 
 async def refresh(connection: Connection, series: Series, keep: Keep, now: datetime, *, at_once: bool = False) -> None:
     """Refresh what no policy has, where that was not done within a day: what was there first, what came very late."""
-    finer, kept = series.name, keep.samples
-    for level in LEVELS:
+    finer, kept = series.name, keep.minutes if series.slow else keep.samples
+    for level in series.levels:
         state = await connection.fetchrow(_STATE, series.name, level.name)
         if at_once or state is None or now - state["until"] > _DAILY:
             end, settled = DAY.floor(now), now - kept
@@ -112,6 +113,12 @@ async def refresh(connection: Connection, series: Series, keep: Keep, now: datet
                 await connection.execute(query, _named(series.rollup(level)), begin, end, timeout=REFRESH_SECONDS)
             await connection.execute(_CAME_TO, series.name, level.name, end, settled)
         finer, kept = series.rollup(level), keep.level(level) or kept
+
+
+async def begin(connection: Connection, series: Series, keep: Keep, now: datetime) -> None:
+    """Refresh for the first time, where that has never been done: from then on nothing older is refreshed."""
+    if await connection.fetchrow(_STATE, series.name, DAY.name) is None:
+        await refresh(connection, series, keep, now)
 
 
 async def adopt(connection: Connection, all_series: Iterable[Series], keep: Keep) -> None:
@@ -137,12 +144,11 @@ def wanted(series: Series, keep: Keep) -> Mapping[str, Policies]:
     """
     compressed = keep.rowstore + timedelta(days=1)
     window = {REFRESH: keep.rowstore}
-    return {
-        series.name: {COLUMNSTORE: keep.rowstore, RETENTION: keep.samples},
-        series.rollup(MINUTE): window | {COLUMNSTORE: compressed, RETENTION: keep.minutes},
-        series.rollup(HOUR): window | {COLUMNSTORE: compressed, RETENTION: keep.hours},
-        series.rollup(DAY): window,
-    }
+    found = {series.name: {COLUMNSTORE: keep.rowstore, RETENTION: keep.minutes if series.slow else keep.samples}}
+    for level in series.levels:
+        kept = keep.level(level)
+        found[series.rollup(level)] = window | ({COLUMNSTORE: compressed, RETENTION: kept} if kept else {})
+    return found
 
 
 async def make_up(connection: Connection) -> tuple[int, int]:
@@ -180,28 +186,40 @@ def _named(name: str) -> str:
     return f"homelab.{quoted(name)}"
 
 
-def _made(series: Series, level: Level, finer: str, there: Relations) -> str:
-    """Return what makes the level's continuous aggregate of what is finer, and its view."""
+def _made(series: Series, level: Level, there: Relations) -> str:
+    """Return what makes the level's view, and what that asks: a continuous aggregate, or the samples."""
     subject, name = quoted(series.subject), _named(series.rollup(level))
+    finest = level is series.levels[0]
+    finer = series.name if finest else series.rollup(LEVELS[LEVELS.index(level) - 1])
     bucket = f"time_bucket({level.interval}, source.time)"
     listed = aggregate.listed(series)
-    if series.rollup(level) in there:
+    if level not in series.levels:
+        made = aggregate.select(
+            series, f"date_bin({level.interval}, source.time, TIMESTAMPTZ 'epoch')", of_samples=True
+        )
+        text, name = "", f"(SELECT source.{subject}, {made} FROM {_named(series.name)} AS source GROUP BY 1, 2)"
+    elif series.rollup(level) in there:
         text = "".join(
             f"ALTER MATERIALIZED VIEW {name} ADD COLUMN {quoted(each.name)} {each.type}"
-            f" GENERATED ALWAYS AS ({each.made(level)}) STORED;\n"
+            f" GENERATED ALWAYS AS ({each.made(of_samples=finest)}) STORED;\n"
             for each in aggregate.missing(series, level, there)
         )
     else:
         text = (
             f"CREATE MATERIALIZED VIEW {name} WITH (timescaledb.continuous, timescaledb.materialized_only = false)"
-            f" AS SELECT source.{subject}, {aggregate.select(series, level, bucket)}"
+            f" AS SELECT source.{subject}, {aggregate.select(series, bucket, of_samples=finest)}"
             f" FROM {_named(finer)} AS source GROUP BY source.{subject}, {bucket} WITH NO DATA;\n"
             f"SELECT set_chunk_time_interval('{name}', INTERVAL '{_CHUNKS[level].days} days');\n"
         )
         if level is not DAY:
             text += f"ALTER MATERIALIZED VIEW {name} SET (timescaledb.compress = true);\n"
-    view, join = f"SELECT bucket.host, {listed} FROM {name} AS bucket", ""
+    return f"{text}{_view(series, level, name, listed)}"
+
+
+def _view(series: Series, level: Level, source: str, listed: str) -> str:
+    """Return what makes the level's view of a source: with host and label."""
+    view, join = f"SELECT bucket.host, {listed} FROM {source} AS bucket", ""
     if series.subject != "host":
-        view = f"SELECT entity.host, entity.key, entity.label, bucket.entity_id, {listed} FROM {name} AS bucket"
+        view = f"SELECT entity.host, entity.key, entity.label, bucket.entity_id, {listed} FROM {source} AS bucket"
         join = " JOIN homelab.entity ON entity.id = bucket.entity_id"
-    return f"{text}CREATE OR REPLACE VIEW {_named(series.view(level))} AS {view}{join};\n"
+    return f"CREATE OR REPLACE VIEW {_named(series.view(level))} AS {view}{join};\n"
