@@ -1,12 +1,13 @@
 # homelab-agent: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test neighbours neighbours-list soak check bench lock generate picture build clean
+.PHONY: help run test neighbours neighbours-list soak check bench lock generate picture build clean up down ps pull stack-restart stack-logs
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 export PYTHON
+export PROFILE SERVICE LOKI_URL FORCE FOLLOW TAIL
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,10 +49,29 @@ lock: ## Renew requirements/*.txt from pyproject.toml (needs uv).
 	echo 'systemd-python>=235' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/systemd.txt
 	echo 'flit_core>=3.12,<4' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/build.txt
 
-generate: ## Write config.toml and docs/configuration.md anew from the settings.
+generate: ## Write anew what is made: config.toml, docs/configuration.md, Grafana's dashboards and alerts.
 	@deploy/venv.sh $(VENV) run
 	$(BIN)/homelab-agent config sample > config.toml.new && mv config.toml.new config.toml
 	$(BIN)/homelab-agent config reference > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
+	$(BIN)/python -m compose.grafana.build
+
+up: ## Start PostgreSQL, Loki, Grafana and the log shipper in Docker (PROFILE=alloy|edge).
+	@compose/stack.sh up
+
+down: ## Stop and remove their containers; the data stays.
+	@compose/stack.sh down
+
+ps: ## Show them.
+	@compose/stack.sh ps
+
+pull: ## Fetch their images; `make up` then takes them.
+	@compose/stack.sh pull
+
+stack-restart: ## Restart them, or one (SERVICE=loki).
+	@compose/stack.sh restart
+
+stack-logs: ## Show what they log (SERVICE=loki, FOLLOW=1, TAIL=100).
+	@compose/stack.sh logs
 
 picture: ## Take docs/status-page.png of the agent that runs here (needs Debian's chromium).
 	@deploy/venv.sh $(VENV) test

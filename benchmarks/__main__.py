@@ -25,6 +25,7 @@ NAMES = (
     "reading",
     "backup",
     "backup_restic",
+    "dashboards",
 )
 
 

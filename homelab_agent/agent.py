@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from homelab_agent import capabilities, config, places, reconfiguring, reloading
 from homelab_agent.config import references
-from homelab_agent.core import health, jobs, journal, systemd, telling
+from homelab_agent.core import findings, health, jobs, journal, systemd, telling
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.errors import Exit
@@ -158,6 +158,7 @@ def _tasks(base: Foundation, ground: Sequence[Capability], rooms: Sequence[Capab
     watching = [
         Task("health", base.health.run, critical=True),
         Task("telling", lambda: telling.run(base.health, base.clock)),
+        Task("findings", lambda: findings.run(base.health, base.spool, base.clock, base.host)),
     ]
     if limit := systemd.watchdog_interval():
         truth = lambda: base.health.ready("watchdog")  # noqa: E731 - a name for what is asked

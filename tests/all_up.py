@@ -22,6 +22,7 @@ OTHERS = (
     "bare_machine",
     "git_remote",
     "github",
+    "loki",
     "mount",
 )
 

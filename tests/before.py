@@ -76,7 +76,8 @@ def imported(agent: Agent, *words: str) -> Mapping[str, Any]:
 def begun(agent: Agent, *words: str) -> subprocess.Popen[str]:
     """Begin the command, for a test that breaks something meanwhile."""
     quiet = subprocess.DEVNULL
-    argv = agent.command("db", "import-reference", *words)
+    listens = ["env", "--default-signal=INT"]  # a shell's background jobs are born deaf to Ctrl-C
+    argv = [*listens, *agent.command("db", "import-reference", *words)]
     return subprocess.Popen(argv, env=agent.env, stdout=quiet, stderr=subprocess.PIPE, text=True)
 
 

@@ -26,6 +26,7 @@ pytest_plugins = [
     "tests.fixtures.git_remote",
     "tests.fixtures.github",
     "tests.fixtures.leftovers",
+    "tests.fixtures.loki",
     "tests.fixtures.machine",
     "tests.fixtures.mongodb",
     "tests.fixtures.mount",

@@ -17,7 +17,10 @@ from homelab_agent.core import clock, lock
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.core.health import Check, Finding, Health, State
+from homelab_agent.database.settings import EMBEDDED, DatabaseSettings
 
+STACK = "stack"
+"""The area of the containers of compose/, which no section of the configuration is about."""
 LITTLE_SPACE_BYTES = 512 * 1024 * 1024
 
 
@@ -27,15 +30,15 @@ LITTLE_SPACE_BYTES = 512 * 1024 * 1024
 @click.pass_obj
 @click.pass_context
 def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) -> None:
-    """Check everything now, or one AREA (agent, web, database, a capability); exit 1 when something failed.
+    """Check everything now, or one AREA (agent, web, database, stack, a capability); exit 1 when something failed.
 
     Without a running agent it checks what can be checked from outside; with one, what that does not ask itself.
     """
     settings = console.load()
     ground = {name: getattr(settings, name) for name in ("web", "database", "secrets")}
     sections = {**ground, **dict(settings.enabled())}
-    if area and area not in {"agent", *sections}:
-        message = f"{area} is none of: {', '.join(['agent', *sections])}"
+    if area and area not in {"agent", STACK, *sections}:
+        message = f"{area} is none of: {', '.join(['agent', *sections, STACK])}"
         raise click.UsageError(message)
     try:
         found = console.client().post("/api/health/probe")["findings"]
@@ -44,6 +47,8 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
         found = _examine(sections, console)
     else:
         found += _examine(sections, console, beside=True)
+    if area in {"", STACK}:
+        found += _examine_stack(settings.database, console, asked_for=bool(area))
     shown = [finding for finding in found if not area or finding["check"].split(".")[0] == area]
     if as_json:
         console.json(shown)
@@ -68,6 +73,22 @@ def _examine(sections: Mapping[str, Any], console: Console, *, beside: bool = Fa
             elif hasattr(room, "beside"):
                 health.add(room.beside(section, directory, secrets))
     return [standing.as_fields() for standing in asyncio.run(health.probe_all())]
+
+
+def _examine_stack(settings: DatabaseSettings, console: Console, *, asked_for: bool) -> list[dict[str, object]]:
+    """Ask about the containers of compose/; where there are none, that is said to who has asked for it only."""
+    from homelab_agent.database import doctor as database_doctor
+    from homelab_agent.stack import doctor as stack_doctor
+
+    async def identify(query: str) -> tuple[str, str]:
+        if settings.url == EMBEDDED:  # which only runs while the agent does
+            return EMBEDDED, "its own, embedded PostgreSQL"
+        return await database_doctor.ask(settings, console.find_state(), console.secrets(), query)
+
+    health = Health(clock.SystemClock())
+    health.add(stack_doctor.checks(identify, asked_for=asked_for))
+    found = [standing.as_fields() for standing in asyncio.run(health.probe_all())]
+    return [one for one in found if asked_for or one["state"] != State.NOT_AVAILABLE]
 
 
 def _own_checks(directory: Path) -> Sequence[Check]:

@@ -162,6 +162,10 @@ class Health:
         now = self.clock.read().wall
         return [self._standing(name, now) for name in self._checks]
 
+    def answered(self) -> list[Standing]:
+        """Return the standing of every check that has been answered."""
+        return [standing for standing in self.picture() if standing.check in self._standings]
+
     def state(self) -> State:
         """Return the worst of all states that were not announced: ok, degraded or failed."""
         states = {standing.finding.state for standing in self.picture() if not standing.expected}

@@ -48,6 +48,13 @@ def find_address(settings: DatabaseSettings, directory: Path, secrets: Secrets) 
     return embedded.address(Place.of(directory.resolve(), account.ourselves()))
 
 
+async def ask(settings: DatabaseSettings, directory: Path, secrets: Secrets, query: str) -> tuple[str, str]:
+    """Return the one answer of a query in the agent's database, and where that is; raises `AgentError`s."""
+    where = await asyncio.to_thread(find_address, settings, directory, secrets)
+    async with pool.single(where, repair=OTHER_REPAIR) as connection:
+        return str(await connection.fetchval(query)), where.shown
+
+
 def _not_running(settings: DatabaseSettings) -> Finding | None:
     """Return what to say of an embedded server that is only up while the agent is."""
     if settings.url != EMBEDDED:

@@ -108,11 +108,10 @@ class _Service:
         """Tell whether rows reach PostgreSQL in time."""
         status = self.base.spool.status()
         waiting = status.rows_memory + status.rows_disk
-        if status.oldest is None or not waiting:
+        if status.waited is None or not waiting:
             return Finding.ok(f"rows shipped: {self.shipper.shipped}, none wait")
-        age = (self.base.clock.read().wall - status.oldest).total_seconds()
-        detail = f"{waiting} rows wait, the oldest for {age:.0f} s"
-        if age <= self.shipper.ship_every + LATE_SECONDS:
+        detail = f"{waiting} rows wait, the oldest for {status.waited:.0f} s"
+        if status.waited <= self.shipper.ship_every + LATE_SECONDS:
             return Finding.ok(detail)
         cause = self.shipper.trouble or self.database.connection.detail
         return Finding.degraded(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from homelab_agent.metrics import block
 from homelab_agent.metrics.host import Host, NotAvailable, field
 
 ROOT = "/sys/fs/cgroup"
@@ -191,11 +192,7 @@ class _Disks:
         """Return whether that device, by its number (8:0), lies on no other."""
         known = self._known.get(number)
         if known is None:
-            try:
-                known = not any((self._block / number.decode() / "slaves").iterdir())
-            except (OSError, ValueError):
-                known = True
-            self._known[number] = known
+            known = self._known[number] = not block.has_slaves(self._block / number.decode("ascii", "replace"))
         return known
 
 

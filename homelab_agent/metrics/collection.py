@@ -1,4 +1,7 @@
-"""All collectors of a host, asked together; one that fails or hangs is marked and delays none."""
+"""All collectors of a host, asked one after the other in one lane; one that fails or hangs is marked.
+
+One that hangs delays those after it by its deadline, once: it is not asked again until it has returned.
+"""
 
 from __future__ import annotations
 
@@ -30,17 +33,23 @@ from homelab_agent.metrics.sample import Families, Reading, Status
 from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.metrics.ticker import Tick
 
+_ANSWERS = {Status.OK, Status.NOT_AVAILABLE}
+
 log = journal.logger("metrics")
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the collectors gave for one tick, and each one's status and milliseconds."""
+    """What the collectors gave for one tick, and each one's status and milliseconds.
+
+    `gone` are families that one gave before, and that the host has none of any more.
+    """
 
     families: Families
     collectors: Mapping[str, tuple[Status, float]]
     seconds: float
     clock_synchronised: bool
+    gone: frozenset[str] = frozenset()
 
 
 class Collection:
@@ -78,9 +87,15 @@ class Collection:
         )
         self._lane: Lane[Families] = Lane("metrics")
         self._slow_slot: int | None = None
+        self._given: dict[str, set[str]] = {}
         self._failing: dict[str, str] = {}
         self.trouble: dict[str, str] = {}
         self.lacking: dict[str, str] = {}
+
+    @property
+    def clock_synchronised(self) -> bool:
+        """Whether something kept the host's clock right when the last sample was taken."""
+        return self._agent.clock_synchronised
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
@@ -91,6 +106,11 @@ class Collection:
     def notice(self, **facts: Scalar) -> None:
         """Set what the family `agent` shall say of things that no collector can read."""
         self._agent.notice = facts
+
+    @property
+    def patience(self) -> float:
+        """How long one look takes if every collector hangs, in seconds."""
+        return self.settings.collector_deadline * sum(one.patience for one in self.collectors)
 
     async def take(self, tick: Tick) -> Taken:
         """Ask every collector whose turn it is."""
@@ -110,13 +130,24 @@ class Collection:
             families,
             {one.name: (outcomes[one.name].status, round(outcomes[one.name].ms, 3)) for one in turn},
             self._host.monotonic() - began,
-            self._agent.clock_synchronised,
+            self.clock_synchronised,
+            self._gone(outcomes),
         )
+
+    def _gone(self, outcomes: Mapping[str, Outcome[Families]]) -> frozenset[str]:
+        """Return the families that are not given any more; who fails or hangs says nothing of what there is."""
+        gone: set[str] = set()
+        for name, outcome in outcomes.items():
+            if outcome.status in _ANSWERS:
+                given = set(outcome.value or {})
+                gone |= self._given.get(name, set()) - given
+                self._given[name] = given
+        return frozenset(gone)
 
     def _note(self, outcomes: Mapping[str, Outcome[Families]]) -> None:
         """Remember what is wrong, and log what changed."""
         for name, outcome in outcomes.items():
-            if outcome.status in {Status.OK, Status.NOT_AVAILABLE}:
+            if outcome.status in _ANSWERS:
                 self._failing.pop(name, None)
                 self.lacking.pop(name, None)
                 if outcome.cause:

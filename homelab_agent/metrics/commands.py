@@ -36,8 +36,12 @@ def sample(console: Console, families: str, *, as_json: bool) -> None:
     """Read everything twice, a second apart, and print the second reading with its rates."""
     wanted = [family.strip() for family in families.split(",") if family.strip()]
     for family in wanted:
+        if family in _ASKED_BY_AGENT:
+            message = f"{family} is asked by a running agent now and then: `homelab-agent db psql`, TABLE {family};"
+            raise click.UsageError(message)
         if family not in METRICS:
-            message = f"there is no family {family}; choose among {', '.join(METRICS)}"
+            here = ", ".join(one for one in METRICS if one not in _ASKED_BY_AGENT)
+            message = f"there is no family {family}; choose among {here}"
             raise click.UsageError(message)
     taken, lacking = asyncio.run(_twice(console.section("metrics")))
     shown = {family: readings for family, readings in taken.families.items() if not wanted or family in wanted}
@@ -60,7 +64,7 @@ def sample(console: Console, families: str, *, as_json: bool) -> None:
             for head, lines in _blocks([(one.entity.label, one.values) for one in readings]):
                 console.table(head, lines)
         click.echo()
-    if not wanted:
+    if not wanted or shown.keys() < set(wanted):  # what is not there has its reason here
         console.table(
             ("collector", "status", "ms", ""),
             [(name, *one.values()) for name, one in collectors.items()],
@@ -129,6 +133,7 @@ def _cell(value: Scalar) -> object:
 
 
 _ENTITIES_ABREAST = 5
+_ASKED_BY_AGENT = ("forecast", "smart", "probe")
 _LISTED = {
     "unit": ("state", "substate", "since", "restarts", "result"),
     "container": ("cpu_pct", "memory_bytes", "memory_pct", "read_bytes", "written_bytes", "oom_kills", "image"),

@@ -11,13 +11,12 @@ from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding, State
 from homelab_agent.core.privilege import Privileged
-from homelab_agent.metrics import smart
-from homelab_agent.metrics.collectors import disk
+from homelab_agent.metrics import block, smart
 from homelab_agent.metrics.host import Host, NotAvailable
 from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.metrics.smart import Said
-from homelab_agent.metrics.untold import Untold, families
+from homelab_agent.metrics.standing import Standing
 
 CHECK = "metrics.disks"
 AGAIN_SECONDS = 300.0
@@ -60,7 +59,7 @@ class DiskHealth:
         self._known: dict[str, tuple[str, Said]] = {}
         """By key: the kernel's name, and what was said while it was awake."""
         self._told: Finding | None = None
-        self._untold: Untold[Reading] = Untold()
+        self._standing = Standing()
         self._is_silent = True
 
     def check(self) -> Check:
@@ -85,18 +84,20 @@ class DiskHealth:
             await self._clock.sleep(about(self._clock.read(), pause))
 
     def collect(self) -> Families:
-        """Return what was said since the last sample; raises `NotAvailable` where no disk says anything."""
+        """Return what was said last; raises `NotAvailable` where no disk says anything."""
         if self._is_silent:
             raise NotAvailable(what="disk that says how it is")
-        return families("smart", self._untold.take())
+        return {"smart": self._standing.tell()}
 
     async def _take(self, answer: Mapping[str, object]) -> None:
         said = cast("Mapping[str, Said]", answer["disks"])
-        keys = await asyncio.to_thread(disk.keys, self._host, said, self._settings)
+        keys = await asyncio.to_thread(block.keys, self._host, said, self._settings)
         telling = {key: (name, said[name]) for name, key in keys.items() if "cause" not in said[name]}
+        readings = []
         for key, (name, one) in telling.items():
             values: Values = {"device": name, **{column: one.get(column) for column in COLUMNS}}
-            self._untold.add(Reading(self._host.entities.get("smart", key), values))
+            readings.append(Reading(self._host.entities.get("smart", key), values))
+        self._standing.set(readings, self._clock.read().monotonic)
         # A disk that sleeps is as it was when it was awake.
         awake = {key: one for key, one in telling.items() if not one[1]["asleep"]}
         self._known = {key: one for key, one in (self._known | awake).items() if key in telling}

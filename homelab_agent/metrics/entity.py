@@ -10,7 +10,9 @@ from dataclasses import dataclass
 class Entity:
     """One thing that is measured.
 
-    `key` stays when the kernel renames it (a disk's WWN, an interface's MAC); `label` is what a person reads.
+    `key` tells it from others of its family, and stays where the kernel's names do not (a disk's WWN); of what may be
+    there twice the name or the place is part of it (an interface's MAC and name, a filesystem's UUID and mount point).
+    `label` is what a person reads. The id is made of both: what changes either goes on as another entity.
     """
 
     id: int
@@ -37,8 +39,12 @@ def legible(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
+KNOWN_MAX = 5000
+"""Containers and units come and go under names that are made up: of so many it is remembered what was made of them."""
+
+
 class Entities:
-    """The entities of one host, each made once."""
+    """The entities of one host; who asks often for the same is given the same, as long as there are not many."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -49,6 +55,8 @@ class Entities:
         names = (family, key, label or key)
         entity = self._known.get(names)
         if entity is None:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
             shown = (family, legible(key), legible(label or key))
             entity = self._known[names] = Entity(identify(self._host, *shown), *shown)
         return entity

@@ -1,21 +1,20 @@
 """`GET /metrics`: the last sample in Prometheus' text format; asking for it reads nothing from the host.
 
-Names and labels are put together once per entity; a scrape joins them with the values.
+Names and labels are put together once for what the labels say; a scrape joins them with the values.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from homelab_agent.core.spool import Scalar
 from homelab_agent.metrics import names
 from homelab_agent.metrics.latest import Latest
-from homelab_agent.metrics.names import Metric
-from homelab_agent.metrics.sample import Reading, Status
+from homelab_agent.metrics.names import Label, Metric
+from homelab_agent.metrics.sample import Status, Values
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_UNFIT = re.compile(r"[^a-z0-9:_]")
 
 
 class Exposition:
@@ -24,7 +23,7 @@ class Exposition:
     def __init__(self, latest: Latest, monotonic: Callable[[], float]) -> None:
         self._latest = latest
         self._monotonic = monotonic
-        self._prefixes: dict[tuple[object, ...], str] = {}
+        self._prefixes: dict[tuple[str, str, tuple[Scalar, ...]], str] = {}
         self._body = ""
         self._body_of = -1
 
@@ -49,28 +48,37 @@ class Exposition:
     def _write(self) -> str:
         parts: list[str] = []
         for family, readings in self._latest.families.items():
+            labels = names.LABELS.get(family, ())
+            told = [(one, tuple([label.source(one) for label in labels])) for one in readings]
             for metric in names.METRICS[family]:
                 if "{key}" in metric.name:
-                    for reading in readings:
-                        self._add(parts, family, _named(metric, reading.entity.key), [reading])
+                    for one, sources in told:
+                        self._add(parts, labels, _named(metric, one.entity.key), [(one.values, sources)])
                 else:
-                    self._add(parts, family, metric, readings)
+                    self._add(parts, labels, metric, [(one.values, sources) for one, sources in told])
         parts += self._own()
         if len(self._prefixes) > 10 * len(parts):  # entities that come and go
             self._prefixes.clear()
         return "".join(parts)
 
-    def _add(self, parts: list[str], family: str, metric: Metric, readings: Sequence[Reading]) -> None:
+    def _add(
+        self,
+        parts: list[str],
+        labels: Sequence[Label],
+        metric: Metric,
+        told: Sequence[tuple[Values, tuple[Scalar, ...]]],
+    ) -> None:
+        """Add a metric's lines; `told` is each reading's values, with what its labels are made of."""
         lines: list[str] = []
-        for reading in readings:
-            values, known = reading.values, self._prefixes
-            for column, labels in metric.columns:
+        known = self._prefixes
+        for values, sources in told:
+            for column, more in metric.columns:
                 value = values.get(column)
                 if value is None:
                     continue
-                key = (metric.name, labels, reading.entity.id, values.get("device"), values.get("image"))
+                key = (metric.name, more, sources)
                 if (prefix := known.get(key)) is None:
-                    prefix = known[key] = _prefix(metric.name, labels, _labels(family, metric, reading))
+                    prefix = known[key] = _prefix(metric, more, labels, sources)
                 lines.append(prefix)
                 lines.append(_number(value, metric.divisor))
         if lines:
@@ -108,61 +116,23 @@ class Exposition:
         ]
 
 
-def _labels(family: str, metric: Metric, reading: Reading) -> str:
-    labels = {name: source(reading) for name, source in _LABELS.get(family, {}).items()}
-    if family == "unit" and metric.type == "counter":  # as node_exporter has it
-        del labels["type"]
-    return ",".join(f'{name}="{_escaped(str(value))}"' for name, value in labels.items())
-
-
-def _value(column: str) -> Callable[[Reading], Scalar]:
-    return lambda reading: reading.values[column]
-
-
-def _key(reading: Reading) -> Scalar:
-    return reading.entity.key
-
-
-def _label(reading: Reading) -> Scalar:
-    return reading.entity.label
-
-
-def _chip(reading: Reading) -> str:
-    """Return node_exporter's name of a hwmon chip: the last two parts of its device's path."""
-    return "_".join(_UNFIT.sub("_", part.lower()) for part in str(reading.values["device"]).split("/")[-2:])
-
-
-_DISK = {"device": _value("device")}
-_SENSOR = {"chip": _chip, "sensor": _value("input")}
-_LABELS: Mapping[str, Mapping[str, Callable[[Reading], Scalar]]] = {
-    "cpu_core": {"cpu": _key},
-    "frequency": {"cpu": _key},
-    "disk": _DISK,
-    "raid": _DISK,
-    "smart": _DISK,
-    "network": {"device": _label},
-    "filesystem": {**_DISK, "fstype": _value("type"), "mountpoint": _label},
-    "forecast": {"mountpoint": _label},
-    "temperature": _SENSOR,
-    "fan": _SENSOR,
-    "container": {"name": _label, "image": _value("image")},
-    "unit": {"name": _label, "type": _value("type")},
-    "probe": {"probe": _label, "target": _value("target")},
-}
-"""What tells the lines of a family apart."""
-
-
 def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-def _prefix(name: str, labels: str, more: str) -> str:
-    both = ",".join(part for part in (more, labels) if part)
-    return f"{name}{{{both}}} " if both else f"{name} "
+def _prefix(metric: Metric, more: str, labels: Sequence[Label], sources: Sequence[Scalar]) -> str:
+    """Return a line without its value; its text depends on nothing but what is given here."""
+    written = [
+        f'{label.name}="{_escaped(label.written(source))}"'
+        for label, source in zip(labels, sources, strict=True)
+        if label.name != metric.without
+    ]
+    both = ",".join(written + ([more] if more else []))
+    return f"{metric.name}{{{both}}} " if both else f"{metric.name} "
 
 
 def _named(metric: Metric, key: str) -> Metric:
-    return Metric(metric.name.format(key=key), metric.type, metric.help.format(key=key), metric.columns, metric.divisor)
+    return replace(metric, name=metric.name.format(key=key), help=metric.help.format(key=key))
 
 
 def _number(value: Scalar, divisor: int) -> str:

@@ -13,12 +13,18 @@ from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.spool import Row, Spool
 from homelab_agent.core.state import State
-from homelab_agent.metrics.collectors import disk, mounts
+from homelab_agent.metrics import block
+from homelab_agent.metrics.collectors import mounts
 from homelab_agent.metrics.entity import legible
 from homelab_agent.metrics.host import Host, NotAvailable, number, text
+from homelab_agent.metrics.instants import may_stamp
 from homelab_agent.metrics.settings import MetricsSettings
 
 LOOK_SECONDS = 600.0
+RESTING_MAX = 1000
+"""Of so many containers that do not run it is remembered which image they ran; of more, of none."""
+UNSET_SECONDS = 1.0
+"""How often it is asked whether the clock is set."""
 
 Known: TypeAlias = Mapping[tuple[str, str], str]
 """A fact's value by its name (`kernel`, `disk`) and key (which disk; "" for the host as a whole)."""
@@ -37,9 +43,12 @@ class Facts:
         state: State,
         spool: Spool,
         images: Callable[[], Mapping[str, str]] = dict,
+        *,
+        synchronised: Callable[[], bool],
     ) -> None:
-        """`images` says which image each container runs that is known now."""
+        """`images` says which image each container runs that is known now, `synchronised` whether the clock is kept."""
         self._images = images
+        self._synchronised = synchronised
         self._host = host
         self._settings = settings
         self._clock = clock
@@ -51,7 +60,12 @@ class Facts:
         self._settings = settings
 
     async def watch(self) -> None:
-        """Look now and then, until cancelled; what cannot be noted now is noted by a later look."""
+        """Look now and then, until cancelled; what cannot be noted now is noted by a later look.
+
+        Before the clock is set it does not look: what a start has changed would bear a time of the past for ever.
+        """
+        while not may_stamp(self._clock.read(), synchronised=self._synchronised()):
+            await self._clock.sleep(about(self._clock.read(), UNSET_SECONDS))
         while True:
             try:
                 await self.look()
@@ -73,15 +87,17 @@ class Facts:
             before = {(name, key): value for name, key, value in connection.execute(query)}
             is_first = not before
             # A container that does not run now, or has no name yet, has what it had.
-            now.update({fact: value for fact, value in before.items() if fact[0] == "image" and fact not in now})
+            resting = {fact for fact in before.keys() - now.keys() if fact[0] == "image"}
+            forgotten = resting if len(resting) > RESTING_MAX else set()  # names that Docker makes up come and go
             changes[:] = [
                 (fact, before.get(fact), now.get(fact))
-                for fact in sorted(before.keys() | now.keys())
+                for fact in sorted((before.keys() | now.keys()) - resting)
                 if before.get(fact) != now.get(fact)
             ]
-            connection.execute("DELETE FROM metrics_fact")
-            rows = [(name, key, value) for (name, key), value in now.items()]
-            connection.executemany("INSERT INTO metrics_fact VALUES (?, ?, ?)", rows)
+            gone = [*(fact for fact, _, value in changes if value is None), *forgotten]
+            connection.executemany("DELETE FROM metrics_fact WHERE name = ? AND key = ?", gone)
+            new = [(*fact, value) for fact, _, value in changes if value is not None]
+            connection.executemany("INSERT OR REPLACE INTO metrics_fact VALUES (?, ?, ?)", new)
             return [
                 Row(
                     "fact",
@@ -123,11 +139,10 @@ def _release(path: Path) -> Mapping[str, str]:
 
 def _disks(host: Host, settings: MetricsSettings) -> Mapping[str, str]:
     """Return each disk's model and bytes; where it is plugged in is no fact about it."""
-    block, found = host.path("/sys/block"), {}
-    names = [path.name.replace("!", "/") for path in _listed(block)]
-    for name, key in disk.keys(host, names, settings).items():
-        directory = block / name.replace("/", "!")
-        size = (number(directory / "size") or 0) * disk.SECTOR_BYTES
+    found = {}
+    for name, key in block.keys(host, block.names(host), settings).items():
+        directory = block.directory(host, name)
+        size = (number(directory / "size") or 0) * block.SECTOR_BYTES
         if size:  # a card reader without a card is none
             found[key] = f"{text(directory / 'device/model')} {size} bytes".strip()
     return found

@@ -16,7 +16,7 @@ from statistics import median
 PERIOD_DAYS = 7
 """What repeats within this is no growth."""
 LEAST_DAYS = 10
-"""Fewer days tell nothing: of four weeks' ends at least a few."""
+"""For so long it has to be known, not on each of these days: so at least four values of what counts of a day."""
 FARTHEST_DAYS = 3650.0
 
 

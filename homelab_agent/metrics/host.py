@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
@@ -93,6 +94,22 @@ def text(path: Path) -> str:
         return path.read_bytes().decode("utf-8", "replace").strip()
     except OSError:
         return ""
+
+
+def links(directory: Path) -> Sequence[tuple[str, str]]:
+    """Return the links in a directory by name, each with the last part of where it leads; none without it.
+
+    What is no link, or is gone before it is read, is left out.
+    """
+    found = []
+    try:
+        paths = sorted(directory.iterdir())
+    except OSError:  # no udev: a container
+        return ()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            found.append((path.name, path.readlink().name))
+    return found
 
 
 def number(path: Path) -> int | None:

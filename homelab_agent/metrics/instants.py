@@ -7,11 +7,9 @@ used and the number of laps are kept in state.db; that is written ahead for ten 
 
 from __future__ import annotations
 
-import ctypes
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from homelab_agent.core import clock
 from homelab_agent.core.clock import Instant
@@ -23,10 +21,6 @@ _SAME_CLOCK_SECONDS = 0.05
 """Slewing moves wall and boot time alike; only setting the clock changes their difference by more."""
 _PATIENCE_SECONDS = 300.0
 """How long after boot samples wait for the clock to be set."""
-_STA_UNSYNC = 0x0040
-_TIMEX_BYTES = 208
-_STATUS_OFFSET = 40
-"""Of `status` in `struct timex` (adjtimex(2)) where a long has 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +117,5 @@ def may_stamp(now: Instant, *, synchronised: bool) -> bool:
     return synchronised or now.boot >= _PATIENCE_SECONDS
 
 
-def synchronised(marker: Path = Path("/run/systemd/timesync/synchronized")) -> bool:
-    """Return whether something keeps the clock: what adjtimex(2) says, else systemd-timesyncd's marker."""
-    buffer = ctypes.create_string_buffer(_TIMEX_BYTES)
-    if _libc.adjtimex(buffer) >= 0 and not ctypes.c_int.from_buffer(buffer, _STATUS_OFFSET).value & _STA_UNSYNC:
-        return True
-    return marker.exists()
-
-
 def _offset(now: Instant) -> float:
     return round(now.wall.timestamp() - now.boot, 3)
-
-
-_libc = ctypes.CDLL(None)

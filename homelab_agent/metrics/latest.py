@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from homelab_agent.metrics.sample import Families, Quality, Reading
@@ -18,10 +18,15 @@ class Latest:
     samples: int = 0
     skipped: int = 0
 
-    def take(self, families: Families, quality: Quality, at: float) -> None:
-        """Take one sample's readings, read at the monotonic time `at`."""
+    def take(self, families: Families, quality: Quality, at: float, gone: Collection[str] = frozenset()) -> None:
+        """Take one sample's readings, read at the monotonic time `at`, and forget families that are `gone`."""
+        for family in gone:
+            self.families.pop(family, None)
+            self.read_at.pop(family, None)
         self.families.update(families)
-        self.read_at.update(dict.fromkeys(families, at))
+        for family, readings in families.items():
+            own = [one.read_at for one in readings if one.read_at is not None]
+            self.read_at[family] = max(own, default=at)
         self.quality = quality
         self.samples += 1
         self.skipped += quality.skipped

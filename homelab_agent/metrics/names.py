@@ -1,25 +1,45 @@
-"""What each column is called in `GET /metrics`: as in node_exporter, of containers as in cAdvisor; else our own."""
+"""What each column is called in `GET /metrics`, with which labels.
+
+As in node_exporter, of containers as in cAdvisor; else our own.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from homelab_agent.core.spool import Scalar
 from homelab_agent.metrics.collectors.cpu import MODES
+from homelab_agent.metrics.sample import Reading
 
+_UNFIT = re.compile(r"[^a-z0-9:_]")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric family: `columns` with the labels each adds; values are divided by `divisor`."""
+    """One metric family: `columns` with the labels each adds; values are divided by `divisor`.
+
+    `without` names the label of its family that it has not.
+    """
 
     name: str
     type: str
     help: str
     columns: Sequence[tuple[str, str]]
     divisor: int = 1
+    without: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """One label of all a family's lines: what it says is `written` of the reading's `source`, and of nothing else."""
+
+    name: str
+    source: Callable[[Reading], Scalar]
+    written: Callable[[Scalar], str] = str
 
 
 def _gauge(name: str, column: str, text: str) -> Metric:
@@ -178,7 +198,13 @@ _UNIT = (
         "Systemd unit.",
         (("active", 'state="active"'), ("failed", 'state="failed"')),
     ),
-    _counter("node_systemd_service_restart_total", "restarts", "Service unit count of Restart triggers."),
+    Metric(
+        "node_systemd_service_restart_total",
+        "counter",
+        "Service unit count of Restart triggers.",
+        (("restarts", ""),),
+        without="type",
+    ),
 )
 _CONTAINER = (
     _counter("container_cpu_usage_seconds_total", "cpu_s", "CPU time of all the container's processes."),
@@ -251,3 +277,41 @@ METRICS: Mapping[str, Sequence[Metric]] = {
     "agent": _AGENT,
 }
 """The metrics of each family; {key} in a name is the entity's key."""
+
+
+def _of(name: str, column: str, written: Callable[[Scalar], str] = str) -> Label:
+    """Return a label that says what a column holds; one that the reading has not is empty, which is as none."""
+    return Label(name, lambda reading: reading.values.get(column, ""), written)
+
+
+def _key(name: str) -> Label:
+    return Label(name, lambda reading: reading.entity.key)
+
+
+def _label(name: str) -> Label:
+    return Label(name, lambda reading: reading.entity.label)
+
+
+def _chip(device: Scalar) -> str:
+    """Return node_exporter's name of a hwmon chip: the last two parts of its device's path."""
+    return "_".join(_UNFIT.sub("_", part.lower()) for part in str(device).split("/")[-2:])
+
+
+_BY_DEVICE = (_of("device", "device"),)
+_BY_SENSOR = (_of("chip", "device", _chip), _of("sensor", "input"))
+LABELS: Mapping[str, Sequence[Label]] = {
+    "cpu_core": (_key("cpu"),),
+    "frequency": (_key("cpu"),),
+    "disk": _BY_DEVICE,
+    "raid": _BY_DEVICE,
+    "smart": _BY_DEVICE,
+    "network": (_label("device"),),
+    "filesystem": (*_BY_DEVICE, _of("fstype", "type"), _label("mountpoint")),
+    "forecast": (_label("mountpoint"),),
+    "temperature": _BY_SENSOR,
+    "fan": _BY_SENSOR,
+    "container": (_label("name"), _of("image", "image")),
+    "unit": (_label("name"), _of("type", "type")),
+    "probe": (_label("probe"), _of("target", "target")),
+}
+"""What tells the lines of a family apart; others have one line of each metric."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from homelab_agent.core import asking, journal
@@ -14,9 +15,8 @@ from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import describe
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.metrics.host import Host, NotAvailable
-from homelab_agent.metrics.sample import Families, Reading
+from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings, Probe
-from homelab_agent.metrics.untold import Untold, families
 
 DOWN_AFTER = 2
 """So many bad answers in a row, and a service is down; one alone may be a restart."""
@@ -26,11 +26,15 @@ log = journal.logger("metrics")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One answer, and how many seconds it took; `bad` is how many bad ones in a row it is the last of."""
+    """One answer, how many seconds it took, and when (monotonic) it came.
+
+    `bad` is how many bad ones in a row it is the last of.
+    """
 
     answer: Answer
     seconds: float
     bad: int
+    at: float
 
 
 class Watch:
@@ -42,7 +46,8 @@ class Watch:
         self._entity = host.entities.get("probe", probe.name)
         self._clock = clock
         self._tls: ssl.SSLContext | None = None
-        self._untold: Untold[Asked] = Untold()
+        self._untold: deque[Asked] = deque()  # the loop adds, the collectors' thread takes
+        self._told: Reading | None = None
 
     @property
     def is_bad(self) -> bool:
@@ -54,30 +59,31 @@ class Watch:
         began = self._clock.read().monotonic
         answer = await self._answer()
         bad = 0 if answer.ok else 1 + (self.last.bad if self.last else 0)
-        self.last = Asked(answer, self._clock.read().monotonic - began, bad)
-        self._untold.add(self.last)
+        now = self._clock.read().monotonic
+        self.last = Asked(answer, now - began, bad, now)
+        self._untold.append(self.last)
         return self._finding(self.last)
 
     def reading(self) -> Reading | None:
-        """Return the row of the answers since the last one; None where there are none."""
-        told = self._untold.take()
-        if not told:
-            return None
-        last = told[-1]
+        """Return the row of the answers since the last one, or that again where there are none; None before any."""
+        if asked := [self._untold.popleft() for _ in range(len(self._untold))]:
+            self._told = Reading(self._entity, self._values(asked), read_at=asked[-1].at)
+            return self._told
+        return None if self._told is None else replace(self._told, news=False)
+
+    def _values(self, asked: Sequence[Asked]) -> Values:
+        last = asked[-1]
         until = last.answer.valid_until
-        return Reading(
-            self._entity,
-            {
-                "up": last.answer.ok,
-                "answer_s": round(last.seconds, 6) if last.answer.ok else None,
-                "status": last.answer.status,
-                "certificate_s": None if until is None else round((until - self._clock.read().wall).total_seconds()),
-                "asked": len(told),
-                "failed": sum(not one.answer.ok for one in told),
-                "cause": None if last.answer.ok else last.answer.detail,
-                "target": self.probe.target,
-            },
-        )
+        return {
+            "up": last.answer.ok,
+            "answer_s": round(last.seconds, 6) if last.answer.ok else None,
+            "status": last.answer.status,
+            "certificate_s": None if until is None else round((until - self._clock.read().wall).total_seconds()),
+            "asked": len(asked),
+            "failed": sum(not one.answer.ok for one in asked),
+            "cause": None if last.answer.ok else last.answer.detail,
+            "target": self.probe.target,
+        }
 
     async def _answer(self) -> Answer:
         probe, target = self.probe, self.probe.target
@@ -137,10 +143,10 @@ class Probes:
                 group.create_task(self._watch(one), name=f"metrics.probe {one.probe.name}")
 
     def collect(self) -> Families:
-        """Return a row for each that was asked since the last; raises `NotAvailable` where there are none."""
+        """Return how each stands, news where it was asked since the last time; raises `NotAvailable` without any."""
         if not self._watches:
-            raise NotAvailable(what="no [[metrics.probe]]")
-        return families("probe", [reading for one in self._watches if (reading := one.reading()) is not None])
+            raise NotAvailable(what="[[metrics.probe]]")
+        return {"probe": [reading for one in self._watches if (reading := one.reading()) is not None]}
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings, none of which is for this."""

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from homelab_agent.core.capability import Chart, Series
 from homelab_agent.core.foundation import Database
+from homelab_agent.metrics import block
 from homelab_agent.metrics.sample import Families, Reading
 
 SPAN = timedelta(hours=1)
@@ -16,15 +17,14 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 """Joins a number and its unit."""
 _APART = timedelta(seconds=9.5)
 """Samples closer together than this add nothing that a small chart could show."""
-_STACKED = ("dm-", "md", "bcache", "drbd", "zd")
-"""Devices that lie on other disks: what they read and write is counted there."""
+_STACKED = f"^({'|'.join(block.STACKED)})"
 _SEED = """
     SELECT cpu.time, cpu.busy_pct::float8, memory.used_bytes::float8,
            disk.read::float8, disk.written::float8, network.rx::float8, network.tx::float8
       FROM cpu
       LEFT JOIN memory ON memory.time = cpu.time AND memory.host = cpu.host
       LEFT JOIN (SELECT time, sum(read_bytes_per_s) AS read, sum(written_bytes_per_s) AS written FROM disk
-                  WHERE host = $1 AND time >= $2 AND device !~ '^(dm-|md|bcache|drbd|zd)'
+                  WHERE host = $1 AND time >= $2 AND device !~ $3
                  GROUP BY time) AS disk
         ON disk.time = cpu.time
       LEFT JOIN (SELECT time, sum(rx_bytes_per_s) AS rx, sum(tx_bytes_per_s) AS tx FROM network
@@ -61,7 +61,7 @@ class Recent:
         if self._points and at - self._points[-1].at < _APART:
             return
         cpu, memory = _only(families.get("cpu")), _only(families.get("memory"))
-        disks = [one for one in families.get("disk", ()) if not str(one.values["device"]).startswith(_STACKED)]
+        disks = [one for one in families.get("disk", ()) if not block.is_stacked(str(one.values["device"]))]
         interfaces = families.get("network", ())
         self._memory_total = _value(memory, "total_bytes") or self._memory_total
         self._points.append(
@@ -80,7 +80,7 @@ class Recent:
 
     async def seed(self, database: Database, host: str, now: datetime) -> None:
         """Fill in what was sampled before this start; raises `NeighbourUnreachable`."""
-        rows = await database.fetch(_SEED, host, now - SPAN)
+        rows = await database.fetch(_SEED, host, now - SPAN, _STACKED)
         first = self._points[0].at if self._points else now
         earlier: list[Point] = []
         for row in rows:

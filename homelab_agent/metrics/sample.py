@@ -18,12 +18,14 @@ Values: TypeAlias = dict[str, Scalar]
 class Reading:
     """One entity's values: by column name, in bytes, seconds, degrees Celsius; None is not known.
 
-    What is no `news` stands as its last row says; no other row is made of it.
+    What is no `news` stands as its last row says; no other row is made of it. `read_at` is the monotonic time of what
+    is older than its sample.
     """
 
     entity: Entity
     values: Values
     news: bool = True
+    read_at: float | None = None
 
 
 Families: TypeAlias = Mapping[str, Sequence[Reading]]

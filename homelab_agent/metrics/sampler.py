@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from homelab_agent.core import journal
+from homelab_agent.core import clock, journal
 from homelab_agent.core.clock import Clock, Instant
 from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.foundation import Database
@@ -16,14 +16,17 @@ from homelab_agent.core.spool.spool import TEND_SECONDS
 from homelab_agent.core.state import State
 from homelab_agent.metrics import instants, rows
 from homelab_agent.metrics.collection import Collection, Taken
-from homelab_agent.metrics.entity import Entity
+from homelab_agent.metrics.entity import KNOWN_MAX, Entity
 from homelab_agent.metrics.instants import HighWater, Instants
 from homelab_agent.metrics.latest import Latest
 from homelab_agent.metrics.recent import Recent
 from homelab_agent.metrics.sample import Quality, Sample
 from homelab_agent.metrics.settings import MetricsSettings
 from homelab_agent.metrics.silences import Silences
-from homelab_agent.metrics.ticker import Tick, Ticker
+from homelab_agent.metrics.ticker import DISTURBED_SECONDS, Tick, Ticker
+
+ANNOUNCE_AGAIN_SECONDS = 3600.0
+"""An older dump may be put back without our hearing of it; rows whose entity it lacks would be seen by nobody."""
 
 log = journal.logger("metrics")
 
@@ -56,19 +59,21 @@ class Sampler:
     """
 
     def __init__(
-        self, clock: Clock, collection: Collection, destination: Destination, latest: Latest, recent: Recent
+        self, source: Clock, collection: Collection, destination: Destination, latest: Latest, recent: Recent
     ) -> None:
-        self._clock = clock
+        self._clock = source
         self._collection = collection
         self._to = destination
         self._latest = latest
         self._recent = recent
         self._instants: Instants | None = None
         self._announced: set[int] = set()
+        self._announce_again_at = source.read().monotonic + ANNOUNCE_AGAIN_SECONDS
+        self._database_is_up = False
         self._waiting: deque[_Waiting] = deque()
         self._silences = Silences(destination.host)
-        self.ticker = Ticker(clock, collection.settings.interval)
-        self.beat = clock.read().monotonic
+        self.ticker = Ticker(source, collection.settings.interval)
+        self.beat = source.read().monotonic
         self.lost = 0
         self.loss = ""
         self.lost_at: datetime | None = None
@@ -80,9 +85,13 @@ class Sampler:
         self.beat = self._clock.read().monotonic
 
     async def run(self) -> None:
-        """Sample until cancelled; then stamp what still waits and keep the high-water mark."""
-        self._instants = await self._resume()
-        self.ticker = Ticker(self._clock, self._collection.settings.interval)
+        """Sample until cancelled; then stamp what still waits and keep the high-water mark.
+
+        Run again after it has failed, it goes on: what was missed meanwhile is counted and has its cause.
+        """
+        if self._instants is None:
+            self._instants = await self._resume()
+            self.ticker = Ticker(self._clock, self._collection.settings.interval)
         self.beat = self._clock.read().monotonic
         try:
             while True:
@@ -95,6 +104,7 @@ class Sampler:
     async def take(self, tick: Tick) -> None:
         """Take the sample of one tick."""
         status, answered = self._to.spool.status(), self._to.database.round_trip_seconds
+        self._see_to_announcements(tick.at, is_up=answered is not None)
         self._collection.notice(
             late_ms=round(tick.late * 1000, 3),
             collect_ms=None if self._latest.quality is None else self._latest.quality.total_ms,
@@ -105,10 +115,10 @@ class Sampler:
         )
         taken = await self._collection.take(tick)
         now = self._clock.read()
-        in_time = timedelta(seconds=self._to.spool.spill_after + TEND_SECONDS)  # what has waited longer is on disk
-        spooled = status.oldest is not None and tick.at.wall - status.oldest > in_time
+        in_time = self._to.spool.spill_after + TEND_SECONDS  # what has waited longer is on disk
+        spooled = status.waited is not None and status.waited > in_time
         self._waiting.append(_Waiting(tick, taken, spooled))
-        self._latest.take(taken.families, self._quality(self._waiting[-1], moved_ms=0), tick.at.monotonic)
+        self._latest.take(taken.families, self._quality(self._waiting[-1], moved_ms=0), tick.at.monotonic, taken.gone)
         self._recent.take(taken.families, tick.due)
         _report(tick)
         if instants.may_stamp(now, synchronised=taken.clock_synchronised):
@@ -118,7 +128,7 @@ class Sampler:
             await self._keep(high_water)
 
     async def _release(self, now: Instant) -> None:
-        """Stamp and put what waits; a sample that waited for the clock is stamped from boot time."""
+        """Stamp and put what waits; one that waited for the clock, or met its setting, is stamped from boot time."""
         while self._waiting:
             one = self._waiting[0]
             if one.stamped is None:
@@ -128,8 +138,11 @@ class Sampler:
 
     def _stamp(self, one: _Waiting, now: Instant) -> Sample:
         assert self._instants is not None  # noqa: S101 - run() opens it before any tick
-        current = len(self._waiting) == 1 and now.monotonic - one.tick.at.monotonic < self.ticker.interval
-        at, moved_ms = self._instants.free(one.tick.due if current else instants.from_boot(one.tick.at, now))
+        taken = one.tick.at
+        at_once = len(self._waiting) == 1 and now.monotonic - taken.monotonic < self.ticker.interval
+        same_clock = abs(clock.drift(taken, now).step) < DISTURBED_SECONDS
+        wanted = one.tick.due if at_once and same_clock else instants.from_boot(taken, now)
+        at, moved_ms = self._instants.free(wanted)
         return Sample(at, one.taken.families, self._quality(one, moved_ms=moved_ms))
 
     async def _put(self, sample: Sample, tick: Tick) -> None:
@@ -150,6 +163,13 @@ class Sampler:
         else:
             self._silences.ended(sample, lost=False)
 
+    def _see_to_announcements(self, now: Instant, *, is_up: bool) -> None:
+        """Have all entities announced anew when PostgreSQL has come back: it may be another, or an older one."""
+        if (is_up and not self._database_is_up) or now.monotonic >= self._announce_again_at:
+            self._announced.clear()
+            self._announce_again_at = now.monotonic + ANNOUNCE_AGAIN_SECONDS
+        self._database_is_up = is_up
+
     async def _announce(self, entities: Sequence[Entity], at: datetime) -> Sequence[Row]:
         """Promise the rows that say what ids mean; return those that must travel with the sample instead."""
         put = rows.of_entities(entities, self._to.host, at)
@@ -157,6 +177,8 @@ class Sampler:
             await self._to.spool.put(put, promise=True)
         except AgentError:
             return put
+        if len(self._announced) >= KNOWN_MAX:
+            self._announced.clear()  # those that are still there are announced once more, which changes nothing
         self._announced.update(entity.id for entity in entities)
         return ()
 

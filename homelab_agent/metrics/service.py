@@ -10,7 +10,7 @@ from homelab_agent.core.capability import Capability, Chart, Task
 from homelab_agent.core.errors import describe
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding, State
-from homelab_agent.core.spool.spool import NEWS
+from homelab_agent.core.spool.status import NEWS
 from homelab_agent.metrics import failures, rates, recent
 from homelab_agent.metrics.collection import Collection
 from homelab_agent.metrics.disk_health import DiskHealth
@@ -72,7 +72,15 @@ class Service:
         destination = Destination(base.host, base.spool, base.state, base.database)
         self._sampler = Sampler(base.clock, self._collection, destination, self._latest, self._recent)
         containers = self._collection.containers
-        self.facts = Facts(host, settings, base.clock, base.state, base.spool, lambda: containers.images)
+        self.facts = Facts(
+            host,
+            settings,
+            base.clock,
+            base.state,
+            base.spool,
+            lambda: containers.images,
+            synchronised=lambda: self._collection.clock_synchronised,
+        )
         self.roster = Roster(
             self._collection.containers,
             self._collection.unnamed,
@@ -116,7 +124,7 @@ class Service:
         """Say whether the last due sample was dealt with: stored, spooled, or its loss counted."""
         now, sampler = self._base.clock.read(), self._sampler
         silent = now.monotonic - sampler.beat
-        longest = self._settings.interval * rates.LONGEST_IN_INTERVALS + self._settings.collector_deadline * 4
+        longest = self._settings.interval * rates.LONGEST_IN_INTERVALS + self._collection.patience
         if silent > longest:
             return Finding.failed(
                 f"no sample for {silent:.0f} s; one is due every {self._settings.interval} s",
@@ -143,7 +151,13 @@ class Service:
         if (lacking := self._collection.lacking.get("unit")) is not None:
             return Finding(State.NOT_AVAILABLE, lacking)
         readings = self._latest.families.get("unit")
-        return Finding.ok("no sample yet") if readings is None else failures.of_units(readings)
+        if readings is None:
+            return Finding.ok("no sample yet")
+        age = self._base.clock.read().monotonic - self._latest.read_at["unit"]
+        if age > self._settings.slow_step * rates.LONGEST_IN_INTERVALS:
+            cause = self._collection.trouble.get("unit", "no sample was taken")
+            return Finding.degraded(f"not known for {age:.0f} s: {cause}", "homelab-agent metrics sample")
+        return failures.of_units(readings)
 
     def _largest(self, family: str, column: str) -> float | None:
         values = [reading.values.get(column) for reading in self._latest.families.get(family, ())]

@@ -65,8 +65,9 @@ class MetricsSettings(Section):
     )
     slow_interval: int = setting(
         60,
-        "Time between two readings of what changes slowly or is slow to read: filesystems, sensors, arrays, units, "
-        "containers.",
+        "Time between two readings of what changes slowly or is slow to read: filesystems, sensors, frequency and "
+        "throttling, arrays, units, containers. Answers of probes, disks' health and forecasts have their rows then, "
+        "too. With a longer `interval` it is that.",
         unit="s",
         reload=True,
         ge=1,
@@ -156,6 +157,11 @@ class MetricsSettings(Section):
         Path("/run/docker.sock"),
         "The Docker engine's socket; it is asked what containers are called, and nothing else.",
     )
+
+    @property
+    def slow_step(self) -> int:
+        """How far apart two readings of what is slow should be, in seconds: nothing is read between two samples."""
+        return max(self.interval, self.slow_interval)
 
     @field_validator("docker")
     @classmethod

@@ -14,8 +14,9 @@ from typing import Any, TypeAlias
 
 from homelab_agent.core import process
 from homelab_agent.core.errors import AgentError
+from homelab_agent.metrics import block
 from homelab_agent.metrics.host import Host, text
-from homelab_agent.metrics.settings import MetricsSettings, shown
+from homelab_agent.metrics.settings import MetricsSettings
 
 VERB = "metrics_disks"
 ASLEEP_CODE = 3
@@ -46,17 +47,16 @@ async def read(host: Host, settings: MetricsSettings) -> Mapping[str, Said]:
 
 def disks(host: Host, settings: MetricsSettings) -> Sequence[str]:
     """Return the kernel names of what may have such a health: whole disks that a device is behind. Blocking."""
-    block = host.path("/sys/block")
-    try:
-        names = sorted(path.name for path in block.iterdir() if (path / "device").exists())
-    except OSError:
-        return ()
-    return [name for name in names if shown(name, settings.disks_include, settings.disks_exclude)]
+    return [
+        name
+        for name in block.names(host)
+        if (block.directory(host, name) / "device").exists() and block.is_shown(name, settings)
+    ]
 
 
 async def ask(host: Host, name: str) -> Said:
     """Return what one disk says, by its kernel name. Raises `NoSmartctl`."""
-    if await asyncio.to_thread(text, host.path(f"/sys/block/{name}/device/power/runtime_status")) == "suspended":
+    if await asyncio.to_thread(text, block.directory(host, name) / "device/power/runtime_status") == "suspended":
         return {"asleep": True}
     try:
         done = await process.run(["smartctl", *_ARGUMENTS, f"/dev/{name}"], deadline=DEADLINE_SECONDS)

@@ -16,7 +16,7 @@ from homelab_agent.metrics.forecast import Forecast, forecast
 from homelab_agent.metrics.host import Host, NotAvailable
 from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings
-from homelab_agent.metrics.untold import Untold, families
+from homelab_agent.metrics.standing import Standing
 
 CHECK = "metrics.space"
 LOOK_SECONDS = 3600.0
@@ -63,7 +63,7 @@ class Space:
         self._clock = clock
         self._database = database
         self._report = report
-        self._untold: Untold[Reading] = Untold()
+        self._standing = Standing()
         self._is_known = False
 
     def check(self) -> Check:
@@ -84,10 +84,10 @@ class Space:
             await self._clock.sleep(about(self._clock.read(), pause))
 
     def collect(self) -> Families:
-        """Return what was found since the last sample; raises `NotAvailable` while too little is known."""
+        """Return what was found last; raises `NotAvailable` while too little is known."""
         if not self._is_known:
             raise NotAvailable(what="filesystem that is known for ten days")
-        return families("forecast", self._untold.take())
+        return {"forecast": self._standing.tell()}
 
     async def look(self) -> bool:
         """Ask, and tell what was found; whether there is something to ask. Raises `NeighbourUnreachable`."""
@@ -97,8 +97,11 @@ class Space:
             return False
         found = {place: forecast(one.peaks, one.available) for place, one in (await self._days()).items()}
         known = {place: one for place, one in found.items() if one is not None}
-        for place, one in known.items():
-            self._untold.add(Reading(self._host.entities.get("forecast", place.key, place.label), row(one)))
+        readings = [
+            Reading(self._host.entities.get("forecast", place.key, place.label), row(one))
+            for place, one in known.items()
+        ]
+        self._standing.set(readings, self._clock.read().monotonic)
         self._is_known = bool(known)
         self._report(CHECK, judged({place.label: one for place, one in known.items()}))
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -140,8 +139,7 @@ async def caught_up(base: Foundation, rollups: Rollups) -> None:
         status = base.spool.status()
         waiting = bool(status.rows_memory + status.rows_disk)
         assert (await rollups.roll(a_run())).ok
-        with suppress(asyncpg.DeadlockDetectedError):  # with rows that come just then; see the test below
-            await rollups.expire()
+        await rollups.expire()
         async with base.database.acquire() as connection:
             if (edition := database_of(base).edition) is not None and edition.name == "timescale":
                 await run_policies(connection, timescale.REFRESH)
@@ -185,9 +183,6 @@ async def check(database: Database, given: Sequence[Sample], midnight: datetime)
     ]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=asyncpg.DeadlockDetectedError, reason="expire takes only a lock's timeout for `the next time`"
-)
 async def test_a_month_that_cannot_go_because_rows_come_just_then_goes_the_next_time(
     postgres: Postgres, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ async def test_a_disk_that_grows_is_told_and_one_that_is_gone_is_not(any_postgre
         [(name, finding)] = heard
         assert (name, finding.state) == (CHECK, State.DEGRADED)
         assert finding.detail == "/srv is full in 5.0 days if it grows as in the last weeks"
+        assert await space.look(), "it is asked again before a sample tells of it"
         [reading] = space.collect()["forecast"]
         assert (reading.entity.key, reading.entity.label) == ("0a1b-2c3d", "/srv")
         assert reading.values == {"full_in_d": 5.0, "growth_bytes_per_d": GIB}

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from homelab_agent.metrics import rates
 from homelab_agent.metrics.collectors.agent import Agent
-from homelab_agent.metrics.collectors.cpu import Cpu, shares
+from homelab_agent.metrics.collectors.cpu import MAY_FALL, Cpu, shares
 from homelab_agent.metrics.collectors.disk import Disk
 from homelab_agent.metrics.collectors.load import Load, Pressure
 from homelab_agent.metrics.collectors.memory import Memory
@@ -39,6 +40,11 @@ softirq 99 1 2
 @pytest.fixture
 def recorded(tmp_path: Path) -> Recorded:
     return Recorded(tmp_path)
+
+
+def grown(before: list[int], after: list[int]) -> rates.Growth:
+    """Return how a processor's ticks grew in ten seconds."""
+    return rates.growth(before, after, 10.0, longest=25.0, may_fall=MAY_FALL)
 
 
 def test_cpu_shares_are_of_the_time_between_two_readings(recorded: Recorded) -> None:
@@ -71,14 +77,46 @@ def test_cpu_shares_are_of_the_time_between_two_readings(recorded: Recorded) -> 
     assert values(families, "cpu_core", "1")["busy_pct"] is None  # no tick passed
 
 
+def test_what_of_a_kernels_counts_is_missing_for_once_makes_no_spike(recorded: Recorded) -> None:
+    cpu, seen = Cpu(recorded.host, SETTINGS), []
+    for switches in ("ctxt 5000000000\n", "", "ctxt 5000000600\n", "ctxt 5000001200\n"):
+        recorded.write("proc/stat", f"cpu  1 2 3 4 5 6 7\ncpu0 1 2 3 4 5 6 7\n{switches}processes 9\n")
+        found = values(cpu.collect(), "cpu")
+        seen.append((found["context_switches_per_s"], found["forks_per_s"]))
+        recorded.now += 10
+    assert seen == [(None, None), (None, 0), (None, 0), (60, 0)]
+
+
+def test_what_a_container_hides_of_swapping_for_once_makes_no_spike(recorded: Recorded) -> None:
+    recorded.write("proc/meminfo", "MemTotal: 1000 kB\n")
+    memory, seen = Memory(recorded.host, SETTINGS), []
+    for faults in ("pgmajfault 900000\n", "", "pgmajfault 900010\n", "pgmajfault 900020\n"):
+        recorded.write("proc/vmstat", f"pswpin 1\npswpout 2\n{faults}oom_kill 0\n")
+        found = values(memory.collect(), "memory")
+        seen.append((found["major_faults_per_s"], found["swap_in_bytes_per_s"], found["reset"]))
+        recorded.now += 10
+    assert seen == [(None, None, False), (None, 0, False), (None, 0, False), (1, 0, False)]
+
+
+def test_what_the_agent_wrote_and_could_not_be_read_for_once_makes_no_spike(recorded: Recorded) -> None:
+    recorded.write("proc/self/statm", "1000 500 200 1 0 300 0\n")
+    agent, seen = Agent(recorded.host, SETTINGS), []
+    for written in ("write_bytes: 9000000\n", "", "write_bytes: 9000100\n", "write_bytes: 9000200\n"):
+        recorded.write("proc/self/io", f"rchar: 1\n{written}")
+        found = values(agent.collect(), "agent", "agent")
+        seen.append((found["written_bytes_per_s"], found["cpu_pct"] is None))
+        recorded.now += 10
+    assert seen == [(None, True), (None, False), (None, False), (10, False)]
+
+
 def test_a_core_whose_times_fall_was_reset_and_says_so() -> None:
-    found = shares([500, 0, 0, 500, 0, 0, 0, 0, 0, 0], [3, 0, 0, 900, 0, 0, 0, 0, 0, 0])
+    found = shares(grown([500, 0, 0, 500, 0, 0, 0, 0, 0, 0], [3, 0, 0, 900, 0, 0, 0, 0, 0, 0]))
     assert found["reset"] is True
     assert {value for name, value in found.items() if name != "reset"} == {None}
 
 
 def test_iowait_and_steal_may_fall_and_then_have_no_share() -> None:
-    found = shares([100, 0, 0, 100, 50, 0, 0, 7, 0, 0], [150, 0, 0, 150, 40, 0, 0, 5, 0, 0])
+    found = shares(grown([100, 0, 0, 100, 50, 0, 0, 7, 0, 0], [150, 0, 0, 150, 40, 0, 0, 5, 0, 0]))
     assert (found["iowait_pct"], found["steal_pct"], found["reset"]) == (None, None, False)
     assert (found["user_pct"], found["idle_pct"], found["busy_pct"]) == (50, 50, 50)
 
@@ -172,6 +210,21 @@ def test_disk_rates_come_from_whole_disks(recorded: Recorded) -> None:
     assert (found["device"], found["read_bytes"], found["in_flight"]) == ("sda", 3000 * 512, 2)
     assert (found["reads_per_s"], found["read_bytes_per_s"], found["written_bytes_per_s"]) == (2, 102400, 0)
     assert (found["read_await_s"], found["write_await_s"], found["busy_s"]) == (0, None, 1)
+
+
+def test_milliseconds_that_the_kernel_keeps_in_32_bits_go_round(recorded: Recorded) -> None:
+    """After 49.7 days of work, sooner for the weighted time; a reset takes them back, and says so."""
+    line, disk, seen = "   8   0 sda {} 0 8 {} {} 0 8 {} 0 {} {} 0 0 0 0 0 0\n", None, []
+    recorded.write("sys/block/sda/size", "1000\n")
+    late = 2**32 - 1000
+    for counts in ((50, late, 90, 70, late, late), (150, 1000, 91, 71, 4000, 19000), (2, 900, 2, 3, 3900, 18900)):
+        recorded.write("proc/diskstats", line.format(*counts))
+        disk = disk or Disk(recorded.host, SETTINGS)
+        seen.append(disk.collect()["disk"][0].values)
+        recorded.now += 10
+    _, round_, reset = seen
+    assert (round_["reads_per_s"], round_["read_await_s"], round_["busy_pct"], round_["queue"]) == (10, 0.02, 50, 2)
+    assert (round_["reset"], reset["reset"], reset["busy_pct"]) == (False, True, None)
 
 
 def test_a_disk_keeps_its_identity_when_the_kernel_renames_it(recorded: Recorded) -> None:

@@ -47,6 +47,20 @@ def test_an_unknown_family_is_a_fault_of_usage(console: Console) -> None:
     assert "filesystem" in done.output
 
 
+@pytest.mark.parametrize("family", ["forecast", "smart", "probe"])
+def test_what_only_a_running_agent_asks_is_not_silently_nothing(console: Console, family: str) -> None:
+    done = CliRunner().invoke(commands, ["sample", "--families", family], obj=console)
+    assert done.exit_code == 2
+    assert f"TABLE {family};" in done.output
+
+
+def test_a_family_that_is_not_here_has_its_reason(console: Console) -> None:
+    done = CliRunner().invoke(commands, ["sample", "--families", "memory,throttling"], obj=console)
+    assert done.exit_code == 0
+    assert "used_pct" in done.output
+    assert "The host has no" in done.output or "under_voltage" in done.output  # of a Raspberry Pi
+
+
 async def test_the_doctor_asks_every_collector(tmp_path: Path) -> None:
     check, units = doctor.checks(MetricsSettings(), tmp_path, Secrets(Redactor()))
     assert check.probe is not None

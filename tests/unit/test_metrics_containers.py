@@ -107,6 +107,35 @@ def test_rates_come_from_two_looks(recorded: Recorded, containers: Containers) -
     assert (found["memory_limit_bytes"], found["memory_pct"], found["restarted"]) == (167772160, 50, 0)
 
 
+def test_where_samples_are_rarer_than_slow_families_may_be_there_are_rates_all_the_same(recorded: Recorded) -> None:
+    containers = Containers(recorded.host, MetricsSettings(interval=300))
+    containers.learn({ONE: DB}, frozenset())
+    container(recorded, BY_DOCKER)
+    containers.collect()
+    recorded.now += 300
+    container(recorded, BY_DOCKER, cpu_stat="usage_usec 152500000\n")
+    assert values(containers.collect(), "container", "shop/db/1")["cpu_pct"] == 50
+
+
+def test_what_could_not_be_read_for_once_makes_no_spike(recorded: Recorded, containers: Containers) -> None:
+    container(recorded, BY_DOCKER, io_stat="8:0 rbytes=5000000000 wbytes=0 rios=9 wios=0\n")
+    containers.collect()
+    recorded.now += 60
+    container(recorded, BY_DOCKER, cpu_stat="usage_usec 32500000\n")
+    (recorded.root / f"sys/fs/cgroup/{BY_DOCKER}/io.stat").unlink()  # it cannot be read, as when files run out
+    blind = values(containers.collect(), "container", "shop/db/1")
+    assert (blind["cpu_pct"], blind["read_bytes"], blind["read_bytes_per_s"], blind["reset"]) == (50, None, None, False)
+    recorded.now += 60
+    container(
+        recorded,
+        BY_DOCKER,
+        cpu_stat="usage_usec 62500000\n",
+        io_stat="8:0 rbytes=5000006000 wbytes=0 rios=9 wios=0\n",
+    )
+    again = values(containers.collect(), "container", "shop/db/1")
+    assert (again["cpu_pct"], again["read_bytes"], again["read_bytes_per_s"]) == (50, 5000006000, None)
+
+
 def test_what_goes_through_a_disk_that_lies_on_another_is_counted_once(
     recorded: Recorded, containers: Containers
 ) -> None:

@@ -131,6 +131,30 @@ def test_names_of_any_kind_are_escaped() -> None:
     assert dict(labels)["mountpoint"].startswith('/mnt/"a\\b\nc')
 
 
+@pytest.mark.parametrize(
+    ("family", "column", "label", "before", "after"),
+    [
+        ("unit", "type", "type", "oneshot", "simple"),  # an edited file, and systemctl daemon-reload
+        ("filesystem", "type", "fstype", "ext3", "ext4"),
+        ("filesystem", "device", "device", "/dev/sda1", "/dev/sdb1"),
+        ("temperature", "input", "sensor", "temp1", "temp2"),
+        ("probe", "target", "target", "nas:22", "nas:80"),
+        ("container", "image", "image", "postgres:18", "postgres:19"),
+    ],
+)
+def test_a_label_says_what_is_so_now(family: str, column: str, label: str, before: str, after: str) -> None:
+    entity = Entities("here").get(family, "x")
+    base: Values = {"device": "sda", "type": "ext4", "input": "temp1", "target": "nas:22", "image": "busybox"}
+    known: Values = {name: 1 for metric in METRICS[family] for name, _ in metric.columns}
+    latest = Latest()
+    exposition, seen = Exposition(latest, lambda: 100.0), []
+    for value in (before, after):
+        latest.take({family: [Reading(entity, {**known, **base, column: value})]}, quality(), 100.0)
+        series = parsed(exposition.text().decode())[METRICS[family][0].name]
+        seen.append({dict(labels)[label] for labels in series})
+    assert seen == [{before}, {after}]
+
+
 def test_before_the_first_sample_there_is_nothing() -> None:
     assert Exposition(Latest(), lambda: 0.0).text() == b""
 

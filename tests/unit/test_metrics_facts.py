@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from homelab_agent.metrics import facts
 from homelab_agent.metrics.facts import Facts
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.settings import MetricsSettings
-from tests.clock import MovableClock
+from tests.clock import MovableClock, until
 from tests.machines import raspberry
 from tests.recorded import Recorded
+from tests.write_ahead import commits
 
 SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -36,9 +38,11 @@ class Noted:
         self._spool = spool
         self._host = recorded.host
         self.images: Mapping[str, str] = {}
+        self.state = state
 
     async def look(self) -> list[Mapping[str, object]]:
-        await Facts(self._host, MetricsSettings(), *self._parts, lambda: self.images).look()
+        parts = (*self._parts, lambda: self.images)
+        await Facts(self._host, MetricsSettings(), *parts, synchronised=lambda: True).look()
         rows: list[Row] = []
         while (batch := await self._spool.take()) is not None:
             rows += [row for parcel in batch.parcels for row in parcel.rows]
@@ -109,6 +113,31 @@ async def test_disks_that_change_their_names_are_the_same_disks(noted: Noted, re
     assert await noted.look() == []
 
 
+async def test_before_the_clock_is_set_nothing_is_dated(recorded: Recorded, tmp_path: Path) -> None:
+    clock = MovableClock(datetime(1970, 1, 1, 0, 0, 20, tzinfo=UTC))
+    clock._boot = 20.0
+    state = await State.open(tmp_path, SCHEMAS, clock=clock)
+    spool = Spool(state, clock, host="recorded", max_bytes=2**24, max_age=86400)
+    is_set = False
+    watching = Facts(recorded.host, MetricsSettings(), clock, state, spool, synchronised=lambda: is_set)
+    task = asyncio.create_task(watching.watch())
+    await until(lambda: clock.sleepers, "it waits")
+    await clock.advance(30)
+    await until(lambda: clock.sleepers, "it waits again")
+    clock.step((NOON - clock.read().wall).total_seconds())
+    is_set = True
+    await clock.advance(10)
+    await until(lambda: spool.status().rows_disk, "the facts are noted")
+    batch = await spool.take()
+    assert batch is not None
+    assert len(batch.rows) == 7
+    assert all(NOON <= row.values["since"] <= NOON + timedelta(seconds=10) for row in batch.rows)  # type: ignore[operator]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await spool.close()
+    await state.close()
+
+
 async def test_a_containers_image_is_noted_when_it_is_another_one_and_not_when_the_container_rests(
     noted: Noted,
 ) -> None:
@@ -122,3 +151,23 @@ async def test_a_containers_image_is_noted_when_it_is_another_one_and_not_when_t
     assert (change["key"], change["was"], change["value"]) == (
         "shop/db/1", "postgres:18 aaaaaaaaaaaa", "postgres:18 bbbbbbbbbbbb",
     )  # fmt: skip
+
+
+async def test_containers_under_names_that_are_made_up_are_not_remembered_for_ever(noted: Noted) -> None:
+    for day in range(6):
+        noted.images = {"shop/db/1": "postgres:18", **{f"made_up_{day}_{number}": "busybox" for number in range(500)}}
+        assert len(await noted.look()) >= 500
+    noted.images = {"shop/db/1": "postgres:18"}
+    assert await noted.look() == []
+    count = "SELECT count(*), max(key = 'shop/db/1') FROM metrics_fact WHERE name = 'image'"
+    kept, db = await noted.state.read(lambda connection: connection.execute(count).fetchone())
+    assert (kept <= facts.RESTING_MAX + 500, db) == (True, 1)
+
+
+async def test_where_nothing_has_changed_nothing_is_written(noted: Noted) -> None:
+    noted.images = {"shop/db/1": "postgres:18"}
+    await noted.look()
+    before = await asyncio.to_thread(commits, noted.state.directory)
+    for _ in range(3):
+        assert await noted.look() == []
+    assert await asyncio.to_thread(commits, noted.state.directory) == before

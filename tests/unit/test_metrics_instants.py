@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from homelab_agent.core import timekeeping
 from homelab_agent.core.clock import Instant
 from homelab_agent.core.state import State
 from homelab_agent.metrics import instants
@@ -112,7 +113,7 @@ def test_samples_wait_for_the_clock_for_five_minutes_after_boot_at_most() -> Non
 def test_the_kernel_is_asked_whether_the_clock_is_kept(tmp_path: Path) -> None:
     """Cross-checked with the kernel's answer through another door where this host has one."""
     marker = tmp_path / "synchronized"
-    alone = instants.synchronised(marker)
+    alone = timekeeping.synchronised(marker)
     marker.touch()
-    assert instants.synchronised(marker)
+    assert timekeeping.synchronised(marker)
     assert alone in {True, False}

@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from homelab_agent.core.clock import Drift, Instant
+from homelab_agent.core.spool import Scalar
+from homelab_agent.metrics import facts
 from homelab_agent.metrics.collection import Collection, Taken
 from homelab_agent.metrics.collectors.cpu import Cpu
 from homelab_agent.metrics.collectors.disk import Disk
@@ -111,6 +113,63 @@ def test_a_disk_that_comes_and_goes_takes_nothing_from_the_others(tmp_path: Path
     recorded.write("proc/diskstats", line.format(259, "nvme0n1", 5000) + line.format(8, "sda", 4000))
     found = {str(one.values["device"]): one.values["written_bytes_per_s"] for one in disk.collect()["disk"]}
     assert found == {"nvme0n1": 0, "sda": None}  # back again: how long it was away is not known
+
+
+def known(disk: Disk, device: str) -> tuple[str, Scalar]:
+    """Return by what a disk is known now, and what it reads per second."""
+    [found] = [one for one in disk.collect()["disk"] if one.values["device"] == device]
+    return found.entity.key, found.values["reads_per_s"]
+
+
+def test_a_disk_that_was_there_before_udev_had_a_name_for_it_gets_that(tmp_path: Path) -> None:
+    recorded = virtual_machine(tmp_path)
+    (tmp_path / "dev/disk/by-id").mkdir(parents=True)
+    disk = Disk(recorded.host, MetricsSettings())
+    assert known(disk, "vda") == ("vda", None)
+    recorded.link("dev/disk/by-id/virtio-1234", "../../vda")
+    os.utime(tmp_path / "dev/disk/by-id", (1, 1))  # another time, for all that its clock is coarse
+    recorded.now += 10
+    assert known(disk, "vda") == ("virtio-1234", None)
+    recorded.now += 10
+    assert known(disk, "vda") == ("virtio-1234", 0)
+
+
+def test_a_disk_that_is_exchanged_between_two_looks_is_another(tmp_path: Path) -> None:
+    recorded = bare_metal(tmp_path)
+    disk = Disk(recorded.host, MetricsSettings())
+    assert known(disk, "sda") == ("wwn-0x5000c500a1b2c3d4", None)
+    (tmp_path / "dev/disk/by-id/wwn-0x5000c500a1b2c3d4").unlink()
+    recorded.link("dev/disk/by-id/wwn-0x5000c500ffffffff", "../../sda")
+    os.utime(tmp_path / "dev/disk/by-id", (1, 1))
+    recorded.now += 10
+    assert known(disk, "sda") == ("wwn-0x5000c500ffffffff", None)
+    assert known(disk, "nvme0n1")[0] == "nvme-eui.0025385a91b00001"
+
+
+def test_without_udev_an_exchanged_disk_is_seen_within_a_minute(tmp_path: Path) -> None:
+    recorded = virtual_machine(tmp_path)
+    recorded.write("sys/block/vda/wwid", "t10.one\n")
+    disk = Disk(recorded.host, MetricsSettings())
+    assert known(disk, "vda") == ("t10.one", None)
+    recorded.write("sys/block/vda/wwid", "t10.two\n")
+    recorded.now += 60
+    assert known(disk, "vda") == ("t10.two", None)
+
+
+def test_what_is_no_link_takes_no_name_from_the_others(tmp_path: Path) -> None:
+    """As with a link that is removed while it is read."""
+    recorded = bare_metal(tmp_path)
+    recorded.link("dev/disk/by-uuid/1111-2222", "../../nvme0n1p2")
+    for directory in ("by-id", "by-uuid"):
+        for name in ("ata-0", "wwn-9", "zz"):
+            recorded.write(f"dev/disk/{directory}/{name}", "no link\n")
+    keys = {one.entity.key for one in Disk(recorded.host, MetricsSettings()).collect()["disk"]}
+    assert keys == {"nvme-eui.0025385a91b00001", "wwn-0x5000c500a1b2c3d4"}
+    [root] = Filesystem(recorded.host, MetricsSettings()).collect()["filesystem"]
+    assert root.entity.key == "1111-2222 /"
+    known = facts.read(recorded.host, MetricsSettings())
+    assert known["mount", "/"] == "ext4 1111-2222"
+    assert ("disk", "wwn-0x5000c500a1b2c3d4") in known
 
 
 def test_an_interface_that_comes_and_goes_takes_nothing_from_the_others(tmp_path: Path) -> None:

@@ -16,14 +16,18 @@ from pydantic import ValidationError
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.health import Finding, State
 from homelab_agent.metrics import doctor
+from homelab_agent.metrics.exposition import Exposition
 from homelab_agent.metrics.host import Host, NotAvailable
+from homelab_agent.metrics.latest import Latest
 from homelab_agent.metrics.probes import Probes, Watch
+from homelab_agent.metrics.rows import of_families
 from homelab_agent.metrics.sample import Values
 from homelab_agent.metrics.settings import MetricsSettings, Probe
 from tests.clock import MovableClock, until
 from tests.neighbours import certificate
 from tests.neighbours.ports import free_port
 from tests.pages import serving
+from tests.unit.test_metrics_exposition import quality
 
 
 @dataclass
@@ -44,7 +48,7 @@ class House:
 
     def rows(self) -> Sequence[Values]:
         """Return the rows that a sample would have now."""
-        return [reading.values for reading in self.probes.collect().get("probe", ())]
+        return [reading.values for reading in self.probes.collect()["probe"] if reading.news]
 
 
 @asynccontextmanager
@@ -139,10 +143,33 @@ async def test_the_doctor_asks_them_without_an_agent(tmp_path: Path) -> None:
         assert (await check.probe()).state is State.OK
 
 
+async def test_one_that_is_asked_seldom_is_shown_between_two_answers_and_is_no_row_again() -> None:
+    async with serving(200, 200, 200) as page:
+        seldom = Probe(name="disks", target=page.url, every=300)
+        async with house(probe(page.url), seldom) as at:
+            latest = Latest()
+            latest.take(at.probes.collect(), quality(), at.clock.read().monotonic)
+            await at.again()
+            found = at.probes.collect()
+            latest.take(found, quality(), at.clock.read().monotonic)
+            assert [row.values["entity_id"] for row in of_families(found, at.clock.read().wall)] == [
+                at.probes._watches[0]._entity.id
+            ]
+            shown = Exposition(latest, lambda: at.clock.read().monotonic + 7).text().decode()
+            up = [line for line in shown.splitlines() if line.startswith("probe_success")]
+            assert [line.split('"')[1] for line in up] == ["photos", "disks"]
+            assert 'homelab_agent_sample_age_seconds{family="probe"} 7.000' in shown
+            await at.clock.advance(20)
+            latest.take(at.probes.collect(), quality(), at.clock.read().monotonic)
+            shown = Exposition(latest, lambda: at.clock.read().monotonic).text().decode()
+            assert 'homelab_agent_sample_age_seconds{family="probe"} 20.000' in shown, "nobody was asked since"
+
+
 async def test_without_probes_there_is_no_such_family() -> None:
     watching = Probes(Host("here"), MetricsSettings(), MovableClock(), lambda _name, _finding: None)
-    with pytest.raises(NotAvailable):
+    with pytest.raises(NotAvailable) as caught:
         watching.collect()
+    assert str(caught.value) == "The host has no [[metrics.probe]]."
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,26 @@ def test_what_heat_has_slowed_is_counted_and_a_counter_that_fell_was_reset(recor
     assert (fallen["throttles_per_s"], fallen["reset"]) == (None, True)
 
 
+def test_where_samples_are_rarer_than_slow_families_may_be_heat_is_counted_all_the_same(recorded: Recorded) -> None:
+    recorded.write(f"{CPU}/cpu0/thermal_throttle/core_throttle_count", "10\n")
+    frequency = Frequency(recorded.host, MetricsSettings(interval=300))
+    frequency.collect()
+    recorded.now += 300
+    recorded.write(f"{CPU}/cpu0/thermal_throttle/core_throttle_count", "40\n")
+    assert values(frequency.collect(), "frequency", "0")["throttles_per_s"] == 0.1
+
+
+def test_a_core_that_was_off_line_counts_on_without_a_spike(recorded: Recorded) -> None:
+    count = f"{CPU}/cpu0/thermal_throttle/core_throttle_count"
+    frequency, seen = Frequency(recorded.host, SETTINGS), []
+    for throttles in ("9000\n", "\n", "9060\n", "9120\n"):
+        recorded.write(count, throttles)
+        found = values(frequency.collect(), "frequency", "0")
+        seen.append((found["throttles_per_s"], found["reset"]))
+        recorded.now += 60
+    assert seen == [(None, False), (None, False), (None, False), (1, False)]
+
+
 def test_a_core_that_is_off_line_is_left_out_until_it_is_back(recorded: Recorded) -> None:
     frequency = Frequency(recorded.host, SETTINGS)
     current = f"{CPU}/cpu2/cpufreq/scaling_cur_freq"

@@ -21,7 +21,7 @@ def test_growth_is_exact_or_unknown(before: list[int], after: list[int], seconds
         assert rates.per_second(grown, len(before)) == [None] * len(before)
     else:
         assert grown.deltas is not None
-        assert [old + delta for old, delta in zip(before, grown.deltas, strict=True)] == after
+        assert [old + (delta or 0) for old, delta in zip(before, grown.deltas, strict=True)] == after
         assert all(rate is not None and rate >= 0 for rate in rates.per_second(grown, len(before)))
 
 
@@ -52,8 +52,37 @@ def test_an_interface_that_goes_away_takes_nothing_from_the_others() -> None:
     assert back["eth0"].deltas == [100]
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**31 - 1))
+def test_a_counter_of_32_bits_goes_round_and_one_that_lost_a_little_was_reset(old: int, delta: int) -> None:
+    after = (old + delta) % 2**32
+    grown = rates.growth([5, old], [6, after], 10.0, longest=25.0, narrow=(1,))
+    assert (grown.deltas, grown.reset) == ([1, delta], False)
+    if delta:
+        back = rates.growth([5, after], [6, old], 10.0, longest=25.0, narrow=(1,))
+        assert back.reset is (old < after)
+    assert rates.growth([5, 2**32], [4, 0], 10.0, longest=25.0, narrow=(1,)).reset
+
+
 def test_two_readings_too_far_apart_give_no_rate_and_no_reset() -> None:
     counters: rates.Counters[str] = rates.Counters()
     counters.observe({"eth0": [1000]}, 0.0, interval=10)
     late = counters.observe({"eth0": [2000]}, 25.1, interval=10)["eth0"]
     assert (late.deltas, late.reset) == (None, False)
+
+
+def test_what_was_not_known_for_once_has_no_rate_then_and_is_no_reset() -> None:
+    """Taken for 0 it would be a reset, and then the whole total the growth of one interval."""
+    counters: rates.Counters[str] = rates.Counters()
+    seen = []
+    for minute, (moved, used) in enumerate([(5e9, 10), (None, 70), (5e9 + 60, 130), (5e9 + 120, 190)]):
+        grown = counters.observe({"db": (moved, used)}, 60.0 * minute, interval=60)["db"]
+        seen.append((rates.per_second(grown, 2), grown.reset))
+    assert seen == [([None, None], False), ([None, 1], False), ([None, 1], False), ([1, 1], False)]
+
+
+def test_a_reset_is_told_by_what_is_known() -> None:
+    counters: rates.Counters[str] = rates.Counters()
+    counters.observe({"db": (None, 500)}, 0.0, interval=60)
+    grown = counters.observe({"db": (7, 3)}, 60.0, interval=60)["db"]
+    assert (grown.deltas, grown.reset) == (None, True)
+    assert counters.observe({"db": (None, None)}, 120.0, interval=60)["db"] == rates.Growth(60.0, [None, None])

@@ -20,6 +20,8 @@ from homelab_agent.core.jobs import Jobs
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
 from homelab_agent.metrics import service
+from homelab_agent.metrics.collection import Collection
+from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.settings import MetricsSettings
 from tests.clock import MovableClock, until
 from tests.database import NoDatabase
@@ -78,10 +80,10 @@ async def test_it_samples_shows_and_says_so(base: Foundation) -> None:
     assert (units.detail == "The host has no systemd.") is not HAS_SYSTEMD
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    await clock.advance(60)
+    await clock.advance(90)
     silent = await found(capability, "metrics.sampling")
     assert silent.state is Standing.FAILED  # so the watchdog is not fed
-    assert "no sample for 60 s" in silent.detail
+    assert "no sample for 90 s" in silent.detail
 
 
 async def test_the_watchdog_asks_for_samples(base: Foundation) -> None:
@@ -89,6 +91,22 @@ async def test_the_watchdog_asks_for_samples(base: Foundation) -> None:
     [check] = [check for check in capability.checks if check.name == "metrics.sampling"]
     assert check.blocks == {"watchdog"}
     assert (await found(capability, "metrics.sampling")).state is Standing.OK  # the first is not due yet
+
+
+async def test_collectors_that_all_hang_do_not_starve_the_watchdog_and_a_sampler_that_does_starves_it(
+    base: Foundation,
+) -> None:
+    clock = base.clock
+    assert isinstance(clock, MovableClock)
+    settings = MetricsSettings(collector_deadline=60)
+    capability = service.build(settings, base)
+    await clock.advance(2.5 * settings.interval + 8 * 60)  # filesystems and sensors, which may take four deadlines each
+    assert (await found(capability, "metrics.sampling")).state is Standing.OK
+    longest = sum(one.patience for one in Collection(Host("here"), settings).collectors) + 3  # disks, space, probes
+    await clock.advance((longest - 8) * 60)
+    assert (await found(capability, "metrics.sampling")).state is Standing.OK
+    await clock.advance(1)
+    assert (await found(capability, "metrics.sampling")).state is Standing.FAILED
 
 
 async def test_it_tells_how_long_postgresql_takes_to_answer(base: Foundation) -> None:

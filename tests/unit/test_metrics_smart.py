@@ -123,6 +123,13 @@ async def test_a_disk_that_sleeps_is_not_asked_at_all_where_the_kernel_knows(
     assert all("--nocheck=standby" in line for line in asked), "it asks for the power mode before anything else"
 
 
+def test_a_disk_whose_name_has_a_slash_is_asked_by_that(tmp_path: Path) -> None:
+    """Under /sys/block it is an exclamation mark; under /dev, and for filters, it is none."""
+    recorded = host_with(tmp_path, "cciss!c0d0", "sda")
+    assert smart.disks(recorded.host, MetricsSettings()) == ["cciss/c0d0", "sda"]
+    assert smart.disks(recorded.host, MetricsSettings(disks_include=["cciss/*"])) == ["cciss/c0d0"]
+
+
 async def test_the_real_smartctl_takes_what_it_is_given(tmp_path: Path) -> None:
     neighbour.program("smartctl", "apt install smartmontools")
     found = await smart.ask(Recorded(tmp_path).host, "null")
@@ -169,7 +176,7 @@ async def again(clock: MovableClock, heard: Sequence[Finding], seconds: float = 
 
 
 def rows(health: DiskHealth) -> Sequence[Values]:
-    return [reading.values for reading in health.collect().get("smart", ())]
+    return [reading.values for reading in health.collect().get("smart", ()) if reading.news]
 
 
 async def test_all_well_is_said_in_one_line_and_is_a_row_each(tmp_path: Path) -> None:
@@ -201,6 +208,16 @@ async def test_a_disk_that_is_not_well_is_named_with_what_to_do(
         assert words in finding.detail
         assert "smartctl -x /dev/sda" in finding.repair
         assert "sdb" not in finding.detail
+
+
+async def test_of_two_answers_between_two_samples_the_later_one_is_a_row(tmp_path: Path) -> None:
+    """Both would be rows of one disk and one time, and PostgreSQL would refuse the second."""
+    new, worn = said(nvme(percentage_used=1)), said(nvme(percentage_used=7))
+    async with asked(tmp_path, {"sda": new, "sdb": new}, {"sda": worn}) as (health, clock, heard):
+        await again(clock, heard)
+        assert [(row["device"], row["wear_pct"]) for row in rows(health)] == [("sda", 7)], "sdb was taken out"
+        [stands] = health.collect()["smart"]
+        assert (stands.values["device"], stands.news) == ("sda", False)
 
 
 async def test_a_failing_disk_that_falls_asleep_still_fails(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -82,6 +83,15 @@ def test_what_systemd_has_forgotten_is_told_once(recorded: Recorded) -> None:
     gone = told(units, nginx=RUNS)
     assert (news(gone), gone["once"].values["state"], gone["once"].values["failed"]) == ({"once"}, "unloaded", False)
     assert set(told(units, nginx=RUNS)) == {"nginx"}
+
+
+def test_where_samples_are_rarer_than_slow_families_may_be_restarts_are_counted_all_the_same(
+    recorded: Recorded,
+) -> None:
+    units = Units(recorded.host, MetricsSettings(interval=300))
+    told(units, nginx=RUNS)
+    recorded.now += 300
+    assert told(units, nginx=replace(RUNS, restarts=2))["nginx"].values["restarted"] == 2
 
 
 def test_other_filters_make_nothing_look_forgotten(recorded: Recorded) -> None:

@@ -196,6 +196,7 @@ def test_in_whatever_turn_things_happen_each_row_arrives_once_and_in_order(event
         status = house.spool.status()
         assert arrived == list(range(put))
         assert (status.rows_memory, status.rows_disk, status.bytes_disk, status.oldest) == (0, 0, 0, None)
+        assert status.waited is None
         assert await house.on_disk() == 0
         await house.close()
 
@@ -438,6 +439,35 @@ async def test_a_promise_with_an_unfit_value_is_refused_at_once(house: House) ->
     with pytest.raises(TypeError):
         await house.spool.put([Row("run", ("id",), {"id": {1}}, START)], promise=True)  # type: ignore[dict-item]
     assert await house.spool.take() is None
+
+
+async def test_how_long_rows_wait_is_told_by_a_clock_that_nobody_sets(house: House) -> None:
+    """And is the same wherever they wait; after a restart it is counted from that on."""
+    for step in (7200, -7200):
+        await house.spool.put(sample(0))
+        house.clock.step(step)
+        assert house.spool.status().waited == 0
+        assert (await house.finding()).state is health.State.OK
+        await house.clock.advance(300)
+        await house.spool.put(sample(1))
+        await house.spool.tend()
+        assert house.spool.status().rows_memory == 0, "they are on disk"
+        assert house.spool.status().waited == 300
+        await house.spool.put(sample(2))
+        await house.clock.advance(301)
+        assert house.spool.status().waited == 601
+        found = await house.finding()
+        assert found.state is health.State.DEGRADED
+        assert ", for 10 minutes now" in found.detail
+        await house.drain()
+        assert house.spool.status().waited is None
+    await house.spool.put(run(3), promise=True)
+    await house.clock.advance(50)
+    assert house.spool.status().waited == 50
+    await house.reopen()
+    await house.spool.tend()
+    await house.clock.advance(20)
+    assert house.spool.status().waited == 20
 
 
 # Bounds.

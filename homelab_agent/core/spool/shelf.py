@@ -30,6 +30,7 @@ class Memory:
     def __init__(self) -> None:
         self._parcels: dict[int, Parcel | Packed] = {}
         self._waybills: dict[int, Waybill] = {}
+        self._since: dict[int, float] = {}
         self.stock = Stock()
         self.loose_rows = 0
 
@@ -40,6 +41,11 @@ class Memory:
     def oldest(self) -> datetime | None:
         """The time of the first parcel."""
         return next((moment(waybill.at) for waybill in self._waybills.values()), None)
+
+    @property
+    def since(self) -> float | None:
+        """The monotonic time at which the first parcel was put."""
+        return next(iter(self._since.values()), None)
 
     @property
     def oldest_loose(self) -> float | None:
@@ -55,6 +61,7 @@ class Memory:
         times = [microseconds(row.at) for row in parcel.rows]
         rows = len(parcel.rows)
         size = footprint(rows * LOOSE_ROW_BYTES)
+        self._since[parcel.id] = parcel.since
         self._set(parcel, Waybill(parcel.id, parcel.promise, min(times), max(times), rows, size))
         self.loose_rows += rows
 
@@ -67,7 +74,7 @@ class Memory:
         """Forget parcels."""
         for number in numbers:
             self._count_out(number)
-            del self._parcels[number], self._waybills[number]
+            del self._parcels[number], self._waybills[number], self._since[number]
 
     def waybills(self) -> list[Waybill]:
         """Return what is known of each parcel."""

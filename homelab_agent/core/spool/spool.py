@@ -11,7 +11,6 @@ import heapq
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from itertools import chain
 
 from homelab_agent.core.clock import Clock, about, microseconds
@@ -20,6 +19,7 @@ from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.spool.bounds import Bounds
 from homelab_agent.core.spool.parcel import Packed, Parcel, ParcelDamaged, Row, Scalar, pack_all, unpack_all
 from homelab_agent.core.spool.shelf import TRANSACTION_PARCELS, Disk, Memory
+from homelab_agent.core.spool.status import SpoolStatus, judged
 from homelab_agent.core.spool.table import REJECTED_MAX, Rejected
 from homelab_agent.core.state import State, StateUnavailable, Work
 from homelab_agent.core.worker import Worker
@@ -34,12 +34,6 @@ LATE_SECONDS = 20.0
 LOOSE_ROWS_MAX = 20_000
 """More rows than this are not held as Python objects, which take about 2 KB each."""
 
-NEWS = timedelta(days=1)
-"""How long thinned and rejected rows are something that the operator should look at."""
-
-WAITING = timedelta(minutes=10)
-"""Rows that have waited so long do not just pass through."""
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -51,18 +45,6 @@ class Batch:
     def rows(self) -> tuple[Row, ...]:
         """Their rows, in order."""
         return tuple(chain.from_iterable(parcel.rows for parcel in self.parcels))
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolStatus:
-    """How much waits; `thinned` counts rows since the start, `rejected` those written down as refused."""
-
-    rows_memory: int
-    rows_disk: int
-    bytes_disk: int
-    oldest: datetime | None
-    thinned: int
-    rejected: int
 
 
 class Spool:
@@ -89,6 +71,7 @@ class Spool:
         self._in_flight: frozenset[int] = frozenset()
         self._shipped: set[int] = set()  # in PostgreSQL, and still on disk
         self._refused: list[Rejected] = []  # not written down yet
+        self._on_disk_since: float | None = None  # monotonic; since when it was never empty
         self._lock = asyncio.Lock()
         self._filled = asyncio.Event()
         self._unfinished: set[asyncio.Task[None]] = set()
@@ -164,11 +147,13 @@ class Spool:
         """Return how much waits."""
         found = self._disk.found
         times = [time for time in (found.oldest, self._memory.oldest) if time is not None]
+        since = [time for time in (self._on_disk_since, self._memory.since) if time is not None]
         return SpoolStatus(
             rows_memory=self._memory.stock.rows,
             rows_disk=self._disk.rows,
             bytes_disk=self._disk.size,
             oldest=min(times, default=None),
+            waited=self._clock.read().monotonic - min(since) if since else None,
             thinned=self._bounds.thinned,
             rejected=found.rejected + len(self._refused),
         )
@@ -298,12 +283,15 @@ class Spool:
                 now = self._clock.read().wall
                 self._refused += (Rejected.of(row, describe(outcome), now) for row in parcel.rows)
                 self._memory.remove([parcel.id])
-        packed = self._memory.packed()
+        packed, since = self._memory.packed(), self._memory.since
         with suppress(StateUnavailable):
             for first in range(0, len(packed), TRANSACTION_PARCELS):
                 part = packed[first : first + TRANSACTION_PARCELS]
                 await self._disk.store(part)
                 self._memory.remove(parcel.waybill.id for parcel in part)
+                if since is not None:
+                    before = self._on_disk_since
+                    self._on_disk_since = since if before is None else min(since, before)
 
     def _gap(self, row: Row) -> Parcel:
         return self._parcel([row], promise=True)
@@ -313,7 +301,12 @@ class Spool:
         self._see_whether_filled()
 
     def _see_whether_filled(self) -> None:
-        if self._memory.stock.rows or self._disk.parcels > len(self._shipped):
+        is_on_disk = self._disk.parcels > len(self._shipped)
+        if not is_on_disk:
+            self._on_disk_since = None
+        elif self._on_disk_since is None:
+            self._on_disk_since = self._clock.read().monotonic
+        if self._memory.stock.rows or is_on_disk:
             self._filled.set()
         else:
             self._filled.clear()
@@ -331,18 +324,6 @@ class Spool:
             task.exception()  # whoever still waits is told; nobody else has to be
 
     async def _probe(self) -> Finding:
-        status, now = self.status(), self._clock.read().wall
-        waiting = f"{status.rows_memory} rows wait in memory, {status.rows_disk} on disk"
-        found, thinned_at = self._disk.found, self._bounds.thinned_at
-        if (trouble := self._disk.trouble) is not None:
-            return Finding.degraded(f"{waiting}: {trouble}", trouble.repair)
-        if thinned_at is not None and now - thinned_at < NEWS:
-            detail = f"{status.thinned} rows of samples were thinned out, the last at {thinned_at:%Y-%m-%d %H:%M} UTC"
-            return Finding.degraded(f"{detail}; {waiting}", "homelab-agent doctor database")
-        if found.rejected_at is not None and now - found.rejected_at < NEWS:
-            detail = f"PostgreSQL refused {status.rejected} rows, the last at {found.rejected_at:%Y-%m-%d %H:%M} UTC"
-            return Finding.degraded(f"{detail}; {waiting}", "homelab-agent db rejected")
-        if status.oldest is not None and now - status.oldest > WAITING:
-            since = f"since {status.oldest:%Y-%m-%d %H:%M} UTC"
-            return Finding.degraded(f"{waiting}, {since}", "homelab-agent doctor database")
-        return Finding.ok(waiting)
+        trouble, found, thinned_at = self._disk.trouble, self._disk.found, self._bounds.thinned_at
+        now = self._clock.read().wall
+        return judged(self.status(), trouble, thinned_at=thinned_at, rejected_at=found.rejected_at, now=now)

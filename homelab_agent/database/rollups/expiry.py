@@ -45,8 +45,8 @@ async def expire(connection: Connection, series: Series, keep: Keep, now: dateti
         gone += await _samples(connection, series, keep, now)
         gone += await _minutes(connection, series, now - keep.minutes)
         await _hours(connection, series, now - keep.hours)
-    except asyncpg.LockNotAvailableError:
-        pass
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+        pass  # an insert has its table before the series' lock, and here it is the other way round
     return gone
 
 

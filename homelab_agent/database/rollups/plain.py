@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from homelab_agent.database import partitions
 from homelab_agent.database.pool import Connection
@@ -25,6 +25,7 @@ from homelab_agent.database.rollups.series import Relations, Series
 LAG = timedelta(minutes=3)
 """So long samples may be under way to PostgreSQL without being late."""
 
+_EVER = datetime.min.replace(tzinfo=UTC)
 PACE = timedelta(hours=6)
 COARSER = 1.5
 """A minute must hold so many samples on average to be made."""
@@ -105,20 +106,24 @@ async def _begin(connection: Connection, series: Series, finest: Level, end: dat
             begin = settled
             await connection.execute(_CAME_TO, series.name, finest.name, begin)
         if begin is None:  # asked for alone: a row that is about to be committed must not be from before
-            begin = DAY.floor(await connection.fetchval(statements.first(series)) or end)
+            begin = DAY.floor(await connection.fetchval(statements.first(series), _EVER) or end)
             for level in LEVELS:
                 await connection.execute(_CAME_TO, series.name, level.name, begin)
     return begin
 
 
 async def _advance(connection: Connection, series: Series, levels: Sequence[Level], end: datetime) -> bool:
-    """Roll up the next day, or what there is of it until `end`; return whether there was something to do."""
+    """Roll up until the end of the next day that has samples, or until `end`; return whether there was some time left.
+
+    Years may lie between two: a clock that was not set yet stamps a few.
+    """
     begin = await _begin(connection, series, levels[0], end)
-    until = min(end, DAY.floor(begin) + DAY.width)
-    if begin >= until:
+    if begin >= end:
         return False
-    if MINUTE in levels:
-        await partitions.ensure(connection, series.rollup(MINUTE), [partitions.month(begin)])
+    first = await connection.fetchval(statements.first(series), begin) or end
+    until = min(end, DAY.floor(first) + DAY.width)
+    if MINUTE in levels and first < end:
+        await partitions.ensure(connection, series.rollup(MINUTE), [partitions.month(first)])
     async with alone(connection, series) as standing:
         if standing[levels[0]].until != begin:
             return True  # another agent was quicker

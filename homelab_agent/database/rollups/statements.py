@@ -43,12 +43,12 @@ def fill(series: Series, level: Level, *, of_samples: bool = False) -> str:
 
 
 def first(series: Series) -> str:
-    """Return what finds the time of the series' first row."""
+    """Return what finds the time of the series' first row from $1 on."""
     subject = quoted(series.subject)
     return (
         f"SELECT min(earliest) FROM {subjects(series)} AS subject CROSS JOIN LATERAL"
         f" (SELECT min(time) AS earliest FROM homelab.{quoted(series.name)} AS source"
-        f" WHERE source.{subject} = subject.{subject}) AS of_one"
+        f" WHERE source.{subject} = subject.{subject} AND source.time >= $1) AS of_one"
     )
 
 
@@ -100,7 +100,9 @@ def _view(series: Series, level: Level) -> str:
     """Return the view of what has been rolled up, and of what is newer as it would be."""
     names = ("host",) if series.subject == "host" else ("host", "key", "label", "entity_id")
     subject, listed = quoted(series.subject), aggregate.listed(series)
-    finer = series.view(FINER[level]) if level in FINER else ""
+    # Hours are made of samples, not of minutes: no index helps who asks a view of minutes for a time, and where minutes
+    # are not kept, all samples of months would be read.
+    finer = series.view(FINER[level]) if level in FINER and FINER[level] is not MINUTE else ""
     name = series.name.replace("'", "''")
     until = f"(SELECT until FROM homelab.rollup WHERE series = '{name}' AND level = '{level.name}')"
     newer = _buckets(series, level, finer, f"source.time >= coalesce({until}, '-infinity')")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import asyncpg
 
-from homelab_agent.core import journal
+from homelab_agent.core import journal, timekeeping
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.errors import NeighbourUnreachable, describe
+from homelab_agent.core.errors import AgentError, NeighbourUnreachable, describe
 from homelab_agent.core.jobs import Outcome, Run
 from homelab_agent.database.database import Database, backoff
 from homelab_agent.database.editions import TIMESCALE
@@ -18,6 +19,16 @@ from homelab_agent.database.rollups import expiry, plain, series, timescale
 from homelab_agent.database.rollups.keep import Keep
 
 log = journal.logger("database")
+
+_BELIEVED = timedelta(days=3)
+"""What is done each hour, or each day, was last done not longer ago, if the clock is right and the host was on."""
+_NEWEST = "SELECT max(until) FROM homelab.rollup"
+
+
+class ClockInDoubt(AgentError):
+    """By the clock {days} days have passed since samples were last rolled up, and nothing keeps the clock right."""
+
+    repair = "timedatectl set-ntp true; where the time is right: homelab-agent jobs run database.rollups"
 
 
 @dataclass(slots=True)
@@ -42,8 +53,11 @@ class Rollups:
                 await self.clock.sleep(backoff(failures))
         await asyncio.Event().wait()
 
-    async def make(self) -> None:
-        """Make what is missing for any series; on TimescaleDB, have its policies be what is wanted."""
+    async def make(self, *, vouched: bool = False) -> None:
+        """Make what is missing for any series; on TimescaleDB, have its policies be what is wanted.
+
+        `vouched` says that somebody has said that the clock is right.
+        """
         async with self.database.acquire() as connection:
             known = await self._series(connection)
             edition = timescale if self._is_timescale else plain
@@ -51,13 +65,18 @@ class Rollups:
             for each in known:
                 await edition.make(connection, each, there)
             if self._is_timescale:
-                for each in known:
-                    await timescale.refresh(connection, each, self.keep, self.clock.read().wall)
+                if vouched or await self._doubt(connection) is None:
+                    for each in known:
+                        await timescale.refresh(connection, each, self.keep, self.clock.read().wall)
                 await timescale.adopt(connection, known, self.keep)
 
     async def roll(self, run: Run) -> Outcome:
-        """Bring every series' rollups up to now."""
-        await self.make()
+        """Bring every series' rollups up to now; where the time is in doubt, only for who asks for it."""
+        vouched = run.trigger == "command"
+        await self.make(vouched=vouched)
+        async with self.database.acquire() as connection:
+            if not vouched and (doubt := await self._doubt(connection)) is not None:
+                return Outcome(ok=False, detail=str(doubt), repair=doubt.repair)
         if self._is_timescale:
             return await self._made_up()
         count = 0
@@ -76,9 +95,17 @@ class Rollups:
             return "TimescaleDB drops what is old"
         gone: list[str] = []
         async with self.database.acquire() as connection:
+            if (doubt := await self._doubt(connection)) is not None:
+                return f"nothing was dropped: {doubt}"
             for each in await self._series(connection):
                 gone += await expiry.expire(connection, each, self.keep, self.clock.read().wall)
         return f"{len(gone)} months dropped" if gone else "no month is old enough to be dropped"
+
+    async def _doubt(self, connection: Connection) -> ClockInDoubt | None:
+        """Return why the time is not to be believed: what is dropped or settled by it does not come back."""
+        newest: datetime | None = await connection.fetchval(_NEWEST)
+        passed = self.clock.read().wall - newest if newest is not None else timedelta()
+        return ClockInDoubt(days=passed.days) if passed > _BELIEVED and not timekeeping.synchronised() else None
 
     async def _made_up(self) -> Outcome:
         async with self.database.acquire() as connection:

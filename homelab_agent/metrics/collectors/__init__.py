@@ -27,4 +27,4 @@ class Collector(Protocol):
         """Return what is so now; raises `NotAvailable` or OSError."""
 
     def adopt(self, settings: MetricsSettings) -> None:
-        """Take new settings; filters apply from the next reading on."""
+        """Take new settings, also while it is called: filters apply from the next reading on."""

@@ -7,7 +7,8 @@ import time
 
 import psutil
 
-from homelab_agent.metrics import instants, rates
+from homelab_agent.core import timekeeping
+from homelab_agent.metrics import rates
 from homelab_agent.metrics.host import Host, field
 from homelab_agent.metrics.sample import Families, Reading, Values
 from homelab_agent.metrics.settings import MetricsSettings
@@ -43,17 +44,17 @@ class Agent:
 
     def collect(self) -> Families:
         """Read the process's own cost: CPU of all threads, memory, and what it made the disk write."""
-        self.clock_synchronised = instants.synchronised()
+        self.clock_synchronised = timekeeping.synchronised()
         cpu, written = time.process_time(), self._written()
         now = self._host.monotonic()
-        grown = self._counters.observe({"": (cpu, written or 0)}, now, interval=self._settings.interval)[""]
-        share = None if grown.deltas is None else round(100 * grown.deltas[0] / grown.seconds, 4)
+        grown = self._counters.observe({"": (cpu, written)}, now, interval=self._settings.interval)[""]
+        spent = None if grown.deltas is None else grown.deltas[0]
         values: Values = {
             "rss_bytes": int(self._statm.read().split(None, 2)[1]) * self._page,
             "cpu_s": round(cpu, 6),
-            "cpu_pct": share,
+            "cpu_pct": None if spent is None else round(100 * spent / grown.seconds, 4),
             "written_bytes": written,
-            "written_bytes_per_s": None if written is None else rates.per_second(grown, 2)[1],
+            "written_bytes_per_s": rates.per_second(grown, 2)[1],
         }
         if not self._counts or now - self._counted_at >= self._settings.slow_interval:
             process = psutil.Process()

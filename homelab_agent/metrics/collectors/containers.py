@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from homelab_agent.metrics import cgroups, rates
-from homelab_agent.metrics.cgroups import Group, Hierarchy, Transfer, Usage
+from homelab_agent.metrics.cgroups import Group, Hierarchy, Usage
 from homelab_agent.metrics.host import Host, NotAvailable
 from homelab_agent.metrics.roster import SHORT, Container
 from homelab_agent.metrics.sample import Families, Reading, Values
@@ -79,7 +79,7 @@ class Containers:
         used = {group: usage for group in looked_at if (usage := hierarchy.usage(group)) is not None}
         now = self._host.monotonic()
         counters = {group.instance: _counters(usage) for group, usage in used.items()}
-        grown = self._counters.observe(counters, now, interval=self._settings.slow_interval)
+        grown = self._counters.observe(counters, now, interval=self._settings.slow_step)
         readings = []
         for name, (group, container) in bearers.items():
             if (usage := used.get(group)) is not None:
@@ -116,20 +116,21 @@ class Containers:
         }
 
 
-def _counters(usage: Usage) -> tuple[float, ...]:
-    transfer = usage.transfer or Transfer()
-    return (usage.cpu_s or 0.0, transfer.read_bytes, transfer.written_bytes)
+def _counters(usage: Usage) -> tuple[float | None, ...]:
+    transfer = usage.transfer
+    return (usage.cpu_s, *((None, None) if transfer is None else (transfer.read_bytes, transfer.written_bytes)))
 
 
 def _values(container: Container, usage: Usage, grown: rates.Growth) -> Values:
     _, read_per_s, written_per_s = rates.per_second(grown, 3)
+    spent = None if grown.deltas is None else grown.deltas[0]
     used, limit, transfer = usage.memory_bytes, usage.memory_limit_bytes, usage.transfer
     return {
         "container_id": container.id[:SHORT],
         "image": container.image,
         "cpu_s": usage.cpu_s,
         "throttled_s": usage.throttled_s,
-        "cpu_pct": None if grown.deltas is None else round(100 * grown.deltas[0] / grown.seconds, 3),
+        "cpu_pct": None if spent is None else round(100 * spent / grown.seconds, 3),
         "memory_bytes": used,
         "memory_limit_bytes": limit,
         "memory_pct": None if used is None or not limit else round(100 * used / limit, 3),
@@ -139,6 +140,6 @@ def _values(container: Container, usage: Usage, grown: rates.Growth) -> Values:
         "written_bytes": None if transfer is None else transfer.written_bytes,
         "reads": None if transfer is None else transfer.reads,
         "writes": None if transfer is None else transfer.writes,
-        "read_bytes_per_s": None if transfer is None else read_per_s,
-        "written_bytes_per_s": None if transfer is None else written_per_s,
+        "read_bytes_per_s": read_per_s,
+        "written_bytes_per_s": written_per_s,
     }

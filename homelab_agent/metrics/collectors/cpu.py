@@ -16,7 +16,7 @@ _SECONDS = tuple(f"{mode}_s" for mode in MODES)
 _SHARES = tuple(f"{mode}_pct" for mode in MODES)
 _NO_SHARES: Values = dict.fromkeys((*_SHARES, "busy_pct"))
 _IDLE, _IOWAIT, _STEAL, _GUEST = 3, 4, 7, 8
-_MAY_FALL = (_IOWAIT, _STEAL, _GUEST, _GUEST + 1)
+MAY_FALL = (_IOWAIT, _STEAL, _GUEST, _GUEST + 1)
 """The kernel lets these fall without a reset (proc_stat(5) says so of iowait)."""
 
 
@@ -32,9 +32,8 @@ class Cpu:
         self._settings = settings
         self._stat = host.file("proc/stat")
         self._hertz = os.sysconf("SC_CLK_TCK")
-        self._before: dict[str, Sequence[int]] = {}
+        self._ticks: rates.Counters[str] = rates.Counters(may_fall=MAY_FALL)
         self._others: rates.Counters[str] = rates.Counters()
-        self._at = 0.0
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
@@ -44,9 +43,8 @@ class Cpu:
         """Read /proc/stat."""
         stat, now = self._stat.read(), self._host.monotonic()
         times = _times(stat)
-        usable = 0 < now - self._at <= self._settings.interval * rates.LONGEST_IN_INTERVALS
-        before, self._before, self._at = (self._before if usable else {}), times, now
-        rows = {key: self._row(ticks, before.get(key)) for key, ticks in times.items()}
+        grown = self._ticks.observe(times, now, interval=self._settings.interval)
+        rows = {key: self._row(ticks, grown[key]) for key, ticks in times.items()}
         total = rows.pop("cpu")
         total.update(self._counts(stat, now))
         entity = self._host.entities.get
@@ -55,19 +53,15 @@ class Cpu:
             "cpu_core": [Reading(entity("cpu_core", key[3:]), row) for key, row in rows.items()],
         }
 
-    def _row(self, ticks: Sequence[int], before: Sequence[int] | None) -> Values:
+    def _row(self, ticks: Sequence[int], grown: rates.Growth) -> Values:
         hertz = self._hertz
         row: Values = dict(zip(_SECONDS, [count / hertz for count in ticks], strict=True))
-        if before is None:
-            row.update(_NO_SHARES)
-            row["reset"] = False
-        else:
-            row.update(shares(before, ticks))
+        row.update(shares(grown))
         return row
 
     def _counts(self, stat: bytes, now: float) -> Values:
         counters = (field(stat, b"\nctxt "), field(stat, b"\nprocesses "), field(stat, b"\nintr "))
-        grown = self._others.observe({"": [one or 0 for one in counters]}, now, interval=self._settings.interval)[""]
+        grown = self._others.observe({"": counters}, now, interval=self._settings.interval)[""]
         switches, forks, interrupts = rates.per_second(grown, 3)
         return {
             "context_switches": counters[0],
@@ -81,7 +75,7 @@ class Cpu:
         }
 
 
-def shares(before: Sequence[int], after: Sequence[int]) -> Values:
+def shares(grown: rates.Growth) -> Values:
     """Return each mode's share of the time between two readings, in per cent.
 
     `busy_pct` is all but idle and iowait.
@@ -89,17 +83,16 @@ def shares(before: Sequence[int], after: Sequence[int]) -> Values:
     A mode that fell has no share. Where the kernel does not let it fall the counters were reset (a core that
     was off, a restored guest), and no mode has one.
     """
-    deltas = [new - old for old, new in zip(before, after, strict=True)]
-    if min(deltas) < 0 and any(delta < 0 and mode not in _MAY_FALL for mode, delta in enumerate(deltas)):
-        return {**_NO_SHARES, "reset": True}
-    total = sum([delta for delta in deltas[:_GUEST] if delta > 0])
+    deltas = grown.deltas or ()
+    known = [delta or 0 for delta in deltas]
+    total = sum(known[:_GUEST])
     if not total:
-        return {**_NO_SHARES, "reset": False}
+        return {**_NO_SHARES, "reset": grown.reset}
     scale = 100 / total
     found: Values = {
-        name: round(delta * scale, 3) if delta >= 0 else None for name, delta in zip(_SHARES, deltas, strict=True)
+        name: None if delta is None else round(delta * scale, 3) for name, delta in zip(_SHARES, deltas, strict=True)
     }
-    found["busy_pct"] = round(100 - (deltas[_IDLE] + max(deltas[_IOWAIT], 0)) * scale, 3)
+    found["busy_pct"] = round(100 - (known[_IDLE] + known[_IOWAIT]) * scale, 3)
     found["reset"] = False
     return found
 

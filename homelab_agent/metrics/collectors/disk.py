@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from homelab_agent.metrics import rates
+from homelab_agent.metrics import block, rates
 from homelab_agent.metrics.entity import Entity
-from homelab_agent.metrics.host import Host, NotAvailable, text
+from homelab_agent.metrics.host import Host, NotAvailable
 from homelab_agent.metrics.sample import Families, Reading, Values
-from homelab_agent.metrics.settings import MetricsSettings, shown
+from homelab_agent.metrics.settings import MetricsSettings
 
-SECTOR_BYTES = 512
-"""/proc/diskstats counts in these, whatever the disk's own sector is."""
-_BY_ID = ("wwn-", "nvme-eui.", "nvme-", "ata-", "scsi-", "mmc-", "usb-", "virtio-", "md-uuid-", "dm-uuid-")
-"""Kinds of names in /dev/disk/by-id, the stablest first."""
+_LOOK_AGAIN_SECONDS = 60.0
+"""How long a disk's identity is taken as known, where nothing has come or gone."""
 _FIELDS = 11
+_MILLISECONDS = (3, 7, 8, 9)
+"""Where `_counters` has them: the kernel keeps 32 bits of each, whatever the host."""
 
 
 class Disk:
@@ -29,20 +28,21 @@ class Disk:
         self._host = host
         self._settings = settings
         self._diskstats = host.file("proc/diskstats")
-        self._counters: rates.Counters[int] = rates.Counters()
-        self._names: frozenset[bytes] = frozenset()
+        self._counters: rates.Counters[int] = rates.Counters(narrow=_MILLISECONDS)
+        self._seen: tuple[frozenset[bytes], int] = (frozenset(), 0)
+        self._looked_at = 0.0
+        self._looked_by: MetricsSettings | None = None
         self._entities: dict[bytes, Entity] = {}
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
         self._settings = settings
-        self._names = frozenset()
 
     def collect(self) -> Families:
         """Read /proc/diskstats."""
         lines = [line.split(None, 3 + _FIELDS) for line in self._diskstats.read().splitlines()]
         now = self._host.monotonic()
-        self._discover(frozenset(line[2] for line in lines))
+        self._discover(frozenset(line[2] for line in lines), now)
         found: dict[int, tuple[Entity, str, Sequence[int]]] = {}
         for line in lines:
             if (entity := self._entities.get(line[2])) is not None:
@@ -58,50 +58,25 @@ class Disk:
         ]
         return {"disk": readings}
 
-    def _discover(self, names: frozenset[bytes]) -> None:
-        """Find out which of the names are whole disks to show; again whenever one comes or goes."""
-        if names == self._names:
+    def _discover(self, names: frozenset[bytes], now: float) -> None:
+        """Find out which of the names are whole disks to show, and by what they are known.
+
+        Again when one comes or goes, when udev has changed a name in by-id (it comes later than the kernel, and a
+        disk may be exchanged for another between two readings), and now and then.
+        """
+        settings, seen = self._settings, (names, block.named_at(self._host))
+        is_recent = now - self._looked_at < _LOOK_AGAIN_SECONDS
+        if settings is self._looked_by and seen == self._seen and is_recent:
             return
-        known = keys(self._host, (name.decode() for name in names), self._settings)
+        known = block.keys(self._host, (name.decode() for name in names), settings)
         self._entities = {name.encode(): self._host.entities.get("disk", key) for name, key in known.items()}
-        self._names = names
-
-
-def keys(host: Host, names: Iterable[str], settings: MetricsSettings) -> dict[str, str]:
-    """Return by what each whole disk to show is known, of these kernel names."""
-    known, block = by_id(host.path("/dev/disk/by-id")), host.path("/sys/block")
-    found: dict[str, str] = {}
-    for name in sorted(names):
-        directory = block / name.replace("/", "!")
-        if directory.exists() and shown(name, settings.disks_include, settings.disks_exclude):
-            key = known.get(name) or text(directory / "wwid") or text(directory / "device/wwid") or name
-            found[name] = (
-                key if key not in found.values() else f"{key} {name}"
-            )  # two paths to one disk, a forged serial
-    return found
-
-
-def by_id(directory: Path) -> dict[str, str]:
-    """Return the stablest name of each device, by its kernel name."""
-    found: dict[str, tuple[int, str]] = {}
-    try:
-        names = sorted(path.name for path in directory.iterdir())
-    except OSError:  # no udev: a container
-        return {}
-    for name in names:
-        rank = next((rank for rank, kind in enumerate(_BY_ID) if name.startswith(kind)), None)
-        if rank is None:
-            continue
-        device = (directory / name).readlink().name
-        if device not in found or rank < found[device][0]:
-            found[device] = (rank, name)
-    return {device: name for device, (_, name) in found.items()}
+        self._seen, self._looked_at, self._looked_by = seen, now, settings
 
 
 def _counters(numbers: Sequence[int]) -> Sequence[int]:
-    """Return what only grows, times in milliseconds: all but the ninth, the requests under way."""
+    """Return what grows, all but the ninth, the requests under way; times in milliseconds, which go round."""
     reads, merged_reads, sectors_read, read_ms, writes, merged_writes, sectors_written, write_ms = numbers[:8]
-    read, written = sectors_read * SECTOR_BYTES, sectors_written * SECTOR_BYTES
+    read, written = sectors_read * block.SECTOR_BYTES, sectors_written * block.SECTOR_BYTES
     return (
         reads,
         merged_reads,
@@ -146,6 +121,5 @@ def _values(device: str, in_flight: int, counters: Sequence[int], grown: rates.G
 
 def _await(grown: rates.Growth, milliseconds: int, requests: int) -> float | None:
     """Return the mean time of a request that ended meanwhile; None when none did."""
-    if grown.deltas is None or not grown.deltas[requests]:
-        return None
-    return round(grown.deltas[milliseconds] / grown.deltas[requests] / 1000, 6)
+    spent, ended = (None, None) if grown.deltas is None else (grown.deltas[milliseconds], grown.deltas[requests])
+    return None if spent is None or not ended else round(spent / ended / 1000, 6)

@@ -1,4 +1,4 @@
-"""Filesystems: bytes, inodes, read-only; a mount that does not answer delays nobody."""
+"""Filesystems: bytes, inodes, read-only; a mount that does not answer is waited for once, for its deadline."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class Filesystem:
         self._host = host
         self._settings = settings
         self._statvfs = statvfs
-        self._content: bytes | None = None
+        self._content = b""
+        self._looked_by: MetricsSettings | None = None
         self._mounts: dict[str, tuple[Mount, Entity]] = {}
         self._lanes: dict[str, Lane[os.statvfs_result]] = {}
         self.silent: dict[str, str] = {}
@@ -59,7 +60,6 @@ class Filesystem:
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings; lanes stay, with the mounts that are stuck on them."""
         self._settings = settings
-        self._content = None
 
     def collect(self) -> Families:
         """Ask every mount how full it is; those that do not answer are named in `silent`."""
@@ -76,19 +76,19 @@ class Filesystem:
         return {"filesystem": readings}
 
     def _discover(self) -> None:
-        content = mounts.listed(self._host)
-        if content == self._content:
+        settings, content = self._settings, mounts.listed(self._host)
+        if settings is self._looked_by and content == self._content:
             return
         known = mounts.uuids(self._host.path("/dev/disk/by-uuid"))
         dev = self._host.path("/dev")
         self._mounts = {}
-        for mount in mounts.choose(mounts.parse(content), self._settings):
+        for mount in mounts.choose(mounts.parse(content), settings):
             key = mounts.key(mount, known, dev)
             self._mounts[mount.point] = (mount, self._host.entities.get("filesystem", key, mount.point))
         wanted = {self._lane_of(mount) for mount, _ in self._mounts.values()}
         for name in self._lanes.keys() - wanted - self.silent.keys():
             self._lanes.pop(name).close()
-        self._content = content
+        self._content, self._looked_by = content, settings
 
     def _ask(self) -> dict[str, Outcome[os.statvfs_result]]:
         work: dict[str, dict[str, Call[os.statvfs_result]]] = {}

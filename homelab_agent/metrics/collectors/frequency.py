@@ -45,20 +45,19 @@ class Frequency:
         self._discover()
         found = {key: (core.current.number(), core.throttles.number()) for key, core in self._cores.items()}
         now = self._host.monotonic()
-        counters = {key: (throttles or 0,) for key, (_, throttles) in found.items()}
-        grown = self._counters.observe(counters, now, interval=self._settings.slow_interval)
+        counters = {key: (throttles,) for key, (_, throttles) in found.items()}
+        grown = self._counters.observe(counters, now, interval=self._settings.slow_step)
         readings = []
         for key, (kilohertz, throttles) in found.items():
             if kilohertz is None and throttles is None:  # a core that is off line
                 continue
             core = self._cores[key]
-            [throttles_per_s] = rates.per_second(grown[key], 1)
             values: Values = {
                 **core.fixed,
                 "hertz": None if kilohertz is None else kilohertz * _PER_KILOHERTZ,
                 "throttles": throttles,
                 "package_throttles": core.package_throttles.number(),
-                "throttles_per_s": None if throttles is None else throttles_per_s,
+                "throttles_per_s": rates.per_second(grown[key], 1)[0],
                 "reset": grown[key].reset,
             }
             readings.append(Reading(core.entity, values))

@@ -60,7 +60,7 @@ class Memory:
         now = self._host.monotonic()
         pages_in, pages_out, faults, kills = (field(vmstat, name) for name in _EVENTS)
         swapped_in, swapped_out = self._in_bytes(pages_in), self._in_bytes(pages_out)
-        counters = (swapped_in or 0, swapped_out or 0, faults or 0, kills or 0)
+        counters = (swapped_in, swapped_out, faults, kills)
         grown = self._counters.observe({"": counters}, now, interval=self._settings.interval)[""]
         in_per_s, out_per_s, faults_per_s, _ = rates.per_second(grown, 4)
         return {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from homelab_agent.metrics.host import Host, NotAvailable
+from homelab_agent.metrics.host import Host, NotAvailable, links
 from homelab_agent.metrics.settings import MetricsSettings, shown
 
 _REMOTE = frozenset(
@@ -84,10 +84,7 @@ def choose(mounts: Iterable[Mount], settings: MetricsSettings) -> list[Mount]:
 
 def uuids(directory: Path) -> Mapping[str, str]:
     """Return the UUIDs of filesystems by their device's kernel name; empty without udev."""
-    try:
-        return {path.readlink().name: path.name for path in directory.iterdir()}
-    except OSError:
-        return {}
+    return {device: name for name, device in links(directory)}
 
 
 def identity(mount: Mount, known: Mapping[str, str], dev: Path) -> str:

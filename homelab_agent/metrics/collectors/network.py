@@ -52,12 +52,12 @@ class Network:
         self._counters: rates.Counters[int] = rates.Counters()
         self._names: frozenset[bytes] = frozenset()
         self._looked_at = 0.0
+        self._looked_by: MetricsSettings | None = None
         self._interfaces: dict[bytes, _Interface] = {}
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
         self._settings = settings
-        self._names = frozenset()
 
     def collect(self) -> Families:
         """Read /proc/net/dev and each shown interface's link."""
@@ -80,11 +80,12 @@ class Network:
 
     def _discover(self, names: frozenset[bytes], now: float) -> None:
         """Look at the interfaces anew when one came or went, and now and then: they are exchanged."""
-        if names == self._names and now - self._looked_at < _LOOK_AGAIN_SECONDS:
+        settings, is_recent = self._settings, now - self._looked_at < _LOOK_AGAIN_SECONDS
+        if settings is self._looked_by and names == self._names and is_recent:
             return
         interfaces = {}
         for name in sorted(os.fsdecode(name) for name in names):
-            if not shown(name, self._settings.interfaces_include, self._settings.interfaces_exclude):
+            if not shown(name, settings.interfaces_include, settings.interfaces_exclude):
                 continue
             directory = self._host.path("/sys/class/net") / name
             address = text(directory / "address")
@@ -95,7 +96,7 @@ class Network:
                 known = _Interface(entity, File(directory / "carrier"), File(directory / "carrier_changes"), None)
             known.speed = _speed(number(directory / "speed"))
             interfaces[os.fsencode(name)] = known
-        self._interfaces, self._names, self._looked_at = interfaces, names, now
+        self._interfaces, self._names, self._looked_at, self._looked_by = interfaces, names, now, settings
 
 
 def _speed(megabits: int | None) -> int | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from homelab_agent.metrics.collectors import disk
+from homelab_agent.metrics import block
 from homelab_agent.metrics.host import Host, NotAvailable, number, text
 from homelab_agent.metrics.sample import Families, Reading, Values
-from homelab_agent.metrics.settings import MetricsSettings, shown
+from homelab_agent.metrics.settings import MetricsSettings
 
 
 class Raid:
@@ -27,11 +27,11 @@ class Raid:
 
     def collect(self) -> Families:
         """Read each array's state."""
-        by_id = disk.by_id(self._host.path("/dev/disk/by-id"))
+        by_id = block.by_id(self._host)
         readings = []
         for directory in sorted(self._host.path("/sys/block").glob("md*/md")):
             device = directory.parent.name
-            if shown(device, self._settings.disks_include, self._settings.disks_exclude):
+            if block.is_shown(device, self._settings):
                 entity = self._host.entities.get("raid", by_id.get(device, device))
                 readings.append(Reading(entity, {"device": device, **_values(directory)}))
         if not readings:

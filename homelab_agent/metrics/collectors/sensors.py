@@ -58,14 +58,14 @@ class Sensors:
         self._host = host
         self._settings = settings
         self._lane: Lane[Sequence[tuple[str, Reading]]] = Lane("metrics sensors")
-        self._directories: frozenset[str] | None = None
+        self._directories: frozenset[str] = frozenset()
+        self._looked_by: MetricsSettings | None = None
         self._chips: dict[str, list[_Sensor]] = {}
         self.silent: dict[str, str] = {}
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings."""
         self._settings = settings
-        self._directories = None
 
     def collect(self) -> Families:
         """Read every sensor; a chip that does not answer is left out, and named in `silent`."""
@@ -81,19 +81,19 @@ class Sensors:
         return {kind.family: [reading for family, reading in found if family == kind.family] for kind in _KINDS}
 
     def _discover(self) -> None:
-        base = self._host.path("/sys/class/hwmon")
+        settings, base = self._settings, self._host.path("/sys/class/hwmon")
         try:
             directories = frozenset(path.name for path in base.iterdir())
         except OSError:
             directories = frozenset()
-        if directories == self._directories:
+        if settings is self._looked_by and directories == self._directories:
             return
         self._chips = {}
         for name in sorted(directories):
-            self._look_at(base / name)
-        self._directories = directories
+            self._look_at(base / name, settings)
+        self._directories, self._looked_by = directories, settings
 
-    def _look_at(self, directory: Path) -> None:
+    def _look_at(self, directory: Path, settings: MetricsSettings) -> None:
         """Find a chip's sensors without reading a value: that may disturb its bus or wake a disk."""
         chip = text(directory / "name")
         device = _device(directory)
@@ -102,7 +102,7 @@ class Sensors:
             for path in sorted(directory.glob(f"{kind.prefix}*_input")):
                 name = path.name.removesuffix("_input")
                 label = text(directory / f"{name}_label") or name
-                if not shown(f"{chip} {label}", self._settings.sensors_include, self._settings.sensors_exclude):
+                if not shown(f"{chip} {label}", settings.sensors_include, settings.sensors_exclude):
                     continue
                 label = f"{label} {name}" if label in labels else label
                 labels.add(label)

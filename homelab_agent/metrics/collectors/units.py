@@ -61,14 +61,15 @@ class Units:
         self._kinds: dict[str, _Kind] = {}
         self._shown: dict[str, bool] = {}
         self._learned_at = 0.0
+        self._learned_by = settings
         self._seen: Mapping[str, Seen] = {}
+        self._seen_by = settings
         self._told: dict[str, float] = {}
         self._counters: rates.Counters[str] = rates.Counters()
 
     def adopt(self, settings: MetricsSettings) -> None:
         """Take new settings; units that are no longer shown are not taken for gone."""
         self._settings = settings
-        self._seen, self._shown = {}, {}
 
     def collect(self) -> Families:
         """Ask systemd how every unit stands, in a few calls over one connection."""
@@ -77,20 +78,25 @@ class Units:
         socket = self._host.path(bus.SOCKET)
         if not socket.exists():
             raise NotAvailable(what="system bus, on which systemd is asked (apt install dbus)")
-        with Bus(socket, patience=self._settings.collector_deadline) as asked:
-            seen = self._look(asked)
-        return {"unit": self.readings(seen)}
+        settings = self._settings  # others may come at any time
+        with Bus(socket, patience=settings.collector_deadline) as asked:
+            seen = self._look(asked, settings)
+        return {"unit": self.readings(seen, settings)}
 
-    def readings(self, seen: Mapping[str, Seen]) -> Sequence[Reading]:
-        """Return what is to be told of all units, given how they stand; those of which nothing is new are no news."""
-        now = self._host.monotonic()
+    def readings(self, seen: Mapping[str, Seen], settings: MetricsSettings | None = None) -> Sequence[Reading]:
+        """Return what is to be told of all units, given how they stand; those of which nothing is new are no news.
+
+        `settings` are those by which the units were chosen: if not given, the agent's.
+        """
+        settings, now = settings or self._settings, self._host.monotonic()
+        before = self._seen if settings is self._seen_by else {}
         counters = {name: (one.restarts,) for name, one in seen.items() if one.restarts is not None}
-        grown = self._counters.observe(counters, now, interval=self._settings.slow_interval)
-        gone = {name: Seen(UNLOADED, UNLOADED, one.type) for name, one in self._seen.items() if name not in seen}
-        longest = max(REFRESH_SECONDS, self._settings.slow_interval)
+        grown = self._counters.observe(counters, now, interval=settings.slow_step)
+        gone = {name: Seen(UNLOADED, UNLOADED, one.type) for name, one in before.items() if name not in seen}
+        longest = max(REFRESH_SECONDS, settings.slow_interval)
         found = []
         for name, one in {**seen, **gone}.items():
-            news = one != self._seen.get(name) or now - self._told.get(name, 0.0) >= longest
+            news = one != before.get(name) or now - self._told.get(name, 0.0) >= longest
             if news:
                 self._told[name] = now
             found.append(
@@ -98,25 +104,25 @@ class Units:
             )
         for name in gone:
             self._told.pop(name, None)
-        self._seen = seen
+        self._seen, self._seen_by = seen, settings
         return found
 
-    def _look(self, asked: Bus) -> Mapping[str, Seen]:
-        if self._host.monotonic() - self._learned_at >= REFRESH_SECONDS:  # units' files are edited, names come and go
-            self._kinds, self._shown, self._learned_at = {}, {}, self._host.monotonic()
-        listed = asked.units(self._settings.units_include)
-        units = [one for one in listed if one.load == "loaded" and self._is_shown(one.name)]
+    def _look(self, asked: Bus, settings: MetricsSettings) -> Mapping[str, Seen]:
+        now = self._host.monotonic()
+        if settings is not self._learned_by or now - self._learned_at >= REFRESH_SECONDS:  # files are edited
+            self._kinds, self._shown, self._learned_at, self._learned_by = {}, {}, now, settings
+        listed = asked.units(settings.units_include)
+        units = [one for one in listed if one.load == "loaded" and self._is_shown(one.name, settings)]
         self._learn(asked, [one for one in units if one.name.endswith((_SERVICE, _MOUNT))])
         wanted = {one.name: self._wanted(one) for one in units}
         values = iter(asked.read([prop for props in wanted.values() for prop in props]))
         said = {name: {prop.name: next(values) for prop in props} for name, props in wanted.items()}
         return {one.name: self._standing(one, said[one.name]) for one in units}
 
-    def _is_shown(self, name: str) -> bool:
+    def _is_shown(self, name: str, settings: MetricsSettings) -> bool:
         known = self._shown.get(name)
         if known is None:
-            include, exclude = self._settings.units_include, self._settings.units_exclude
-            known = self._shown[name] = shown(name, include, exclude)
+            known = self._shown[name] = shown(name, settings.units_include, settings.units_exclude)
         return known
 
     def _learn(self, asked: Bus, units: Sequence[Unit]) -> None:
@@ -177,6 +183,6 @@ def _values(seen: Seen, grown: rates.Growth) -> Values:
         "active": seen.state == "active",
         "failed": seen.state == "failed",
         "restarts": seen.restarts,
-        "restarted": None if grown.deltas is None else int(grown.deltas[0]),
+        "restarted": None if grown.deltas is None or grown.deltas[0] is None else int(grown.deltas[0]),
         "reset": grown.reset,
     }

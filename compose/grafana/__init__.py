@@ -1,0 +1,1 @@
+"""Grafana: what it is provisioned with, and what makes that."""
