@@ -25,18 +25,33 @@ MOVE_SECONDS = 120
 DAYS = 80
 """Of which raw samples are kept for 30 to 60 only."""
 
-ENTITY = "INSERT INTO homelab.entity VALUES ({id}, '{host}', 'load', '', '{id}') ON CONFLICT DO NOTHING"
+SLOW = 10_000
+"""So much is added to a number for the entity of a series that has no minutes of its own: one sample a minute."""
+
+ENTITY = """
+INSERT INTO homelab.entity
+    VALUES ({id}, '{host}', 'load', '', '{id}'), ({id} + {slow}, '{host}', 'filesystem', '', '{id}')
+    ON CONFLICT DO NOTHING
+"""
 SAMPLES = """
 INSERT INTO homelab.load_sample (entity_id, time, load1, threads, uptime_s)
     SELECT {id}, time, number % 7, 200 + number % 13, number
+      FROM generate_series(0, 2 * {days} * 1440 / {minutes}) AS number,
+           LATERAL (SELECT TIMESTAMPTZ '{begin}' + number / 2 * INTERVAL '{minutes} minutes'
+                           + number % 2 * INTERVAL '10 seconds' AS time) AS at
+     WHERE time < TIMESTAMPTZ '{end}'
+    ON CONFLICT DO NOTHING;
+INSERT INTO homelab.filesystem_sample (entity_id, time, size_bytes, used_pct)
+    SELECT {id} + {slow}, time, 2 ^ 40, number % 97
       FROM generate_series(0, {days} * 1440 / {minutes}) AS number,
            LATERAL (SELECT TIMESTAMPTZ '{begin}' + number * INTERVAL '{minutes} minutes' AS time) AS at
      WHERE time < TIMESTAMPTZ '{end}'
     ON CONFLICT DO NOTHING
 """
 PARTS = """
-SELECT homelab.make_partition('homelab.load_sample', month) FROM
-    generate_series('{begin}'::timestamptz, '{end}'::timestamptz + interval '1 month', '1 month'::interval) AS month
+SELECT homelab.make_partition(name, month)
+  FROM unnest('{{homelab.load_sample,homelab.filesystem_sample}}'::regclass[]) AS name,
+       generate_series('{begin}'::timestamptz, '{end}'::timestamptz + interval '1 month', '1 month'::interval) AS month
 """
 RECORDS = """
 INSERT INTO homelab.reading_analytics
@@ -75,6 +90,7 @@ def seed(url: str, *, host: str = "testhost", number: int = 7001, days: int = DA
     end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     about = {
         "id": number,
+        "slow": SLOW,
         "host": host,
         "days": days,
         "minutes": minutes,
@@ -143,6 +159,13 @@ def history(url: str, end: datetime, *, host: str = "testhost") -> Mapping[str, 
             found["samples"] = await connection.fetch(
                 "SELECT * FROM homelab.load WHERE host = $1 AND time < $2 ORDER BY label, time", host, end
             )
+            for name in ("filesystem", *(f"filesystem_{level.name}" for level in LEVELS)):
+                found[name] = await connection.fetch(
+                    f"SELECT * FROM homelab.{name} WHERE host = $1 AND entity_id BETWEEN {SLOW} AND {2 * SLOW}"
+                    " AND time < date_trunc('day', $2::timestamptz) ORDER BY label, time",
+                    host,
+                    end,
+                )
             for level in LEVELS:
                 view = f"homelab.load_{level.name}"
                 found[level.name] = await connection.fetch(
@@ -167,7 +190,8 @@ def history(url: str, end: datetime, *, host: str = "testhost") -> Mapping[str, 
 
 def same(before: Mapping[str, Any], after: Mapping[str, Any], end: datetime) -> None:
     """Fail where a history is not as it was; what is older than it is kept may be gone with its month or chunk."""
-    since = {"samples": end - timedelta(days=29), "1m": end - timedelta(days=59)}
+    since = {"samples": end - timedelta(days=29)}
+    since |= dict.fromkeys(("1m", "filesystem", "filesystem_1m"), end - timedelta(days=59))
     for name, rows in before.items():
         wanted, found = (
             [dict(row) for row in some if name not in since or row["time"] >= since[name]]

@@ -86,7 +86,7 @@ class Course:
         known = {each.name for each in self.target.series}
         for each in self.source.series:
             if each.name in known:
-                self.bounds[each.name] = await rolled.boundary(self.source, self.target, each, self.keep, self._now())
+                self.bounds[each.name] = await self._boundary(each)
         await self._stretch()
 
     async def compare(self) -> list[Difference]:
@@ -144,8 +144,7 @@ class Course:
 
     async def _bound(self) -> None:
         for each in self.source.series:
-            bound = await rolled.boundary(self.source, self.target, each, self.keep, self._now())
-            self.bounds[each.name] = bound
+            self.bounds[each.name] = bound = await self._boundary(each)
             await rolled.prepare(self.target, self._theirs(each), bound, self._now())
         await self._stretch()
 
@@ -159,7 +158,8 @@ class Course:
             bound = self.bounds[each.name]
             theirs = subjects.get(each.subject)
             table = await self.source.table(each.name)
-            begin = min(bound, rolled.since(rolled.samples_kept(each, self.keep), now, by_day=by_day))
+            kept = await rolled.samples_from(self.source, each, self.keep, now)
+            begin = min(bound, rolled.whole(kept, by_day=by_day))
             self._add(Stretch(each.name, each.subject, list(table.columns), begin, subjects=theirs))
             for level in self._both(each):
                 self._add(self._of_level(each, level, bound, theirs, by_day=by_day))
@@ -169,6 +169,10 @@ class Course:
     ) -> Stretch:
         begin = rolled.kept(level, self.keep, self._now(), by_day=by_day)
         return rolled.stretch(each, level, min(begin, bound), bound, subjects)
+
+    async def _boundary(self, each: Series) -> datetime:
+        theirs = self._theirs(each)
+        return await rolled.boundary(self.source, self.target, each, theirs, self.keep, self._now())
 
     def _theirs(self, each: Series) -> Series:
         return next(other for other in self.target.series if other.name == each.name)

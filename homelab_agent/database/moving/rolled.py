@@ -15,11 +15,11 @@ from homelab_agent.database.moving.side import Side
 from homelab_agent.database.moving.stretch import Stretch
 from homelab_agent.database.rollups import aggregate, plain, series, statements, timescale
 from homelab_agent.database.rollups.keep import Keep
-from homelab_agent.database.rollups.level import DAY, Level
+from homelab_agent.database.rollups.level import DAY, MINUTE, Level
 from homelab_agent.database.rollups.series import Series
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
-_SETTLED = "SELECT settled, until FROM homelab.rollup WHERE series = $1 AND level = $2"
+_STANDING = "SELECT settled, until FROM homelab.rollup WHERE series = $1 AND level = $2"
 _BOUND = """
 INSERT INTO homelab.rollup (series, level, until, settled) VALUES ($1, $2, $3, $4)
     ON CONFLICT (series, level) DO UPDATE
@@ -33,27 +33,38 @@ async def up_to_date(side: Side, each: Series, keep: Keep, now: datetime) -> Non
     if side.is_timescale:
         await timescale.refresh(side.connection, each, keep, now, at_once=True)
     else:
-        await plain.roll(side.connection, each, now)
+        await _roll(side, each, now)
 
 
-async def boundary(source: Side, target: Side, each: Series, keep: Keep, now: datetime) -> datetime:
-    """Return from when on the target makes the series' rollups itself."""
-    bound = DAY.ceil(now - samples_kept(each, keep))
-    for side in (source, target):
-        row = await side.connection.fetchrow(_SETTLED, each.name, each.levels[0].name)
+async def boundary(source: Side, target: Side, each: Series, theirs: Series, keep: Keep, now: datetime) -> datetime:
+    """Return from when on the target makes the series' rollups itself; `theirs` is the series as it is there."""
+    bound = DAY.ceil(await samples_from(source, each, keep, now))
+    if target.is_timescale:
+        bound = max(bound, DAY.ceil(now - samples_kept(theirs, keep)))
+    for side, one in ((source, each), (target, theirs)):
+        row = await side.connection.fetchrow(_STANDING, one.name, one.levels[0].name)
         if row is not None and row["settled"] is not None:
             bound = max(bound, DAY.ceil(row["settled"]))
     return bound
 
 
+async def samples_from(side: Side, each: Series, keep: Keep, now: datetime) -> datetime:
+    """Return from when on all samples are there for sure: those without minutes stay as long as minutes."""
+    if side.is_timescale:
+        return now - samples_kept(each, keep)
+    row = await side.connection.fetchrow(_STANDING, each.name, MINUTE.name)
+    made = EVER if row is None or row["until"] is None else row["until"]
+    return max(now - keep.minutes, min(now - keep.samples, made))
+
+
 async def prepare(target: Side, each: Series, bound: datetime, now: datetime) -> None:
     """Have the target keep what is copied of before the boundary, and make what follows."""
-    row = await target.connection.fetchrow(_SETTLED, each.name, each.levels[0].name)
+    row = await target.connection.fetchrow(_STANDING, each.name, each.levels[0].name)
     until = row and row["until"]
     if target.is_timescale:
         until = until or EVER  # nothing was refreshed yet, so the next refresh is due
     elif (until is not None and until < bound) or (until is None and await _has_rows(target, each)):
-        await plain.roll(target.connection, each, now)  # its own rows, before they are settled
+        await _roll(target, each, now)  # its own rows, before they are settled
     async with target.connection.transaction():
         await target.connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('homelab.rollup.' || $1, 0))", each.name
@@ -72,12 +83,12 @@ def samples_kept(each: Series, keep: Keep) -> timedelta:
 def kept(level: Level, keep: Keep, now: datetime, *, by_day: bool) -> datetime:
     """Return from when on a level's rows are kept for sure: by whole months where PostgreSQL drops none by itself."""
     span = keep.level(level)
-    return EVER if span is None else since(span, now, by_day=by_day)
+    return EVER if span is None else whole(now - span, by_day=by_day)
 
 
-def since(span: timedelta, now: datetime, *, by_day: bool) -> datetime:
-    """Return from when on is kept what is kept so long."""
-    return DAY.ceil(now - span) if by_day else partitions.month(now - span)
+def whole(at: datetime, *, by_day: bool) -> datetime:
+    """Return from when on all is kept that is kept since then."""
+    return DAY.ceil(at) if by_day else partitions.month(at)
 
 
 def stretch(each: Series, level: Level, begin: datetime, bound: datetime, subjects: Sequence[object] | None) -> Stretch:
@@ -94,8 +105,13 @@ async def made(target: Side, each: Series, bound: datetime, now: datetime) -> li
     samples = await _by_day(target, each.name, "count(*)", bound, end)
     wrong = []
     for level in each.levels:
-        found = await _by_day(target, each.rollup(level), "sum(samples)", bound, end)
-        wrong += [(level, day) for day in sorted({*samples, *found}) if samples.get(day) != found.get(day)]
+        until = end
+        if not target.is_timescale:  # minutes end where they were made last
+            row = await target.connection.fetchrow(_STANDING, each.name, level.name)
+            until = min(end, DAY.floor(row["until"])) if row is not None and row["until"] is not None else bound
+        found = await _by_day(target, each.rollup(level), "sum(samples)", bound, until)
+        days = sorted({*samples, *found})
+        wrong += [(level, day) for day in days if day < until and samples.get(day) != found.get(day)]
     return wrong
 
 
@@ -107,6 +123,11 @@ async def again(target: Side, each: Series, days: Sequence[datetime], keep: Keep
                 at = day + timedelta(hours=hour)
                 await target.connection.execute(_AGAIN, each.name, at, at + timedelta(minutes=59, seconds=59))
     await up_to_date(target, each, keep, now)
+
+
+async def _roll(side: Side, each: Series, now: datetime) -> None:
+    minutes = await plain.are_coarser(side.connection, each, now)
+    await plain.roll(side.connection, each, now, minutes=minutes)
 
 
 async def _by_day(side: Side, name: str, what: str, begin: datetime, end: datetime) -> dict[datetime, int]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -76,7 +76,7 @@ class Stretch:
     async def copy(self, source: Side, target: Side, piece: Piece) -> None:
         """Bring one piece over, in a transaction."""
         if self.divided and not target.is_timescale:  # not in the transaction that inserts
-            await partitions.ensure(target.connection, self.name, {partitions.month(piece.begin)} | _months(piece))
+            await partitions.ensure(target.connection, self.name, set(_months(piece)))
         if piece.is_new and not (self.is_rollup and target.is_timescale):
             try:
                 async with target.connection.transaction():
@@ -152,5 +152,8 @@ class Difference:
                     self.stretch.accepted[bucket] = (count, recounted.get(bucket, pieces.NONE))
 
 
-def _months(piece: Piece) -> set[datetime]:
-    return {partitions.month(piece.end - timedelta(microseconds=1))}
+def _months(piece: Piece) -> Iterator[datetime]:
+    month = partitions.month(piece.begin)
+    while month < piece.end:
+        yield month
+        month = partitions.month(month + timedelta(days=32))
