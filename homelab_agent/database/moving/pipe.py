@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import asyncpg
+
 from homelab_agent.database.insert import quoted
 from homelab_agent.database.pool import Connection
 
@@ -30,22 +32,33 @@ async def pour(
         while data := await waiting.get():
             yield data
 
-    schema, _, name = table.partition(".")
+    async def write() -> None:
+        schema, _, name = table.partition(".")
+        await target.copy_to_table(
+            name, source=packets(), schema_name=schema, columns=list(columns), format="binary", timeout=COPY_SECONDS
+        )
+        lost.cancel()
+
+    gone = asyncio.Event()
+
+    def notice(_: object) -> None:
+        gone.set()
+
+    async def watch() -> None:
+        """Fail once the target is lost: asyncpg, while it may write no more just then, waits on without a word."""
+        await gone.wait()
+        raise asyncpg.ConnectionDoesNotExistError("the target's connection was closed")
+
+    target.add_termination_listener(notice)
     try:
         async with asyncio.TaskGroup() as both:
+            lost = both.create_task(watch())
             both.create_task(read())
-            both.create_task(
-                target.copy_to_table(
-                    name,
-                    source=packets(),
-                    schema_name=schema,
-                    columns=list(columns),
-                    format="binary",
-                    timeout=COPY_SECONDS,
-                )
-            )
+            both.create_task(write())
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the other was cancelled for it
+        raise errors.exceptions[0] from None  # the others were cancelled for it
+    finally:
+        target.remove_termination_listener(notice)
 
 
 async def stage(target: Connection, like: str, columns: Sequence[str], name: str = "move_piece") -> str:
