@@ -32,8 +32,11 @@ async def run(health: Health, spool: Spool, clock: Clock, host: str, *, every: f
                 await tell(changes.get_nowait().after)
             for standing in health.answered():
                 await tell(standing)
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes together with a change.
             with suppress(TimeoutError):
-                await tell((await asyncio.wait_for(changes.get(), every)).after)
+                async with asyncio.timeout(every):
+                    change = await changes.get()
+                await tell(change.after)
 
 
 def _row(standing: Standing, host: str, started_at: datetime, at: datetime) -> Row:
