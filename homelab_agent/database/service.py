@@ -41,31 +41,7 @@ def build(settings: DatabaseSettings, base: Foundation, configuration: Configura
             Task("database.shipper", shipper.run),
             Task("database.rollups", rollups.start),
         ],
-        jobs=[
-            Job(
-                "database.partitions",
-                service.upkeep,
-                deadline=300.0,
-                schedule="25 3 * * *",
-                catch_up=True,
-                description="Make the next months' partitions, drop old ones; bound the embedded server's files.",
-            ),
-            Job(
-                "database.rollups",
-                rollups.roll,
-                deadline=3600.0,
-                schedule="7 * * * *",
-                catch_up=True,
-                description="Bring up to date what all samples came to by minute, hour and day.",
-            ),
-            Job(
-                JOB,
-                moving.work,
-                deadline=7 * 86400.0,
-                has_check=False,
-                description="Copy all history to another PostgreSQL (homelab-agent db move).",
-            ),
-        ],
+        jobs=_jobs(service, rollups, moving),
         routes=Api(moving, base.jobs).routes(),
         checks=[
             Check("database.connection", service.probe_connection, deadline=15.0),
@@ -75,6 +51,34 @@ def build(settings: DatabaseSettings, base: Foundation, configuration: Configura
         summary=service.summary,
         reload=service.reload,
     )
+
+
+def _jobs(service: _Service, rollups: Rollups, moving: Moving) -> list[Job]:
+    return [
+        Job(
+            "database.partitions",
+            service.upkeep,
+            deadline=300.0,
+            schedule="25 3 * * *",
+            catch_up=True,
+            description="Make the next months' partitions, drop old ones; bound the embedded server's files.",
+        ),
+        Job(
+            "database.rollups",
+            rollups.roll,
+            deadline=3600.0,
+            schedule="7 * * * *",
+            catch_up=True,
+            description="Bring up to date what all samples came to by minute, hour and day.",
+        ),
+        Job(
+            JOB,
+            moving.work,
+            deadline=7 * 86400.0,
+            has_check=False,
+            description="Copy all history to another PostgreSQL (homelab-agent db move).",
+        ),
+    ]
 
 
 @dataclass(slots=True)
