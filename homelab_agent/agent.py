@@ -11,7 +11,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from homelab_agent import capabilities, config, places, reloading
+from homelab_agent import capabilities, config, places, reconfiguring, reloading
 from homelab_agent.config import references
 from homelab_agent.core import findings, health, jobs, journal, systemd, telling
 from homelab_agent.core.capability import Capability, Task
@@ -77,13 +77,15 @@ async def _live(
     half = RootHalf(directory, places.command(loaded.path), withheld=secrets.variables)
     bao = openbao.add(settings.secrets, secrets, directory, clock)
     async with _foundation(settings, directory, secrets, redactor, half, listeners.loopback_port()) as base:
-        ground = [secrets_service.build(bao, base), database_service.build(settings.database, base)]
+        configuration = reconfiguring.Configuration(loaded.path)
+        ground = [secrets_service.build(bao, base), database_service.build(settings.database, base, configuration)]
         if any(capabilities.has_room(name, "verbs") for name, _ in settings.enabled()):
             ground.append(privileged_service.build(base))
         rooms = [*ground]
         for name, section in settings.enabled():
             rooms.append(capabilities.import_room(name, "service").build(section, base))
         reload = reloading.Reloading(loaded, rooms, log)
+        configuration.on_adopted = reload.adopted
         web = web_service.build(settings.web, base, rooms, listeners=listeners, reload=reload)
         rooms.append(web)
         _introduce(base, rooms, lag)

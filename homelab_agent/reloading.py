@@ -54,6 +54,12 @@ class Reloading:
         log.info("config.reloaded", applied=changed.keys, needs_restart=changed.needs_restart)
         return {"applied": changed.keys, "needs_restart": changed.needs_restart}
 
+    def adopted(self, values: Mapping[str, str]) -> None:
+        """Take note of keys of `[database]` that were changed in the file and in the running agent together."""
+        update = {key.removeprefix("database."): value for key, value in values.items()}
+        now = self._settings.database.model_copy(update=update)
+        self._settings = self._settings.model_copy(update={"database": now})
+
     @contextmanager
     def on_hangup(self) -> Iterator[None]:
         """Reload on SIGHUP while the context lasts, and ignore it after; where a terminal may close, SIGHUP ends."""

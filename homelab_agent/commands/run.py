@@ -39,7 +39,8 @@ def _greet(console: Console, listen: str) -> None:
     host, port = web_settings.split_address(listen)
     lines = [f"The page:           http://{host}:{port}/", f"From another host:  {tunnel(port)}"]
     try:
-        lines.append(f"Log in (once):      {console.client().post('/api/login-links')['urls'][0]}")
+        urls = console.client().post("/api/login-links")["urls"]  # none any more where it is being stopped already
+        lines += [f"Log in (once):      {url}" for url in urls[:1]]
     except AgentError as error:
         lines.append(f"No log-in link:     {error}")
     click.echo("\n".join(["", *lines, "", "Ctrl-C stops it.", ""]))

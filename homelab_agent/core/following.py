@@ -33,8 +33,8 @@ class RunLostSight(AgentError):
     exit_code = Exit.UNREACHABLE
 
 
-def follow(console: Console, run_id: str) -> None:
-    """Show how far a run is until it has ended, then how it ended.
+def follow(console: Console, run_id: str, say: Callable[[str], None] = lambda _: None) -> None:
+    """Show how far a run is until it has ended, then how it ended; `say` is given each line that it prints.
 
     Raises `RunFailed` if it did not end well, `RunLostSight` if the agent went away meanwhile, and what
     `Client.events` raises.
@@ -51,7 +51,7 @@ def follow(console: Console, run_id: str) -> None:
             else:
                 bar.render_progress()
 
-        last = _watch(console, run_id, draw)
+        last = _watch(console, run_id, draw, say)
     _conclude(run_id, last)
 
 

@@ -17,6 +17,7 @@ from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import AgentError
 from homelab_agent.database import binaries, doctor, editions, filling, info, migrations, pool, rejected
 from homelab_agent.database.address import Address
+from homelab_agent.database.moving import asking
 from homelab_agent.database.pool import Connection
 
 T = TypeVar("T")
@@ -94,6 +95,23 @@ def show_rejected(console: Console, limit: int, *, as_json: bool) -> None:
         console.table(("refused", "table", "reason", "key", "values"), rows)
     else:
         click.echo("PostgreSQL has refused nothing.")
+
+
+@commands.command()
+@click.option(
+    "--to", metavar="ADDRESS", required=True, help="As [database] url takes it, also a reference, or embedded."
+)
+@click.option("--password", metavar="REFERENCE", default="", help="As [database] password takes it.")
+@click.option("--plan", is_flag=True, help="Tell what would be copied, and change nothing.")
+@click.option("--yes", is_flag=True, help="Change over without a question.")
+@click.option("--detach", is_flag=True, help="Print the run's id and do not wait; it changes over only with --yes.")
+@click.pass_obj
+def move(console: Console, to: str, password: str, *, plan: bool, yes: bool, detach: bool) -> None:
+    """Copy all history to another PostgreSQL while the agent works, then have the agent use that one.
+
+    Given again it goes on where it was cut short. Ctrl-C stops following, not the run.
+    """
+    asking.move(console, to, password, plan=plan, yes=yes, detach=detach)
 
 
 @commands.command(context_settings={"ignore_unknown_options": True})

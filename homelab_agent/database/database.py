@@ -31,6 +31,7 @@ RETRY_MAX_SECONDS = 30.0
 CONNECT_MAX_SECONDS = 5.0
 """The longest pause between attempts to reach a server elsewhere: one costs little, and its return is not announced."""
 STOP_SECONDS = 8.0
+STOP_FORMER_SECONDS = 60.0
 
 OWN_REPAIR = "the agent starts it again by itself; if it does not come, read postgres/log in the state directory"
 OTHER_REPAIR = "see that [database] url is right and that the server there runs"
@@ -52,16 +53,16 @@ class Database:
         self.connection = Finding.degraded("not reached yet")
         self.schema = Finding.degraded("not looked at yet")
         self.on_change: Callable[[str, Finding], None] = lambda _check, _finding: None
-        self._settings = settings
+        self.settings = settings
+        self.where: Address | None = None
+        self._secrets = secrets
         self._directory = directory
         self._clock = clock
         self._hide = secrets.hide
-        self._elsewhere = None if settings.url == EMBEDDED else Elsewhere(settings, secrets)
-        self._rotation: Rotation | None = None
-        if self._elsewhere is not None:
-            self._rotation = Rotation(self._elsewhere, lambda: self._pool, repair=OTHER_REPAIR)
+        self._elsewhere, self._rotation = self._find(settings)
         self._files = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._embedded: Embedded | None = None
+        self._former: Embedded | None = None
         self._pool: Pool | None = None
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
@@ -70,6 +71,41 @@ class Database:
     def is_up(self) -> bool:
         """Whether PostgreSQL is reached and its schema is as it should be, as far as is known."""
         return self._up.is_set()
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is a server of the agent's own."""
+        return self._elsewhere is None
+
+    def uses(self, server: Embedded | None) -> bool:
+        """Whether an embedded server is the one that is used."""
+        return server is not None and server is self._embedded
+
+    def adopt(self, settings: DatabaseSettings, embedded: Embedded | None) -> None:
+        """Use another PostgreSQL from now on; `embedded` is that server, where it is to be our own and runs already.
+
+        Who holds a connection loses it. The server that was ours runs until `stop_former`.
+        """
+        if self._rotation is not None:
+            self._rotation.end()
+        self.settings = settings
+        self._elsewhere, self._rotation = self._find(settings)
+        self._former, self._embedded = self._embedded, embedded
+        self._up.clear()
+        self._say("connection", Finding.degraded("another database is taken into use"))
+        self._lost.set()
+
+    async def stop_former(self) -> None:
+        """Stop the embedded server that was used before."""
+        former, self._former = self._former, None
+        if former is not None:
+            await former.stop(STOP_FORMER_SECONDS)
+
+    def _find(self, settings: DatabaseSettings) -> tuple[Elsewhere | None, Rotation | None]:
+        if settings.url == EMBEDDED:
+            return None, None
+        elsewhere = Elsewhere(settings, self._secrets)
+        return elsewhere, Rotation(elsewhere, lambda: self._pool, repair=OTHER_REPAIR)
 
     async def wait_until_up(self) -> None:
         """Return when PostgreSQL is reached and its schema is as it should be."""
@@ -134,6 +170,8 @@ class Database:
         """Keep PostgreSQL within reach until cancelled; the embedded server is stopped then."""
         failures = 0
         try:
+            if self._elsewhere is not None:
+                await self._stop_left_behind()
             while True:
                 if await self._came_up():
                     failures = 0
@@ -144,6 +182,13 @@ class Database:
                     await self._clock.sleep(backoff(failures, RETRY_MAX_SECONDS if own else CONNECT_MAX_SECONDS))
         finally:
             await self._go_down()
+
+    async def _stop_left_behind(self) -> None:
+        """Stop our own server, where a move to or from it was cut short by the agent's end."""
+        try:
+            await Embedded(self._directory).stop_left_behind()
+        except (AgentError, OSError) as error:
+            log.warning("database.left_behind", cause=describe(error))
 
     async def tidy(self) -> None:
         """Do the embedded server's daily house-keeping."""
@@ -167,7 +212,7 @@ class Database:
     async def _come_up(self) -> None:
         self._drop_pool()
         self._lost.clear()
-        where = await self._address()
+        self.where = where = await self._address()
         self._pool = await pool.open_pool(where)
         async with self.acquire() as connection:
             edition = await editions.prepare(connection)
@@ -192,7 +237,7 @@ class Database:
             self._hide(where.password)
             return where
         if self._embedded is None:
-            self._embedded = Embedded(self._directory, checkpoint_every=self._settings.checkpoint_every)
+            self._embedded = Embedded(self._directory, checkpoint_every=self.settings.checkpoint_every)
         where = await self._embedded.start(self._say_what_takes_time)
         self._hide(where.password)
         return where
@@ -221,9 +266,11 @@ class Database:
             with suppress(*CANNOT_ASK):
                 await asyncio.wait_for(self._pool.close(), 2.0)
         self._drop_pool()
-        server, self._embedded = self._embedded, None
-        if server is not None:
-            await server.stop(STOP_SECONDS)
+        servers = [self._embedded, self._former]
+        self._embedded = self._former = None
+        for server in servers:
+            if server is not None:
+                await server.stop(STOP_SECONDS)
         self._say("connection", Finding.degraded("stopped"))
 
     def _lose(self, source: Pool, error: BaseException | str) -> NeighbourUnreachable:

@@ -116,6 +116,17 @@ class Embedded:
         await self._in_thread(lambda: None)
         self._files.shutdown(wait=False)
 
+    async def stop_left_behind(self) -> None:
+        """Stop a server that somebody who was killed has left running, though it is not used."""
+        runs_as = await self._in_thread(account.find)
+        place = Place.of(await self._in_thread(self._state.resolve), runs_as or account.ourselves())
+        found = await self._in_thread(place.used)
+        if found is not None and (programs := await self._in_thread(self._find)) is not None:
+            socket = await self._in_thread(place.socket)
+            server = Server(programs, found.data, socket, PORT, place.log, place.account, self._files)
+            await server.stop(STOP_SECONDS)
+        self._files.shutdown(wait=False)
+
     async def ended(self) -> None:
         """Return when the server has ended, by whatever cause."""
         if self._server is not None:

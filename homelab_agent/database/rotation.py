@@ -21,8 +21,13 @@ class Rotation:
         self._elsewhere = elsewhere
         self._current = current
         self._repair = repair
+        self._is_over = False
         for each in elsewhere.secrets:
             each.on_change(self._try_out, self._adopt)
+
+    def end(self) -> None:
+        """Take no part any more: another server is used."""
+        self._is_over = True
 
     async def renew(self) -> None:
         """Read the secrets again, for the server refuses what we have; a new one that works is adopted."""
@@ -43,11 +48,13 @@ class Rotation:
 
     async def _try_out(self, _: str) -> None:
         """Log in with all that is on trial: user and password may change together."""
+        if self._is_over:
+            return
         where = await asyncio.to_thread(self._elsewhere.proposed)
         async with pool.single(where, repair=self._repair) as connection:
             await connection.fetch("SELECT 1")
 
     async def _adopt(self, _: str) -> None:
         """Have each connection made anew when it is next asked for; those at work finish first."""
-        if (source := self._current()) is not None:
+        if not self._is_over and (source := self._current()) is not None:
             await pool.change_over(source, await asyncio.to_thread(self._elsewhere.address))

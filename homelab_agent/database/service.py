@@ -11,8 +11,11 @@ from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.jobs import Job, Outcome, Run
 from homelab_agent.database import partitions
 from homelab_agent.database.database import Database
+from homelab_agent.database.moving.moving import Moving
+from homelab_agent.database.moving.order import JOB, Configuration
 from homelab_agent.database.rollups.keep import Keep
 from homelab_agent.database.rollups.upkeep import Rollups
+from homelab_agent.database.routes import Api
 from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.database.shipper import Shipper
 
@@ -20,14 +23,15 @@ LATE_SECONDS = 120.0
 """How old a waiting row may be, beyond what `ship_every` explains, before a person should know."""
 
 
-def build(settings: DatabaseSettings, base: Foundation) -> Capability:
-    """Build the capability on the foundation's database, which is a `Database`."""
+def build(settings: DatabaseSettings, base: Foundation, configuration: Configuration) -> Capability:
+    """Build the capability on the foundation's database, a `Database`; `configuration` says where that is."""
     database = base.database
     if not isinstance(database, Database):
         message = "the foundation's database is not the one of this room"
         raise TypeError(message)
     shipper = Shipper(database, base.spool, base.clock, settings.ship_every)
     rollups = Rollups(database, base.clock, Keep.of(settings))
+    moving = Moving(database, shipper, rollups, base, settings, configuration)
     service = _Service(database, shipper, rollups, base)
     database.on_change = base.health.report
     return Capability(
@@ -37,24 +41,8 @@ def build(settings: DatabaseSettings, base: Foundation) -> Capability:
             Task("database.shipper", shipper.run),
             Task("database.rollups", rollups.start),
         ],
-        jobs=[
-            Job(
-                "database.partitions",
-                service.upkeep,
-                deadline=300.0,
-                schedule="25 3 * * *",
-                catch_up=True,
-                description="Make the next months' partitions, drop old ones; bound the embedded server's files.",
-            ),
-            Job(
-                "database.rollups",
-                rollups.roll,
-                deadline=3600.0,
-                schedule="7 * * * *",
-                catch_up=True,
-                description="Bring up to date what all samples came to by minute, hour and day.",
-            ),
-        ],
+        jobs=_jobs(service, rollups, moving),
+        routes=Api(moving, base.jobs).routes(),
         checks=[
             Check("database.connection", service.probe_connection, deadline=15.0),
             Check("database.schema", service.probe_schema),
@@ -63,6 +51,34 @@ def build(settings: DatabaseSettings, base: Foundation) -> Capability:
         summary=service.summary,
         reload=service.reload,
     )
+
+
+def _jobs(service: _Service, rollups: Rollups, moving: Moving) -> list[Job]:
+    return [
+        Job(
+            "database.partitions",
+            service.upkeep,
+            deadline=300.0,
+            schedule="25 3 * * *",
+            catch_up=True,
+            description="Make the next months' partitions, drop old ones; bound the embedded server's files.",
+        ),
+        Job(
+            "database.rollups",
+            rollups.roll,
+            deadline=3600.0,
+            schedule="7 * * * *",
+            catch_up=True,
+            description="Bring up to date what all samples came to by minute, hour and day.",
+        ),
+        Job(
+            JOB,
+            moving.work,
+            deadline=7 * 86400.0,
+            has_check=False,
+            description="Copy all history to another PostgreSQL (homelab-agent db move).",
+        ),
+    ]
 
 
 @dataclass(slots=True)

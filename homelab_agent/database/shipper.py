@@ -8,8 +8,8 @@ batch.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -52,6 +52,7 @@ class Shipper:
     trouble: str = ""
     _known: Catalogue = field(default_factory=Catalogue)
     _nudge: Nudge = field(init=False)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self._nudge = Nudge(self.clock)
@@ -62,6 +63,17 @@ class Shipper:
         self.ship_every = ship_every
         self.spool.expect(ship_every)
         self._nudge.give()
+
+    @asynccontextmanager
+    async def held(self, why: str) -> AsyncIterator[None]:
+        """Ship nothing while the context lasts: what comes waits in the spool. Then nothing is known of any table."""
+        async with self._turn:
+            self.trouble = why
+            try:
+                yield
+            finally:
+                self._known = Catalogue()
+                self.trouble = ""
 
     async def run(self) -> None:
         """Ship what the spool holds, every `ship_every` seconds or when it is much, until cancelled; then once more."""
@@ -96,18 +108,26 @@ class Shipper:
 
     async def _drain(self) -> bool:
         """Ship until the spool is empty; return whether it is."""
-        while (batch := await self.spool.take()) is not None:
-            try:
-                rejected = await self._ship(batch)
-            except (NeighbourUnreachable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                self._known = Catalogue()
-                await self.spool.failed(batch)
-                self._stumble(describe(error))
-                return False
-            await self.spool.done(batch, rejected)
-            self.trouble = ""
-            self.shipped += len(batch.rows) - len(rejected)
-            self._report(rejected)
+        while True:
+            async with self._turn:
+                if (batch := await self.spool.take()) is None:
+                    return True
+                if not await self._deliver(batch):
+                    return False
+
+    async def _deliver(self, batch: Batch) -> bool:
+        """Ship one batch; return whether PostgreSQL has it."""
+        try:
+            rejected = await self._ship(batch)
+        except (NeighbourUnreachable, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            self._known = Catalogue()
+            await self.spool.failed(batch)
+            self._stumble(describe(error))
+            return False
+        await self.spool.done(batch, rejected)
+        self.trouble = ""
+        self.shipped += len(batch.rows) - len(rejected)
+        self._report(rejected)
         return True
 
     async def _ship(self, batch: Batch) -> Rejected:

@@ -15,6 +15,7 @@ from homelab_agent.core.spool import Row
 from homelab_agent.database import service
 from homelab_agent.database.database import Database
 from homelab_agent.database.settings import DatabaseSettings
+from homelab_agent.reconfiguring import Configuration
 from tests.clock import MovableClock
 from tests.unit.test_metrics_service import base as without_database
 
@@ -30,7 +31,8 @@ def base(without_database: Foundation, tmp_path: Path) -> Foundation:
 
 
 async def found(base: Foundation) -> Finding:
-    [check] = [one for one in service.build(DatabaseSettings(), base).checks if one.name == "database.shipping"]
+    capability = service.build(DatabaseSettings(), base, Configuration(None))
+    [check] = [one for one in capability.checks if one.name == "database.shipping"]
     assert check.probe is not None
     return await check.probe()
 

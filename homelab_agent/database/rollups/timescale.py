@@ -24,7 +24,7 @@ from homelab_agent.database.pool import Connection
 from homelab_agent.database.rollups import aggregate, plain
 from homelab_agent.database.rollups.keep import Keep
 from homelab_agent.database.rollups.level import DAY, HOUR, LEVELS, MINUTE, Level
-from homelab_agent.database.rollups.series import Relations, Series
+from homelab_agent.database.rollups.series import Relations, Series, relations
 
 REFRESH_SECONDS = 3600.0
 EVERY = timedelta(hours=1)
@@ -86,6 +86,7 @@ async def make(connection: Connection, series: Series, there: Relations) -> None
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('homelab.rollup'))")
             await connection.execute("SET LOCAL client_min_messages = warning")
+            there = await relations(connection)  # another may have made them meanwhile
             for level in LEVELS:
                 await connection.execute(_made(series, level, there))
     except (asyncpg.FeatureNotSupportedError, asyncpg.PostgresSyntaxError) as error:
@@ -94,12 +95,12 @@ async def make(connection: Connection, series: Series, there: Relations) -> None
         log.info("database.rollup_not_extended", series=series.name, cause=str(error))
 
 
-async def refresh(connection: Connection, series: Series, keep: Keep, now: datetime) -> None:
+async def refresh(connection: Connection, series: Series, keep: Keep, now: datetime, *, at_once: bool = False) -> None:
     """Refresh what no policy has, where that was not done within a day: what was there first, what came very late."""
     finer, kept = series.name, keep.minutes if series.slow else keep.samples
     for level in series.levels:
         state = await connection.fetchrow(_STATE, series.name, level.name)
-        if state is None or now - state["until"] > _DAILY:
+        if at_once or state is None or now - state["until"] > _DAILY:
             end, settled = DAY.floor(now), now - kept
             begin: datetime | None = await connection.fetchval(_FIRST_CHUNK, finer)
             if begin is not None and state is not None:  # else nothing has ever been dropped
