@@ -135,7 +135,22 @@ class Agent(Server):
     def close(self, *, seconds: float = STOP_SECONDS) -> None:
         """End the agent and everything it started, whatever state they are in."""
         super().close(seconds=seconds)
+        until(lambda: not self._root_half(), "the root half has given back what it held, and ended")
         until(lambda: not self._end_postgres(), "nothing of PostgreSQL is left")
+
+    def _root_half(self) -> list[int]:
+        """Return the root half of a killed agent: it ends by itself, at the latest once it has come up."""
+        words = [os.fsencode(self.config), b"privileged", b"serve"]
+
+        def is_it(entry: Path) -> bool:
+            given = (entry / "cmdline").read_bytes().split(b"\0")
+            return all(word in given for word in words)
+
+        found = process_table.living(is_it)
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        return found
 
     def _end_postgres(self) -> list[int]:
         """Return the processes that a killed agent left behind; its initdb's, too, that no lock file names yet."""

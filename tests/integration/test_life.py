@@ -16,7 +16,7 @@ import pytest
 from homelab_agent.core.errors import Exit
 from tests import user
 from tests.agent import DATABASE_SECONDS, Agent
-from tests.processes import freeze, is_alive
+from tests.processes import family, freeze, is_alive
 from tests.waiting import until
 
 
@@ -186,6 +186,22 @@ def test_when_it_is_killed_while_its_database_is_made_the_tests_end_what_makes_i
     agent.kill()
     agent.close()
     assert not is_alive(-bootstrap)
+
+
+def test_when_it_is_killed_the_tests_wait_for_its_root_half(agent: Agent) -> None:
+    agent.start()
+    half = until(lambda: [pid for pid in family(agent.pid) if b"privileged" in command_line(pid)], "it has a root half")
+    freeze(*half)
+    agent.kill()
+    agent.close()
+    assert not any(map(is_alive, half))
+
+
+def command_line(pid: int) -> list[bytes]:
+    """Return a process's words; none of one that has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return []
 
 
 def first_line(directory: Path) -> int:
