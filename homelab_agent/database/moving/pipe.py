@@ -12,7 +12,8 @@ from homelab_agent.database.pool import Connection
 
 AHEAD = 16
 """So many of the source's packets may wait for the target."""
-COPY_SECONDS = 1800.0
+COPY_SECONDS = 300.0
+"""A piece takes seconds. A target that dies while it may not be written to is not always noticed before."""
 
 
 async def pour(
