@@ -57,7 +57,8 @@ class House:
         """Follow the events; give the lines as they come."""
         words = ("logs", "--follow", *words)
         shell = ("sh", "-c", 'echo $$; exec "$@"', "sh")  # which says what number it has in the machine
-        argv = self.machine.inside("env", "-C", ROOT, *shell, *self.agent.command(*words))
+        listens = ("env", "--default-signal=INT", "-C", ROOT)  # a shell's background jobs are born deaf to Ctrl-C
+        argv = self.machine.inside(*listens, *shell, *self.agent.command(*words))
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
