@@ -15,15 +15,11 @@ from homelab_agent.database.insert import quoted
 from homelab_agent.database.moving import pieces, pipe
 from homelab_agent.database.moving.pieces import Accepted, Count, Counts, Piece
 from homelab_agent.database.moving.side import Side
+from homelab_agent.database.rollups import timescale
 from homelab_agent.database.rollups.level import DAY, HOUR
 
 PIECE_ROWS = 200_000
 """So many rows are copied in one transaction."""
-
-_MATERIALIZED = """
-SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
-  FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'homelab' AND view_name = $1
-"""
 
 
 @dataclass(slots=True)
@@ -101,7 +97,7 @@ class Stretch:
         listed, subject = ", ".join(quoted(each) for each in self.columns), quoted(self.subject)
         into = f"homelab.{quoted(self.name)}"
         if self.is_rollup and target.is_timescale:
-            into = str(await target.connection.fetchval(_MATERIALIZED, self.name))
+            into = await timescale.materialized(target.connection, self.name)
             same = f"kept.{subject} = new.{subject} AND kept.time = new.time"
             within = (piece.begin, piece.end)
             await target.connection.execute(

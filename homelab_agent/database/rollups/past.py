@@ -18,14 +18,9 @@ from homelab_agent.database import partitions
 from homelab_agent.database.editions import TIMESCALE
 from homelab_agent.database.insert import quoted
 from homelab_agent.database.pool import Connection
-from homelab_agent.database.rollups import aggregate, statements
+from homelab_agent.database.rollups import aggregate, statements, timescale
 from homelab_agent.database.rollups.level import DAY, HOUR, LEVELS, MINUTE, Level
 from homelab_agent.database.rollups.series import Series
-
-_MATERIALIZED = """
-SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
-  FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'homelab' AND view_name = $1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +46,7 @@ class Past:
         if edition != TIMESCALE:
             return cls(series, {level: statements.target(series, level) for level in LEVELS}, unique=True)
         names = {level: series.rollup(level) for level in series.levels}
-        tables = {level: str(await connection.fetchval(_MATERIALIZED, name)) for level, name in names.items()}
+        tables = {level: await timescale.materialized(connection, name) for level, name in names.items()}
         return cls(series, tables, unique=False)
 
     async def prepare(self, connection: Connection, times: Sequence[datetime]) -> None:

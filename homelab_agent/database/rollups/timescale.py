@@ -75,6 +75,12 @@ _ADD_REFRESH = (
 )
 
 
+_MATERIALIZED = """
+SELECT format('%I.%I', materialization_hypertable_schema, materialization_hypertable_name)
+  FROM timescaledb_information.continuous_aggregates WHERE view_schema = 'homelab' AND view_name = $1
+"""
+
+
 async def make(connection: Connection, series: Series, there: Relations) -> None:
     """Make the series' continuous aggregates and views, where they are missing.
 
@@ -113,6 +119,11 @@ async def refresh(connection: Connection, series: Series, keep: Keep, now: datet
                 await connection.execute(query, _named(series.rollup(level)), begin, end, timeout=REFRESH_SECONDS)
             await connection.execute(_CAME_TO, series.name, level.name, end, settled)
         finer, kept = series.rollup(level), keep.level(level) or kept
+
+
+async def materialized(connection: Connection, name: str) -> str:
+    """Return the table, as SQL has its name, in which TimescaleDB keeps a continuous aggregate's rows."""
+    return str(await connection.fetchval(_MATERIALIZED, name))
 
 
 async def begin(connection: Connection, series: Series, keep: Keep, now: datetime) -> None:
