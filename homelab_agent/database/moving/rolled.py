@@ -33,7 +33,7 @@ async def up_to_date(side: Side, each: Series, keep: Keep, now: datetime) -> Non
     if side.is_timescale:
         await timescale.refresh(side.connection, each, keep, now, at_once=True)
     else:
-        await _roll(side, each, now)
+        await plain.keep_up(side.connection, each, now)
 
 
 async def boundary(source: Side, target: Side, each: Series, theirs: Series, keep: Keep, now: datetime) -> datetime:
@@ -64,7 +64,7 @@ async def prepare(target: Side, each: Series, bound: datetime, now: datetime) ->
     if target.is_timescale:
         until = until or EVER  # nothing was refreshed yet, so the next refresh is due
     elif (until is not None and until < bound) or (until is None and await _has_rows(target, each)):
-        await _roll(target, each, now)  # its own rows, before they are settled
+        await plain.keep_up(target.connection, each, now)  # its own rows, before they are settled
     async with target.connection.transaction():
         await target.connection.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended('homelab.rollup.' || $1, 0))", each.name
@@ -123,11 +123,6 @@ async def again(target: Side, each: Series, days: Sequence[datetime], keep: Keep
                 at = day + timedelta(hours=hour)
                 await target.connection.execute(_AGAIN, each.name, at, at + timedelta(minutes=59, seconds=59))
     await up_to_date(target, each, keep, now)
-
-
-async def _roll(side: Side, each: Series, now: datetime) -> None:
-    minutes = await plain.are_coarser(side.connection, each, now)
-    await plain.roll(side.connection, each, now, minutes=minutes)
 
 
 async def _by_day(side: Side, name: str, what: str, begin: datetime, end: datetime) -> dict[datetime, int]:

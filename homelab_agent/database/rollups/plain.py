@@ -77,6 +77,11 @@ async def roll(connection: Connection, series: Series, now: datetime, *, minutes
         pass
 
 
+async def keep_up(connection: Connection, series: Series, now: datetime) -> None:
+    """Roll up what is not yet, with minutes where they are coarser."""
+    await roll(connection, series, now, minutes=await are_coarser(connection, series, now))
+
+
 async def begin(connection: Connection, series: Series, now: datetime) -> None:
     """Begin to roll up, where that has never been done: what comes from before then is late."""
     state = await connection.fetch(_STATE, series.name)

@@ -84,8 +84,7 @@ class Rollups:
             for each in await self._series(connection):
                 if run.cancelled.is_set():
                     return Outcome(ok=False, detail=f"cancelled; {count} series rolled up")
-                now = self.clock.read().wall
-                await plain.roll(connection, each, now, minutes=await plain.are_coarser(connection, each, now))
+                await plain.keep_up(connection, each, self.clock.read().wall)
                 count += 1
         return Outcome(ok=True, detail=f"{count} series rolled up")
 
