@@ -61,7 +61,14 @@ class Checkout:
     def command(self, target: str, **given: str) -> list[str]:
         """Return the command line of a target, with pip's own variables for where the wheels are."""
         variables = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS, **given}
-        return ["make", "-C", HERE, target, *(f"{name}={value}" for name, value in variables.items())]
+        return [
+            "make",
+            "--no-print-directory",
+            "-C",
+            HERE,
+            target,
+            *(f"{name}={value}" for name, value in variables.items()),
+        ]
 
     def make(self, target: str, **given: str) -> subprocess.CompletedProcess[str]:
         """Run a target of the Makefile as root, with variables; return how it ended and what it said."""
