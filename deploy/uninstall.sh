@@ -60,7 +60,7 @@ take_data() {
 ask_about_data
 take_units
 take_program
-rm -f /run/homelab-agent-install.lock
+rm -rf /run/homelab-agent /run/homelab-agent-install.lock
 if [ -n "${PURGE:-}" ]; then
     take_data
     say "homelab-agent is gone."
