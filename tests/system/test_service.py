@@ -33,8 +33,7 @@ def _it_runs(checkout: Checkout, installed: Machine) -> None:
 
 def is_well(checkout: Checkout) -> str:
     """Wait until the service has said that it is ready, and has its database; return its process."""
-    shown = lambda: checkout.machine.show(SERVICE)  # noqa: E731
-    until(lambda: shown()["SubState"] == "running", "the service runs", seconds=60)
+    until(lambda: checkout.machine.show(SERVICE)["SubState"] == "running", "the service runs", seconds=60)
     until(checkout.database_answers, "the database is there", seconds=60)
     return checkout.process()
 
