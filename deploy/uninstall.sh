@@ -43,7 +43,7 @@ take_units() {
 take_program() {
     [ ! -L $command ] || rm -f $command
     rm -rf "$prefix" /var/cache/private/homelab-agent-build
-    rm -f /var/cache/homelab-agent-build
+    rm -f /var/cache/homelab-agent-build $lib/sysusers.d/homelab-agent.conf
     did "removed $prefix"
 }
 

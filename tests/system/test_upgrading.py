@@ -34,7 +34,7 @@ def sampling(checkout: Checkout) -> None:
 
 @pytest.fixture
 def newer(checkout: Checkout) -> Iterator[Checkout]:
-    """The checkout, to be changed; afterwards it is as it was. Which release is in use stays as the test has left it."""
+    """The checkout, to be changed; afterwards it is as it was, but the release that the test has left is in use."""
     yield checkout
     checkout.reset()
 
