@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.installed import Checkout, bare_with_checkout
+from tests.neighbours import machine, wheels
 from tests.neighbours.machine import Machine
 
 
@@ -22,3 +23,12 @@ def checkout() -> Iterator[Checkout]:
 def installed(checkout: Checkout) -> Machine:
     """That machine."""
     return checkout.machine
+
+
+@pytest.fixture(scope="module")
+def equipped() -> Iterator[Checkout]:
+    """The checkout, installed on a machine that has all that this host has: Docker, which is not started yet, git."""
+    with machine.running(shared=[wheels.directory()]) as one:
+        there = Checkout(one)
+        there.said = there.made("install")
+        yield there
