@@ -65,6 +65,7 @@ lock: ## Renew requirements/*.txt from pyproject.toml (needs uv).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --output-file requirements/run.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --constraint requirements/run.txt --group test pyproject.toml --output-file requirements/test.txt
 	echo 'systemd-python>=235' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/systemd.txt
+	echo 'setuptools>=80' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/setuptools.txt
 	echo 'flit_core>=3.12,<4' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/build.txt
 
 generate: ## Write anew what is made: config.toml, docs/configuration.md, Grafana's dashboards and alerts.

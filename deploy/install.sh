@@ -11,7 +11,7 @@ begin install
 find_python install
 identify
 old=$(current)
-if [ -e "$note" ] || { [ -n "$old" ] && [ "$old" != "$release_id" ] && works "$old"; }; then
+if [ -e "$note" ] || { [ "$old" != "$release_id" ] && is_enabled && works "$old"; }; then
     exec 9>&- # the other one takes the lock
     exec "$root/deploy/upgrade.sh"
 fi
@@ -88,6 +88,8 @@ make_accounts
 make_configuration
 "$release/bin/homelab-agent" --config $etc/config.toml installing adopt "$root" "${ADOPT:-}"
 agent config check || fail "$etc/config.toml has these faults, so nothing was enabled or started. When they are mended: make install"
+systemctl is-active --quiet homelab-agent.socket ||
+    "$release/bin/homelab-agent" --config $etc/config.toml installing free || fail "So nothing was enabled or started. When that is mended: make install"
 was=$(systemctl is-active $service 2>/dev/null || :)
 use "$release_id"
 place_files "$release_id"

@@ -46,6 +46,10 @@ current() { # prints the release that is in use
     ! [ -L "$prefix/current" ] || basename "$(readlink "$prefix/current")"
 }
 
+is_enabled() { # whether an install has come to its end here
+    systemctl is-enabled --quiet $service 2>/dev/null
+}
+
 works() { # whether a release's program runs at all
     [ -n "$1" ] && "$prefix/releases/$1/bin/homelab-agent" --version >/dev/null 2>&1
 }
@@ -232,7 +236,7 @@ use() { # have release $1 be the one that starts
 
 ours() { # the names of our units of a kind that want to be enabled
     grep "^$units/[^/]*\.$1\$" "$prefix/placed" | while read -r file; do
-        ! grep -q '^\[Install\]' "$file" || echo "${file##*/}"
+        ! grep -q '^\[Install\]' "$file" 2>/dev/null || echo "${file##*/}"
     done
 }
 
@@ -257,5 +261,5 @@ bring_up() { # start what is enabled, anew where something has changed, and wait
 
 last_words() { # what the journal has of a start that failed
     say "Its last words:"
-    journalctl --quiet --no-pager --output=cat --lines=12 --unit=$service | sed 's/^/  /'
+    journalctl --quiet --no-pager --output=cat --lines=12 --unit=$service --unit=homelab-agent.socket | sed 's/^/  /'
 }

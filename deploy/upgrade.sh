@@ -14,9 +14,9 @@ old=$(current)
 if [ -e "$note/old" ]; then
     old=$(cat "$note/old")
     say "An upgrade from $old was cut short before it was proven; it goes on."
-elif [ "$old" = "$release_id" ]; then
-    say "homelab-agent $release_id is in use already."
-    exec 9>&-
+elif [ "$old" = "$release_id" ] || ! is_enabled; then
+    [ "$old" != "$release_id" ] || say "homelab-agent $release_id is in use already."
+    exec 9>&- # the other one takes the lock
     exec "$root/deploy/install.sh"
 fi
 agent() { as_agent "$release/bin/homelab-agent" --config $etc/config.toml "$@"; }
@@ -42,7 +42,7 @@ write_note() {
     [ ! -e "$note/old" ] || return 0
     rm -rf "$note" "$note.new"
     mkdir "$note.new"
-    "$release/bin/homelab-agent" installing standing >"$note.new/before.json" || echo '[]' >"$note.new/before.json"
+    "$release/bin/homelab-agent" installing standing >"$note.new/before.json" 2>/dev/null || echo '[]' >"$note.new/before.json"
     echo "$old" >"$note.new/old"
     sync -f "$note.new/old"
     mv "$note.new" "$note"

@@ -13,7 +13,7 @@ find_python run
 # systemd's journal library has no wheel: the tests take it where it can be built.
 locks="build $flavour"
 if [ "$flavour" = test ] && builds_systemd; then
-    locks="$locks systemd"
+    locks="$locks setuptools systemd"
 fi
 
 # What the environment was made from: the locks, the interpreter and this script.
@@ -33,6 +33,8 @@ if ! "$directory/bin/python" -c 'import pip' 2>/dev/null || ! fits "$directory/b
 fi
 echo "Installing the locked requirements ($flavour) ..."
 pip="$directory/bin/python -m pip --disable-pip-version-check --no-input install --quiet"
-for lock in $locks; do $pip --require-hashes -r "$root/requirements/$lock.txt"; done
+for lock in $locks; do # what builds is in a lock, too
+    $pip --no-build-isolation --require-hashes -r "$root/requirements/$lock.txt"
+done
 $pip --no-deps --no-build-isolation --editable "$root"
 echo "$made_from" >"$stamp"

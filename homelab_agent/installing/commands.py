@@ -42,6 +42,15 @@ def listen(console: Console) -> None:
 
 
 @commands.command()
+@click.pass_obj
+def free(console: Console) -> None:
+    """Fail where somebody else listens already where the service is to."""
+    from homelab_agent.web import sockets
+
+    sockets.check_free(*web_settings.split_address(console.section("web").listen))
+
+
+@commands.command()
 @click.argument("checkout", type=click.Path(path_type=Path))
 @click.argument("given", default="")
 def adopt(checkout: Path, given: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.agent import Agent
+from tests.agent import Agent, running
 from tests.installed import CONFIG, SERVICE, STATE, Checkout, bare_with_checkout
 from tests.neighbours.machine import Machine
 from tests.waiting import until
@@ -27,9 +29,8 @@ def host() -> Iterator[Checkout]:
         yield one
 
 
-@pytest.fixture
-def gathered(agent: Agent) -> Path:
-    """The state of an agent that has run, has its samples in PostgreSQL, and has ended in order."""
+def gathered_by(agent: Agent) -> Path:
+    """Run an agent until its samples are in PostgreSQL, and end it in order; return its state."""
     agent.start_with_database()
     until(lambda: agent.sql("SELECT 1 FROM tick"), "it has sampled", seconds=60)
     agent.stop()
@@ -71,25 +72,62 @@ def killed_when_there_is(host: Checkout, pattern: str) -> None:
     until(lambda: ended(machine, "first.service"), "it is dead")
 
 
-def test_killed_in_the_middle_nothing_is_enabled_and_again_it_comes_up_with_what_was_gathered(
-    host: Checkout, gathered: Path
-) -> None:
-    machine = host.machine
-    machine("useradd", "--create-home", "anna")
-    theirs = put(host, gathered, owner="anna")
+@pytest.fixture(scope="module")
+def annas(host: Checkout) -> str:
+    """Where anna's `make run` has left its state."""
+    host.machine("useradd", "--create-home", "anna")
+    with running(Path(tempfile.mkdtemp(prefix="homelab-agent-test-"))) as agent:
+        agent.directory.chmod(0o755)
+        where = put(host, gathered_by(agent), owner="anna")
+    shutil.rmtree(agent.directory)
+    return where
+
+
+def is_nowhere_enabled(machine: Machine) -> bool:
+    units = (SERVICE, "homelab-agent.socket", "homelab-agent-privileged.socket")
+    asked = [machine.run("systemctl", word, unit) for unit in units for word in ("is-enabled", "is-active")]
+    return all(done.returncode != 0 for done in asked)
+
+
+@pytest.mark.parametrize("pattern", ["/opt/homelab-agent/releases/*/pyvenv.cfg", "/etc/homelab-agent/config.toml"])
+def test_killed_in_the_middle_nothing_is_enabled(host: Checkout, annas: str, pattern: str) -> None:
     host.bring_wheels()
-    for pattern in ("/opt/homelab-agent/releases/*/pyvenv.cfg", "/etc/homelab-agent/config.toml"):
-        killed_when_there_is(host, pattern)
-        assert machine.run("systemctl", "is-enabled", SERVICE).returncode != 0
-        assert machine.run("systemctl", "is-active", "homelab-agent.socket").returncode != 0
+    killed_when_there_is(host, pattern)
+    assert is_nowhere_enabled(host.machine)
+
+
+def test_where_somebody_else_listens_it_says_who_and_enables_nothing(host: Checkout, annas: str) -> None:
+    machine = host.machine
+    machine("systemd-run", "--quiet", "--unit=other", "python3", "-m", "http.server", "--bind=127.0.0.1", "8085")
+    until(lambda: machine.run("grep", "--quiet", ":1F95 ", "/proc/net/tcp").returncode == 0, "somebody listens at 8085")
+    said = host.refused("install", SUDO_USER="anna")
+    machine("systemctl", "stop", "other.service")
+    assert f"copied {annas} to {STATE}" in said
+    assert re.search(r"Port 8085 of 127\.0\.0\.1 is taken by process \d+ \(python3", said)
+    assert "So nothing was enabled or started" in said
+    assert is_nowhere_enabled(machine)
+
+
+def test_what_does_not_come_up_is_not_left_enabled(host: Checkout, annas: str) -> None:
+    host.change("homelab_agent/commands/run.py", "redactor = Redactor()", "raise SystemExit('it is broken')")
+    said = host.refused("install", SUDO_USER="anna")
+    host.reset()
+    assert "The agent did not come up; its units are disabled again" in said
+    assert "it is broken" in said.partition("Its last words:")[2]
+    assert f"put /usr/local/lib/systemd/system/{SERVICE}" in said.partition("What it had changed until then:")[2]
+    assert is_nowhere_enabled(host.machine)
+
+
+def test_after_all_that_it_comes_up_with_what_make_run_has_gathered(host: Checkout, annas: str) -> None:
+    machine = host.machine
     said = host.made("install", SUDO_USER="anna")
-    assert f"copied {theirs} to {STATE}" in said
+    assert f"It goes on with the data in {STATE}" in said, "which an earlier one has copied"
+    assert machine.systemctl("is-enabled", SERVICE) == "enabled"
     assert "sudo usermod -aG homelab anna" in said
     assert machine.show(SERVICE)["ActiveState"] == "active"
     until(host.database_answers, "the database is there", seconds=60)
     assert rows(host, SAMPLED) == "t"
-    assert machine.run("test", "-e", f"{theirs}/state.db").returncode == 0, "theirs stays theirs"
-    assert machine("stat", "--format=%U", f"{theirs}/state.db") == "anna"
+    assert machine("stat", "--format=%U", f"{annas}/state.db") == "anna", "theirs stays theirs"
 
 
 def test_uninstalled_nothing_but_data_is_left(host: Checkout) -> None:
@@ -109,11 +147,11 @@ def test_uninstalled_nothing_but_data_is_left(host: Checkout) -> None:
 
 
 def test_installed_again_it_takes_over_what_root_has_gathered_and_the_configuration(
-    host: Checkout, gathered: Path
+    host: Checkout, agent: Agent
 ) -> None:
     machine = host.machine
     machine("rm", "-rf", STATE)
-    put(host, gathered, owner="root")
+    put(host, gathered_by(agent), owner="root")
     machine("systemd-run", "--quiet", "--unit=holder", "flock", f"{STATE}/agent.lock", "sleep", "infinity")
     assert "end it with Ctrl-C, then: make install" in host.refused("install")
     assert machine.run("systemctl", "is-enabled", SERVICE).returncode != 0

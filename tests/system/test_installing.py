@@ -43,6 +43,12 @@ def test_the_program_is_roots_and_nobody_else_may_change_it(installed: Machine) 
     assert installed("readlink", "--canonicalize", "/usr/local/bin/homelab-agent").startswith("/opt/homelab-agent/")
 
 
+def test_the_wheels_were_made_by_a_user_who_is_no_more(installed: Machine) -> None:
+    owner = int(installed("stat", "--format=%u", "/var/cache/private/homelab-agent-build"))
+    assert 61184 <= owner <= 65519, "one of systemd's dynamic users (systemd.exec(5))"
+    assert installed.run("getent", "passwd", str(owner)).returncode != 0
+
+
 def test_the_token_is_the_agents_and_only_by_its_unit(checkout: Checkout, installed: Machine) -> None:
     token = installed("cat", TOKEN)
     probe = "/api/health/probe"
