@@ -194,6 +194,27 @@ def test_nothing_is_begun_where_it_cannot_be_gone_through_with(
     assert agent.connected()
 
 
+@pytest.mark.parametrize("which", ["source", "target"])
+def test_a_server_that_goes_away_is_waited_for(
+    agent: Agent, postgres: Postgres, postgres_timescale: Postgres, which: str
+) -> None:
+    dying = {"source": postgres, "target": postgres_timescale}[which]
+    agent.write(database=postgres.url)
+    agent.start_with_database()
+    end = much(agent)
+    age(agent, url_of(agent))
+    before = history(url_of(agent), end)
+    run = move(agent, postgres_timescale.url, "--detach", "--yes").stdout.strip()
+    until(lambda: (agent.json(f"/api/runs/{run}")["progress"] or {}).get("unit") == "rows", "rows are copied")
+    dying.kill()
+    until(lambda: "move_waits" in agent.printed(), "it is said")
+    assert agent.json(f"/api/runs/{run}")["state"] == "running"
+    dying.start()
+    until(lambda: agent.json(f"/api/runs/{run}")["ended_at"], "it has ended", seconds=90)
+    assert agent.json(f"/api/runs/{run}")["state"] == "ok", agent.json(f"/api/runs/{run}")
+    stays(agent, postgres_timescale.url, end, before)
+
+
 def test_a_move_that_is_cancelled_changes_nothing_and_goes_on_later(agent: Agent, postgres: Postgres) -> None:
     agent.start_with_database()
     end = much(agent)
