@@ -36,10 +36,10 @@ def aged(agent: Agent, url: str) -> tuple[datetime, Mapping[str, Any]]:
     return end, before
 
 
-def much(agent: Agent) -> datetime:
-    """Give the embedded server so much that it takes a while to copy; return until when."""
+def much(url: str) -> datetime:
+    """Give a server so much that it takes a while to copy; return until when."""
     for number in range(7001, 7005):
-        end = seed(url_of(agent), number=number, minutes=2, days=40)
+        end = seed(url, number=number, minutes=2, days=40)
     return end
 
 
@@ -201,9 +201,9 @@ def test_a_server_that_goes_away_is_waited_for(
     dying = {"source": postgres, "target": postgres_timescale}[which]
     agent.write(database=postgres.url)
     agent.start_with_database()
-    end = much(agent)
-    age(agent, url_of(agent))
-    before = history(url_of(agent), end)
+    end = much(postgres.url)
+    age(agent, postgres.url)
+    before = history(postgres.url, end)
     run = move(agent, postgres_timescale.url, "--detach", "--yes").stdout.strip()
     until(lambda: (agent.json(f"/api/runs/{run}")["progress"] or {}).get("unit") == "rows", "rows are copied")
     dying.kill()
@@ -217,7 +217,7 @@ def test_a_server_that_goes_away_is_waited_for(
 
 def test_a_move_that_is_cancelled_changes_nothing_and_goes_on_later(agent: Agent, postgres: Postgres) -> None:
     agent.start_with_database()
-    end = much(agent)
+    end = much(url_of(agent))
     age(agent, url_of(agent))
     before = history(url_of(agent), end)
     run = move(agent, postgres.url, "--detach", "--yes").stdout.strip()
