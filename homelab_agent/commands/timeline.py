@@ -40,7 +40,7 @@ class Found:
 
 @click.command("timeline")
 @click.option("--since", type=Moment(), default="1h", show_default=True, help="A length of time, or a day or a time.")
-@click.option("--until", type=Moment(), help="Up to then; times are in UTC where they name no zone.")
+@click.option("--until", type=Moment(), help="Up to then; a time without a zone is this host's.")
 @click.option("--host", default="", help="One host of those that share the database; else all.")
 @click.option("--json", "as_json", is_flag=True, help="For a program; times in UTC.")
 @click.pass_obj
@@ -66,8 +66,9 @@ def commands(console: Console, *, since: datetime, until: datetime | None, host:
 
 def check_window(since: datetime, until: datetime | None) -> None:
     """Raise `UsageError` for a window in which nothing can be."""
-    if since > datetime.now(UTC):
-        raise click.UsageError(f"--since {local_time(since.isoformat())} is still to come; without a zone it is in UTC")
+    if since > (now := datetime.now(UTC)):
+        began, here = local_time(since.isoformat()), local_time(now.isoformat())
+        raise click.UsageError(f"--since {began} is still to come; here it is {here}")
     if until is not None and until <= since:
         raise click.UsageError("--until is after --since")
 

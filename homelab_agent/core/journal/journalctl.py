@@ -45,8 +45,8 @@ class JournalUnreadable(AgentError):
 
 def arguments(since: datetime | None, until: datetime | None, *, follow: bool) -> list[str]:
     """Return the command line: the agent's entries of all boots, oldest first."""
-    bounds = [
-        f"--{name}=@{when.timestamp():.6f}" for name, when in (("since", since), ("until", until)) if when is not None
+    bounds = [  # it knows no time before 1970, and nothing was logged then
+        f"--{name}=@{max(when.timestamp(), 0):.6f}" for name, when in (("since", since), ("until", until)) if when
     ]
     sources = [
         f"SYSLOG_IDENTIFIER={IDENTIFIER}",
