@@ -20,7 +20,10 @@ PERSISTENT, VOLATILE = Path("/var/log/journal"), Path("/run/log/journal")
 
 _NO_RIGHTS = ("insufficient permissions", "not seeing messages from other users")
 """What journalctl says where it may not read all (shared by its versions since 2012)."""
-KEEP = "mkdir -p /var/log/journal && systemctl restart systemd-journald (and no Storage=volatile in journald.conf)"
+KEEP = (
+    "sudo mkdir -p /var/log/journal /etc/systemd/journald.conf.d; printf '[Journal]\\nStorage=persistent\\n' | sudo tee"
+    " /etc/systemd/journald.conf.d/99-persistent.conf; sudo systemctl restart systemd-journald; sudo journalctl --flush"
+)
 """What has journald keep its journal on disk (journald.conf(5))."""
 
 
@@ -109,5 +112,9 @@ def check_there(where: str) -> None:
 
 
 def is_volatile() -> bool:
-    """Return whether what is logged now is lost with the next boot: journald empties the other place when it moves."""
-    return any(VOLATILE.glob("*/system.journal"))
+    """Return whether what is logged now is lost with the next boot.
+
+    journald removes its place in memory when it moves to the disk; it is there also where we may not look into it.
+    `compose/stack.sh` asks the same.
+    """
+    return any(not os.access(one, os.X_OK) or (one / "system.journal").exists() for one in VOLATILE.glob("*/"))
