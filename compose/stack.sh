@@ -77,10 +77,13 @@ check_memory() {
         "Or start it all the same:                             make up FORCE=1"
 }
 
-is_volatile() { # as homelab_agent/core/journal/journalctl.py asks it: journald removes this when it writes to the disk
+is_volatile() { # whether journald writes to its place in memory, as homelab_agent/core/journal/journalctl.py asks it
     for each in /run/log/journal/*; do
         [ -d "$each" ] || continue
-        if [ ! -x "$each" ] || [ -e "$each/system.journal" ]; then return 0; fi
+        [ -x "$each" ] || return 0
+        [ -e "$each/system.journal" ] || continue
+        disk=$persistent/${each##*/}/system.journal
+        [ -e "$disk" ] && [ -z "$(find "$each/system.journal" -newer "$disk")" ] || return 0
     done
     return 1
 }

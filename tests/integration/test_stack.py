@@ -150,6 +150,7 @@ def test_no_password_is_logged_however_much_is(stack: Stack) -> None:
 
 def test_an_agent_with_a_user_of_its_own_moves_as_it_is_told(stack: Stack) -> None:
     stack.machine("useradd", "--system", "homelab-agent")
+    stack.machine("chmod", "go+x", "/root")  # where this checkout's Python may be
     stack.write_agent(database='url = "embedded"', user="homelab-agent")
     stack.machine.systemctl("restart", "homelab-agent.service")
     until(lambda: stack.agent("status").returncode == 0, "it is up", seconds=60)

@@ -111,10 +111,23 @@ def check_there(where: str) -> None:
         raise NoJournal(cause=f"neither {PERSISTENT} nor {VOLATILE} is there", repair=where)
 
 
-def is_volatile() -> bool:
-    """Return whether what is logged now is lost with the next boot.
+def is_volatile(memory: Path = VOLATILE, disk: Path = PERSISTENT) -> bool:
+    """Return whether what is logged now is lost with the next boot: whether journald writes to its place in memory.
 
-    journald removes its place in memory when it moves to the disk; it is there also where we may not look into it.
+    It may have left there what it wrote before it was told to go to the disk. Where we may not look, it writes there.
     `compose/stack.sh` asks the same.
     """
-    return any(not os.access(one, os.X_OK) or (one / "system.journal").exists() for one in VOLATILE.glob("*/"))
+    return any(_writes(one, disk / one.name) for one in memory.glob("*/"))
+
+
+def _writes(memory: Path, disk: Path) -> bool:
+    try:
+        written = (memory / "system.journal").stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        return written > (disk / "system.journal").stat().st_mtime_ns
+    except OSError:
+        return True
