@@ -5,7 +5,6 @@ the doctor says of the stack.
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,12 +14,10 @@ import pytest
 from homelab_agent.core.health import State
 from tests import stack as here
 from tests.neighbours import images
-from tests.neighbours.loki import Line
+from tests.shipping_logs import FORGED, SAID, TALKS, forge, restart_agent, say, stream, until_newer
 from tests.stack import HERE, HOST, SERVICES, Stack
 from tests.waiting import until
 
-TALKS = "echo from the container; echo; echo and more; exec sleep 1000"
-SAID = ["from the container", " ", "and more"]
 STREAMS = 60
 NO_CALL = """
 import socket
@@ -63,32 +60,6 @@ def stack() -> Iterator[Stack]:
             lambda: one.sql("SELECT to_regclass('homelab.rollup') IS NOT NULL") == "t", "it has its tables", seconds=60
         )
         yield one
-
-
-def restart_agent(stack: Stack) -> float:
-    """Start the agent anew; return when that was."""
-    at = time.time()
-    stack.machine.systemctl("restart", "homelab-agent.service")
-    return at
-
-
-def say(stack: Stack, unit: str, script: str) -> None:
-    """Run a script as a unit to its end; journald lets it say as much as it likes."""
-    words = ("--wait", "--collect", "--property=LogRateLimitIntervalSec=0", f"--unit={unit}")
-    stack.machine("systemd-run", *words, "sh", "-c", script)
-
-
-def stream(stack: Stack, query: str) -> dict[str, Any]:
-    """Return the labels of the one stream that a selector finds: without structured metadata."""
-    [found] = {json.dumps(one, sort_keys=True) for one in stack.loki("series", **{"match[]": query})["data"]}
-    return dict(json.loads(found))
-
-
-def until_newer(stack: Stack, query: str, at: float) -> Line:
-    """Wait for a line from after that moment."""
-    return until(
-        lambda: [one for one in stack.lines(query) if one.nanoseconds > at * 1e9], f"Loki has {query}", seconds=40
-    )[-1]
 
 
 def test_an_event_of_the_agents_is_found_with_its_fields(stack: Stack) -> None:
@@ -144,14 +115,9 @@ def test_so_is_its_root_half(stack: Stack) -> None:
 
 
 def test_what_others_send_in_the_agents_name_makes_no_label(stack: Stack) -> None:
-    said = '{"level":"info","component":"forged","event":"forged.event"}'
-    fields = (
-        f"MESSAGE={said}", "HOMELAB_COMPONENT=forged", "HOMELAB_EVENT=forged.event", "HOMELAB_RUN_ID=forged",
-        "SYSLOG_IDENTIFIER=homelab-agent", "UNIT=homelab-agent.service",
-    )  # fmt: skip
-    say(stack, "impostor", f"printf '%s\\n' {' '.join(shlex.quote(one) for one in fields)} | logger --journald")
-    found = stack.until_found('{component="system"} | unit="impostor.service" |~ "forged.event.}$"')
-    assert found.text == said
+    found = forge(stack, "impostor")
+    assert found.text == FORGED
+    assert found.labels["component"] == "system"
     assert not {"event", "run_id"} & found.labels.keys()
     assert "forged" not in stack.loki("label/component/values")["data"]
 
