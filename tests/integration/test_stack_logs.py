@@ -43,7 +43,13 @@ for number in range(int(sys.argv[1])):
 """
 """Has Loki make so many streams, or as many as it takes."""
 HALF = "homelab-agent-privileged.service"
-UNHEARD_OF = """echo '{"level":"info","component":"unheard_of","event":"unheard_of.event"}'"""
+UNHEARD_OF = """
+for i in 1 2 3 4; do
+    echo '{"level":"info","component":"unheard_of","event":"unheard_of.event"}'
+    sleep 1.5
+done
+"""
+"""So slow that it is alone in what the shipper sends at a time; of several streams Loki tells how the last one went."""
 RATE, SECONDS = 20, 600
 """A noisy host logs so many lines a second; and ten minutes of that."""
 
@@ -183,7 +189,7 @@ def test_a_stream_that_loki_does_not_take_holds_up_no_other(stack: Stack) -> Non
     stack.machine.path("/usr/local/bin/unheard-of").write_text(UNHEARD_OF)
     stack.machine.install(HALF, "[Service]\nType=oneshot\nExecStart=/bin/sh /usr/local/bin/unheard-of\n")
     stack.machine.systemctl("start", HALF)
-    say(stack, "known", "sleep 3; echo said while it takes no more")
+    say(stack, "known", "echo said while it takes no more")
     until_newer(stack, '{component="system"} |= "said while it takes no more"', at)
     assert "unheard_of" not in stack.loki("label/component/values")["data"], "the limit was reached"
     file.write_text(text)
