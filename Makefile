@@ -55,7 +55,7 @@ generate: ## Write anew what is made: config.toml, docs/configuration.md, Grafan
 	$(BIN)/homelab-agent config reference > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
 	$(BIN)/python -m compose.grafana.build
 
-up: ## Start PostgreSQL, Loki, Grafana and the log shipper in Docker (PROFILE=alloy|edge).
+up: ## Start PostgreSQL, Loki, Grafana and the log shipper in Docker (PROFILE=alloy|edge|edge-alloy).
 	@compose/stack.sh up
 
 down: ## Stop and remove their containers; the data stays.

@@ -40,7 +40,7 @@ class NoSuchRun(AgentError):
 @click.option(
     "--since", type=Moment(), help=f"A length of time, or a day or a time; {DEFAULT} where there is no --run."
 )
-@click.option("--until", type=Moment(), help="Up to then; times are in UTC where they name no zone.")
+@click.option("--until", type=Moment(), help="Up to then; a time without a zone is this host's.")
 @click.option("--level", type=click.Choice([*(level.value for level in Level), "critical"]), help="At least so severe.")
 @click.option("--follow", is_flag=True, help="Go on with each event as it comes, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="For a program: an event a line, times in UTC.")

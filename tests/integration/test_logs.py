@@ -125,6 +125,13 @@ def test_without_the_journals_library_events_are_known_by_their_json(house: Hous
 def test_what_keeps_the_journal_from_being_read_is_one_line_with_its_repair(house: House) -> None:
     machine = house.machine
     house.start()
+    before = house.run("logs", "--since", "1969-07-20", "--component", "agent")
+    assert (before.returncode, before.stderr) == (0, "")
+    assert "agent ready" in before.stdout
+    written = '{"level":[],"component":"a","event":"b","run_id":{}}'
+    machine("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "logger", "-t", "homelab-agent", written)
+    strange = house.logs("--component", "a")
+    assert [(one["event"], one["level"]) for one in strange] == [("b", "info")], "by anybody; and the rest is there"
     none = house.run("logs", "--run", "019ad000-0000-7000-8000-000000000000")
     assert (none.returncode, none.stdout) == (1, "")
     assert "The journal has no event of a run 019ad000" in none.stderr
