@@ -1,4 +1,4 @@
-"""What the capabilities do inside the service's sandbox, with a Docker that comes later, and what is seen to after it."""
+"""What capabilities do inside the service's sandbox, with a Docker that comes later; what is seen to after a kill."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def house(equipped: Checkout) -> Checkout:
     commit(equipped, "first")
     as_owner(equipped, f"git clone --quiet {REMOTE} {SITE}")
     machine.install("site.service", SITE_UNIT)
-    machine("ip", "link", "add", "homelab0", "type", "dummy")
+    machine("ip", "link", "add", "homelab0", "type", "veth", "peer", "name", "homelab1")
     machine("ip", "address", "add", "192.0.2.7/32", "dev", "homelab0")
     machine("ip", "link", "set", "homelab0", "up")
     machine.systemctl("restart", SERVICE)
@@ -71,7 +71,7 @@ def docker(house: Checkout) -> Iterator[None]:
     machine = house.machine
     machine.systemctl("start", "docker.service")
     machine("sh", "-c", "tar --directory=/ --create bin/busybox | docker import - busybox")
-    much = "umask 077; dd if=/dev/urandom of=/data/much bs=1M count=150 2>/dev/null"
+    much = "umask 077; [ -e /data/much ] || dd if=/dev/urandom of=/data/much bs=1M count=150 2>/dev/null"
     write = f"{much}; while :; do date >>/data/log; sleep 1; done"
     words = ("--detach", "--init", "--name", WRITER, "--volume", "shop:/data", "--restart", "unless-stopped")
     machine("/usr/bin/docker", "run", *words, "busybox", "/bin/busybox", "sh", "-c", f"PATH=/bin; {busy(write)}")
@@ -108,7 +108,8 @@ def commit(house: Checkout, page: str) -> str:
 
 def finding(house: Checkout, check: str) -> dict[str, Any]:
     """Ask a check now, and return what it finds."""
-    found = json.loads(house.machine.run("homelab-agent", "doctor", "--json").stdout)
+    area = check.partition(".")[0]
+    found = json.loads(house.machine.run("homelab-agent", "doctor", area, "--json").stdout)
     return next(dict(one) for one in found if one["check"] == check)
 
 
@@ -127,7 +128,7 @@ def test_without_docker_it_is_ready_and_says_so_and_goes_on_when_docker_comes(ho
     until(lambda: finding(house, "backup.docker")["state"] == "ok", "Docker is found", seconds=60)
 
 
-def test_interfaces_are_asked_for_by_netlink(house: Checkout) -> None:
+def test_interfaces_of_the_host_are_seen(house: Checkout) -> None:
     query = "SELECT count(*) FROM network_sample JOIN entity ON entity.id = entity_id WHERE label LIKE 'homelab0%'"
     ask = ("db", "psql", "-Atc", query)
     until(lambda: int(house.agent(*ask)) > 0, "the interface has a row", seconds=60)
@@ -202,8 +203,8 @@ def test_doctor_finds_what_was_done_to_the_units_and_its_repairs_mend_it(house: 
     loose = "homelab-agent.service.d/loose.conf"
     machine.install(loose, "[Service]\nProtectHome=no\nSupplementaryGroups=docker\n")
     for check, word in (
-        ("enabled", "systemctl enable"),
         ("sockets", "systemctl start"),
+        ("enabled", "systemctl enable"),
         ("sandbox", "rm /etc/systemd"),
     ):
         found = finding(house, f"unit.{check}")
