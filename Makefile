@@ -1,6 +1,6 @@
 # homelab-agent: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test neighbours neighbours-list soak check bench lock generate picture build clean up down ps pull stack-restart stack-logs
+.PHONY: help run install upgrade restart status logs uninstall test neighbours neighbours-list soak check bench lock generate picture build clean up down ps pull stack-restart stack-logs
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -15,6 +15,24 @@ help: ## List the targets.
 run: ## Run the agent here, with this folder's config.toml; Ctrl-C ends it.
 	@deploy/venv.sh $(VENV) run
 	@exec $(BIN)/homelab-agent --config config.toml run
+
+install: ## Make it a service of this host, with a Python environment in /opt (needs root).
+	@deploy/install.sh
+
+upgrade: ## Change over to this checkout; back by itself where that is not well (needs root).
+	@deploy/upgrade.sh
+
+restart: ## Restart the service and wait until it is ready.
+	@deploy/control.sh restart
+
+status: ## Show how the service stands.
+	@deploy/control.sh status
+
+logs: ## Show what the service logs (FOLLOW=1, TAIL=100).
+	@deploy/control.sh logs
+
+uninstall: ## Remove the service; data and configuration stay (PURGE=1: they go, too).
+	@deploy/uninstall.sh
 
 test: neighbours ## Install what the tests need, then run them all.
 	@exec $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(PYTEST)

@@ -11,7 +11,7 @@ NAMES = (
     "start",
     "drain",
     "imports",
-    "stored",
+    "queries",
     "scrape",
     "rest",
     "families",

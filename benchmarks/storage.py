@@ -183,7 +183,9 @@ async def _sizes(connection: Connection, edition: editions.Edition | None) -> di
 def _print(grown: dict[str, float], bound: float) -> None:
     facts = {name: size for name, size in grown.items() if not name.endswith("_rollup")}
     largest = sorted(facts, key=lambda name: facts[name], reverse=True)[:6]
-    process.figure("a sample", sum(facts.values()), "B", note=", ".join(f"{n} {facts[n]:.0f}" for n in largest))
+    process.figure(
+        "a sample", sum(facts.values()), "B", bound=bound, note=", ".join(f"{n} {facts[n]:.0f}" for n in largest)
+    )
     for level in LEVELS:
         size = sum(size for name, size in grown.items() if name.endswith(f"_{level.name}_rollup"))
         process.figure(f"what it comes to, {level.name}", size, "B")

@@ -81,8 +81,9 @@ INSIDE = (
     Entry("privileged", "commands.privileged", "The root half: does for the agent what needs root."),
     Entry("state", "commands.state", "A copy of state.db."),
     Entry("catalogue", "commands.catalogue", "What each event means, for the journal's own -x."),
+    Entry("installing", "installing.commands", "What make install and make upgrade ask of a release."),
 )
-"""What a unit, the agent, its root half or the installation starts, and no person."""
+"""What a unit, the agent, its root half or a script starts, and no person."""
 
 BESIDE: Mapping[str, tuple[Entry, ...]] = {
     "db": tuple(

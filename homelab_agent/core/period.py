@@ -1,14 +1,15 @@
-"""Lengths and points of time as a person types them for a command: `--for 2h`, `--since 1h`, `--until 2026-11-28`."""
+"""Lengths and points of time as a person types them for a command: `--for 2h`, `--since 1h`, `--until 18:30`."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import click
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_OF_DAY = re.compile(r"[0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?")
 _LENGTH = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)([smhd])")
 
 
@@ -45,7 +46,10 @@ class Duration(click.ParamType[float]):
 
 
 class Moment(click.ParamType[datetime]):
-    """A point of time: a length of time ago, or a day or a time as `reading sync --since` takes it; UTC in code."""
+    """A point of time: a length of time ago, a time of the last day ("18:30"), or a day or a time; UTC in code.
+
+    Where no zone is named it is this host's, in which times are printed, too.
+    """
 
     name = "time"
 
@@ -68,7 +72,10 @@ def ago(text: str, now: datetime) -> datetime:
             message = f"{text} ago is before all calendars"
             raise ValueError(message) from None
     try:
-        return instant(text)
-    except ValueError as error:
-        message = f"{text!r} is neither a length of time such as 45m, 2h or 1d nor {error}"
+        if _OF_DAY.fullmatch(text):
+            found = datetime.combine(now.astimezone(), time.fromisoformat(text.rjust(5, "0"))).astimezone(UTC)
+            return found if found <= now else found - timedelta(days=1)
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        message = f"{text!r} is neither a length of time such as 45m, 2h or 1d nor a time as 18:30 or 2026-11-28T12:00"
         raise ValueError(message) from None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -21,12 +24,30 @@ def test_a_length_of_time_is_so_long_ago(count: int, unit: str) -> None:
     assert NOW - period.ago(f"{count}{unit}", NOW) == timedelta(**{UNITS[unit]: count})
 
 
-@given(st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(2105, 1, 1)))
-def test_a_time_is_what_the_reading_sync_takes_it_for(at: datetime) -> None:
-    for written in (at.isoformat(), f"{at.isoformat()}Z", f"{at.isoformat()}+02:00", f"{at:%Y-%m-%d}"):
-        window = Order.asked({"since": written}).window
-        assert window is not None
-        assert period.ago(written, NOW) == window.since
+@pytest.fixture(params=["UTC", "Europe/Berlin", "America/St_Johns"])
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield request.param
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_time_without_a_zone_is_this_hosts_as_what_is_printed(zone: str) -> None:
+    at = datetime(2026, 7, 4, 18, 30, tzinfo=ZoneInfo(zone))
+    for written in ("2026-07-04T18:30", "2026-07-04 18:30:00", at.isoformat(), at.astimezone(UTC).isoformat()):
+        assert period.ago(written, NOW) == at
+    assert period.ago("2026-07-04", NOW) == datetime(2026, 7, 4, tzinfo=ZoneInfo(zone))
+
+
+def test_a_time_of_day_is_the_last_one_that_was(zone: str) -> None:
+    for hour in range(24):
+        found = period.ago(f"{hour:02}:30", NOW)
+        assert NOW - timedelta(days=1) < found <= NOW
+        assert (found.astimezone(ZoneInfo(zone)).hour, found.astimezone(ZoneInfo(zone)).minute) == (hour, 30)
+    assert period.ago("6:05", NOW) == period.ago("06:05:00", NOW)
+    with pytest.raises(ValueError, match="18:30"):
+        period.ago("25:00", NOW)
 
 
 @given(st.text())
