@@ -155,11 +155,11 @@ class Home:
 
     def shell(self, script: str, *, user: str = USER) -> subprocess.CompletedProcess[str]:
         """Run a script as a user of the machine, with no right but that user's own."""
-        return self.machine.run(*_as(user), "sh", "-c", f"PATH=$PATH:/usr/sbin:/sbin; {script}")
+        return self.machine.run(*as_user(user), "sh", "-c", f"PATH=$PATH:/usr/sbin:/sbin; {script}")
 
     def ask(self, calls: Sequence[Asked], *, user: str = USER) -> list[list[dict[str, Any]]]:
         """Say them to the root half, one after the other, and return what is said to each."""
-        words = self.machine.inside(*_as(user), "/usr/bin/python3", "-I", "-c", ASK, SOCKET)
+        words = self.machine.inside(*as_user(user), "/usr/bin/python3", "-I", "-c", ASK, SOCKET)
         given = "".join(f"{one.line}\n" for one in calls)
         done = subprocess.run(words, input=given, capture_output=True, text=True, timeout=110, check=False)
         assert done.returncode == 0, done.stderr
@@ -175,7 +175,8 @@ class Home:
         return [json.loads(one["MESSAGE"]) for one in entries]
 
 
-def _as(user: str) -> Sequence[str]:
+def as_user(user: str) -> Sequence[str]:
+    """Return what runs the words behind it as a user of the machine, who has just logged in."""
     group = {"nobody": "nogroup"}.get(user, user)
     return ("setpriv", f"--reuid={user}", f"--regid={group}", "--init-groups", "--inh-caps=-all", "--reset-env")
 
@@ -206,7 +207,7 @@ def _furnish(machine: Machine) -> None:
     machine("chgrp", USER, CONFIG)
     machine("install", "-d", "-o", "keeper", "-g", "keeper", "/srv/site", "/home/keeper")
     script = "cd /srv/site && git init -q -b main && git -c user.name=k -c user.email=k@k commit -q --allow-empty -m 1"
-    machine(*_as("keeper"), "sh", "-c", script)
+    machine(*as_user("keeper"), "sh", "-c", script)
     _write(machine, "/home/keeper/key", "0600", "keeper's own")
     command = " ".join(f'"{word}"' for word in map(str, places.command(Path(CONFIG)))).replace("%", "%%")
     machine.install(f"{UNIT}.service", SERVICE_UNIT.format(command=command))
