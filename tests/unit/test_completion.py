@@ -79,10 +79,16 @@ def test_bash_offers_all_commands_for_people_and_imports_none(path: str) -> None
 
 
 ZSH = """
-autoload -U compinit && compinit -u -D
-source <(homelab-agent completion zsh)
-print -r -- ${_comps[homelab-agent]}
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell 'autoload -U compinit; compinit -u -D; source <(homelab-agent completion zsh); print -r -- "rea""dy"'
+zpty -r -m shell said '*ready*'
+zpty -w -n shell $'homelab-agent gate cl\\t'
+zpty -r -m shell said '*gate close *'
+print -r -- completed
+zpty -d shell
 """
+"""A shell in a terminal, in which somebody presses TAB."""
 
 
 def test_zsh_takes_it_in(path: str) -> None:
@@ -91,7 +97,7 @@ def test_zsh_takes_it_in(path: str) -> None:
     assert f"{completion.VARIABLE}=zsh_complete homelab-agent" in text
     assert offered_to(path, "zsh", COMP_WORDS="homelab-agent ga", COMP_CWORD="1").splitlines()[:2] == ["plain", "gate"]
     if zsh := shutil.which("zsh"):
-        assert shell(path, zsh, "-f", "-c", ZSH).strip() == "_homelab_agent_completion"
+        assert shell(path, zsh, "-f", "-c", ZSH).strip() == "completed"
 
 
 def test_fish_takes_it_in(path: str) -> None:

@@ -27,8 +27,9 @@ def test_what_the_page_points_to_is_there() -> None:
     text = PAGE.read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert (PAGE.parent / target).exists(), target
-    for name in re.findall(r"`(?:tests/integration/)?(test_\w+\.py)`", text):
-        assert (ROOT / "tests/integration" / name).exists(), name
+    for name in re.findall(r"`((?:tests/\w+/)?test_\w+\.py)`", text):
+        place = "" if "/" in name else "tests/integration/"
+        assert (ROOT / f"{place}{name}").exists(), name
 
 
 def test_the_picture_is_legible_in_light_and_dark() -> None:
