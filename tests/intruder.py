@@ -68,6 +68,13 @@ command = ["sh", "-c", "id -un >>/srv/site/deployed"]
 [[gitops.repository.probe]]
 kind = "command"
 command = ["true"]
+[[gitops.repository]]
+name = "nest"
+full_name = "octo/nest"
+directory = "/home/keeper/nest"
+[[gitops.repository.action]]
+name = "deploy"
+command = ["./deploy.sh"]
 [[backup.set]]
 name = "papers"
 paths = ["/srv/papers"]
@@ -146,12 +153,12 @@ def call(verb: Any, arguments: Any, *files: bytes) -> Asked:
 class Home:
     """The machine, its root half, and shells of others in it."""
 
-    def __init__(self, machine: Machine, verbs: Mapping[str, Verb], digest: str) -> None:
+    def __init__(self, machine: Machine, verbs: Mapping[str, Verb], sections: Mapping[str, str]) -> None:
         self.machine = machine
         self.verbs = verbs
         """Those that the half has with this configuration."""
-        self.section = digest
-        """Of the one repository."""
+        self.sections = sections
+        """What goes with each call about a repository, by its name."""
 
     def shell(self, script: str, *, user: str = USER) -> subprocess.CompletedProcess[str]:
         """Run a script as a user of the machine, with no right but that user's own."""
@@ -191,7 +198,7 @@ def broken_in(directory: Path) -> Iterator[Home]:
     assert gitops is not None
     with machines.running(shared=[ROOT, Path(sys.prefix)]) as machine:
         _furnish(machine)
-        yield Home(machine, verbs, section.digest(gitops.repository[0]))
+        yield Home(machine, verbs, {one.name: section.digest(one) for one in gitops.repository})
 
 
 def _furnish(machine: Machine) -> None:
@@ -205,7 +212,7 @@ def _furnish(machine: Machine) -> None:
     _write(machine, "/srv/papers/will", "0600", "to my cat")
     _write(machine, CONFIG, "0640", CONFIGURATION)
     machine("chgrp", USER, CONFIG)
-    machine("install", "-d", "-o", "keeper", "-g", "keeper", "/srv/site", "/home/keeper")
+    machine("install", "-d", "-o", "keeper", "-g", "keeper", "/srv/site", "/home/keeper", "/home/keeper/nest")
     script = "cd /srv/site && git init -q -b main && git -c user.name=k -c user.email=k@k commit -q --allow-empty -m 1"
     machine(*as_user("keeper"), "sh", "-c", script)
     _write(machine, "/home/keeper/key", "0600", "keeper's own")

@@ -35,7 +35,7 @@ def word(value: object) -> bool:
 
 
 FITS: Mapping[str, Callable[[object], bool]] = {
-    "repository": one_of("site"),
+    "repository": one_of("site", "nest"),
     "action": one_of("deploy"),
     "engine": one_of("archive", "offsite"),
     "set": one_of("papers", "agent"),
@@ -105,7 +105,7 @@ def home() -> Iterator[Home]:
 
 def proper(home: Home, verb: str) -> dict[str, Any]:
     """Return arguments that a verb takes."""
-    return {name: home.section if name == "section" else PROPER[name] for name in VERBS[verb]}
+    return {name: home.sections["site"] if name == "section" else PROPER[name] for name in VERBS[verb]}
 
 
 def refused(home: Home, calls: Sequence[Asked], *, also: Sequence[Sequence[str]] = ()) -> None:
@@ -241,6 +241,30 @@ def test_what_is_on_the_list_is_done_as_the_configuration_says(home: Home) -> No
     assert "answer" in kept[-1], kept
     [archive] = home.ask([call("backup_list", {"engine": "archive"})])[0][-1]["answer"]["archives"]
     assert home.shell(f"cat /var/backups/homelab-agent/{archive['id']}*").returncode != 0, "its copies are root's"
+
+
+DEPLOY = r"""
+printf '#!/bin/sh\n/usr/bin/id -un >>%s/as\n' "$1" >"$1/deploy.sh"; chmod 755 "$1/deploy.sh"
+"""
+
+
+@pytest.mark.timeout(180)
+def test_who_owns_the_folder_above_a_working_copy_has_nothing_run_as_another(home: Home) -> None:
+    """The working copy's owner is who its actions run as: so nobody else may say which directory that is."""
+    deploy = call("run_action", {"repository": "nest", "section": home.sections["nest"], "action": "deploy"})
+    home.shell(f"set -- /home/keeper/nest; {DEPLOY}", user="keeper")
+    assert "answer" in home.ask([deploy])[0][-1]
+    assert home.machine.path("/home/keeper/nest/as").read_text() == "keeper\n"
+
+    home.machine("install", "-d", "-o", "operator", "-m", "0777", "/srv/shared")
+    for other in ("/tmp", "/srv/shared"):
+        done = home.shell(f"mv ~/nest ~/before; ln -s {other} ~/nest; set -- {other}; {DEPLOY}", user="keeper")
+        assert done.returncode == 0, done.stderr
+        [*_, said] = home.ask([deploy])[0]
+        assert "may put another directory" in said["failed"]["message"], said
+        assert not home.machine.path(f"{other}/as").exists()
+        home.shell("rm ~/nest; mv ~/before ~/nest", user="keeper")
+    assert "answer" in home.ask([deploy])[0][-1]
 
 
 CLOSED = (
