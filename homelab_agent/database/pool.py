@@ -56,6 +56,7 @@ CANNOT_ASK = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server has said farewell, and its connection is not closed yet
 )
 """What keeps PostgreSQL from being asked anything, whatever the question."""
 

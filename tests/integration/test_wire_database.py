@@ -1,12 +1,15 @@
-"""A wire to PostgreSQL that carries nothing any more, but closes nothing either: the hardest outage to see."""
+"""A wire to PostgreSQL that carries nothing any more, or only some, but closes nothing: the hardest outages to see."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import asyncpg
 import pytest
 
+from homelab_agent.database.pool import CANNOT_ASK
 from tests.agent import Agent
 from tests.neighbours.postgres import Postgres
 from tests.neighbours.wire import Wire, url_through
@@ -43,6 +46,52 @@ def test_a_half_open_wire_is_seen_in_time_and_costs_no_sample(agent: Agent, post
     assert found[0] < broken < mended < found[-1]
     assert found == sorted(set(found)), "in order, none twice"
     assert not missing(agent)
+
+
+def test_a_farewell_whose_connection_is_not_closed_yet_is_an_outage(postgres: Postgres) -> None:
+    async def asked() -> None:
+        closed = asyncio.Event()
+
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            _, backwards = theirs = await asyncio.open_unix_connection(postgres.socket)
+            forth = asyncio.create_task(_copy(reader, backwards))
+            await _copy(theirs[0], writer)
+            await closed.wait()
+            forth.cancel()
+            for each in (writer, backwards):
+                each.close()
+
+        directory = postgres.socket.parent / "relay"
+        directory.mkdir()
+        async with await asyncio.start_unix_server(carry, directory / postgres.socket.name) as server:
+            connection = await asyncpg.connect(
+                host=str(directory),
+                port=5432,
+                user=postgres.role,
+                password=postgres.password,
+                database=postgres.database,
+            )
+            try:
+                await connection.fetch("SELECT $1::int", 1)
+                await asyncio.to_thread(postgres.disconnect)
+                with pytest.raises(CANNOT_ASK):
+                    await _ask_until_it_fails(connection)
+            finally:
+                connection.terminate()
+                closed.set()
+                server.close()
+
+    asyncio.run(asked())
+
+
+async def _ask_until_it_fails(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    while True:  # until the farewell has been read
+        await connection.fetch("SELECT $1::int", 1)
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    while data := await source.read(1 << 16):
+        target.write(data)
 
 
 def lost_more_often(agent: Agent, number: int) -> bool:

@@ -12,52 +12,76 @@ from homelab_agent.database.pool import Connection
 
 AHEAD = 16
 """So many of the source's packets may wait for the target."""
-COPY_SECONDS = 300.0
-"""A piece takes seconds. A target that dies while it may not be written to is not always noticed before."""
+
+
+class _Waiting:
+    """Packets on their way. Once it is over, who gives or takes is told: asyncpg may overhear that it is cancelled."""
+
+    def __init__(self) -> None:
+        self._packets: asyncio.Queue[bytes] = asyncio.Queue(AHEAD)
+        self._is_over = False
+
+    async def give(self, data: bytes) -> None:
+        """Add one, when there is room; an empty one is the end."""
+        await self._packets.put(bytes(data))
+        self._go_on()
+
+    async def packets(self) -> AsyncIterator[bytes]:
+        """Yield them up to the end. Raises when it is over before."""
+        while data := await self._packets.get():
+            self._go_on()
+            yield data
+        self._go_on()
+
+    def over(self) -> None:
+        """Let nobody wait any longer."""
+        self._is_over = True
+        while not self._packets.empty():
+            self._packets.get_nowait()
+        self._packets.put_nowait(b"")
+
+    def _go_on(self) -> None:
+        if self._is_over:
+            raise asyncpg.ConnectionDoesNotExistError("the other side of the copy has ended")
 
 
 async def pour(
     source: Connection, query: str, arguments: Sequence[object], target: Connection, table: str, columns: Sequence[str]
 ) -> None:
     """Copy what a query gives into columns of a table, which is named with its schema."""
-    waiting: asyncio.Queue[bytes] = asyncio.Queue(AHEAD)
-
-    async def give(data: bytes) -> None:
-        await waiting.put(bytes(data))
+    waiting = _Waiting()
+    lost = asyncio.Event()
 
     async def read() -> None:
-        await source.copy_from_query(query, *arguments, output=give, format="binary", timeout=COPY_SECONDS)
-        await waiting.put(b"")
-
-    async def packets() -> AsyncIterator[bytes]:
-        while data := await waiting.get():
-            yield data
+        await source.copy_from_query(query, *arguments, output=waiting.give, format="binary")
+        await waiting.give(b"")
 
     async def write() -> None:
         schema, _, name = table.partition(".")
-        await target.copy_to_table(
-            name, source=packets(), schema_name=schema, columns=list(columns), format="binary", timeout=COPY_SECONDS
-        )
-        lost.cancel()
-
-    gone = asyncio.Event()
-
-    def notice(_: object) -> None:
-        gone.set()
+        packets = waiting.packets()
+        await target.copy_to_table(name, source=packets, schema_name=schema, columns=list(columns), format="binary")
 
     async def watch() -> None:
         """Fail once the target is lost: asyncpg, while it may write no more just then, waits on without a word."""
-        await gone.wait()
+        await lost.wait()
         raise asyncpg.ConnectionDoesNotExistError("the target's connection was closed")
+
+    def notice(_: object) -> None:
+        lost.set()
 
     target.add_termination_listener(notice)
     try:
-        async with asyncio.TaskGroup() as both:
-            lost = both.create_task(watch())
-            both.create_task(read())
-            both.create_task(write())
+        async with asyncio.TaskGroup() as all_of_them:
+            watching = all_of_them.create_task(watch())
+            all_of_them.create_task(read())
+            writing = all_of_them.create_task(write())
+            try:
+                await writing
+            finally:
+                waiting.over()
+                watching.cancel()
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the others were cancelled for it
+        raise errors.exceptions[0] from None  # the others were ended for it
     finally:
         target.remove_termination_listener(notice)
 
