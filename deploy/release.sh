@@ -245,7 +245,7 @@ use() { # have release $1 be the one that starts
 
 ours() { # the names of our units of a kind that want to be enabled
     grep "^$units/[^/]*\.$1\$" "$prefix/placed" | while read -r file; do
-        ! grep -q '^\[Install\]' "$file" || echo "${file##*/}"
+        ! grep -q '^\[Install\]' "$file" 2>/dev/null || echo "${file##*/}"
     done
 }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Take the service away: `make uninstall`. Data, configuration and credentials stay.
 #   PURGE=1   takes them away too, after a question (YES=1: without one)
+#   FORCE=1   also where a container may be left standing still
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/deploy/host.sh"
@@ -20,6 +21,18 @@ ask_about_data() {
     [ "$answer" = purge ] || fail "Nothing was removed."
 }
 
+stop_units() {
+    [ -e "$prefix/placed" ] || return 0
+    for kind in timer socket service; do
+        # shellcheck disable=SC2046 # several words
+        systemctl stop $(sed -n "s|^$units/\([^/]*\.$kind\)\$|\1|p" "$prefix/placed") 2>/dev/null || :
+    done
+    did "stopped its units"
+    # What a backup that was killed has left still runs again before the program for it is gone.
+    systemctl start homelab-agent-resume.service 2>/dev/null || [ -n "${FORCE:-}" ] || [ ! -e "$units/homelab-agent-resume.service" ] ||
+        fail "A backup has left something still that does not come back: journalctl -u homelab-agent-resume. Nothing was removed. All the same: make uninstall FORCE=1"
+}
+
 take_units() {
     [ -e "$prefix/placed" ] || return 0
     for kind in timer service socket; do
@@ -27,9 +40,6 @@ take_units() {
             systemctl disable --quiet "$unit" 2>/dev/null || :
         done
     done
-    # shellcheck disable=SC2046 # several words
-    systemctl stop $(sed -n "s|^$units/\([^/]*\)\$|\1|p" "$prefix/placed" | grep '\.\(timer\|socket\|service\)$') 2>/dev/null || :
-    did "stopped and disabled its units"
     while read -r file; do
         rm -f "$file"
         rmdir "$(dirname "$file")" 2>/dev/null || :
@@ -37,13 +47,13 @@ take_units() {
     systemctl daemon-reload
     systemctl reset-failed 'homelab-agent*' 2>/dev/null || :
     ! grep -q '\.catalog$' "$prefix/placed" || journalctl --update-catalog
-    did "removed its units"
+    did "disabled and removed its units"
 }
 
 take_program() {
     [ ! -L $command ] || rm -f $command
     rm -rf "$prefix" /var/cache/private/homelab-agent-build
-    rm -f /var/cache/homelab-agent-build
+    rm -f /var/cache/homelab-agent-build $lib/sysusers.d/homelab-agent.conf
     did "removed $prefix"
 }
 
@@ -58,6 +68,7 @@ take_data() {
 }
 
 ask_about_data
+stop_units
 take_units
 take_program
 rm -rf /run/homelab-agent /run/homelab-agent-install.lock

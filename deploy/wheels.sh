@@ -8,6 +8,7 @@ builds=$2
 which=$3
 exec 3>&1 >&2
 export HOME="$CACHE_DIRECTORY"
+mkdir wheels
 "$python" -m venv env
 pip() { env/bin/python -m pip --disable-pip-version-check --no-input "$@"; }
 pip install --quiet --require-hashes -r requirements/build.txt
