@@ -68,13 +68,14 @@ lock: ## Renew requirements/*.txt from pyproject.toml (needs uv).
 	echo 'setuptools>=80' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/setuptools.txt
 	echo 'flit_core>=3.12,<4' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/build.txt
 
-generate: ## Write anew what is made: config.toml, docs/configuration.md, Grafana's dashboards and alerts.
+generate: ## Write anew what is made: config.toml, docs/configuration.md, Grafana's dashboards, the journal's catalogue.
 	@deploy/venv.sh $(VENV) run
 	$(BIN)/homelab-agent config sample > config.toml.new && mv config.toml.new config.toml
 	$(BIN)/homelab-agent config reference > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
+	$(BIN)/homelab-agent catalogue > deploy/systemd/homelab-agent.catalog.new && mv deploy/systemd/homelab-agent.catalog.new deploy/systemd/homelab-agent.catalog
 	$(BIN)/python -m compose.grafana.build
 
-up: ## Start PostgreSQL, Loki, Grafana and the log shipper in Docker (PROFILE=alloy|edge).
+up: ## Start PostgreSQL, Loki, Grafana and the log shipper in Docker (PROFILE=alloy|edge|edge-alloy).
 	@compose/stack.sh up
 
 down: ## Stop and remove their containers; the data stays.

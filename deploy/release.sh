@@ -192,6 +192,7 @@ place_files() { # the units of release $1 and what belongs to them; away with wh
         *.service | *.socket | *.timer | *.target | *.path | *.conf) place "$from/$file" "$units/$file" ;;
         esac
     done <"$prefix/files"
+    place_completion "$1"
     write_credentials >"$prefix/credentials.conf"
     place "$prefix/credentials.conf" "$units/$service.d/credentials.conf"
     "$prefix/releases/$1/bin/homelab-agent" --config $etc/config.toml installing listen >"$prefix/listen.conf"
@@ -205,6 +206,18 @@ place_files() { # the units of release $1 and what belongs to them; away with wh
     rm -f "$prefix/files" "$prefix/credentials.conf" "$prefix/listen.conf"
     systemctl daemon-reload
     case $changed in *.catalog*) journalctl --update-catalog ;; esac
+}
+
+place_completion() { # of release $1, for each shell where it looks by itself
+    while read -r shell file; do
+        "$prefix/releases/$1/bin/homelab-agent" completion "$shell" >"$prefix/completion"
+        place "$prefix/completion" "/usr/local/share/$file"
+    done <<END
+bash bash-completion/completions/homelab-agent
+zsh zsh/site-functions/_homelab-agent
+fish fish/vendor_completions.d/homelab-agent.fish
+END
+    rm -f "$prefix/completion"
 }
 
 write_credentials() { # every file there is a credential of its name; NAME.cred was encrypted by systemd-creds

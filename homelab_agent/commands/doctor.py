@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from homelab_agent import capabilities, config
+from homelab_agent import capabilities, config, places
 from homelab_agent.commands import card, findings
 from homelab_agent.core import clock, lock
 from homelab_agent.core.console import Console
@@ -52,7 +52,7 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
     if area in {"", UNIT}:
         found += _examine_unit(asked_for=bool(area))
     if area in {"", STACK}:
-        found += _examine_stack(settings.database, console, asked_for=bool(area))
+        found += _examine_stack(settings.database, console, places.host(settings.agent), asked_for=bool(area))
     shown = [finding for finding in found if not area or finding["check"].split(".")[0] == area]
     if as_json:
         console.json(shown)
@@ -92,7 +92,9 @@ def _examine_unit(*, asked_for: bool) -> list[dict[str, object]]:
     return [one for one in found if asked_for or one["state"] != State.NOT_AVAILABLE]
 
 
-def _examine_stack(settings: DatabaseSettings, console: Console, *, asked_for: bool) -> list[dict[str, object]]:
+def _examine_stack(
+    settings: DatabaseSettings, console: Console, host: str, *, asked_for: bool
+) -> list[dict[str, object]]:
     """Ask about the containers of compose/; where there are none, that is said to who has asked for it only."""
     from homelab_agent.database import doctor as database_doctor
     from homelab_agent.stack import doctor as stack_doctor
@@ -103,7 +105,7 @@ def _examine_stack(settings: DatabaseSettings, console: Console, *, asked_for: b
         return await database_doctor.ask(settings, console.find_state(), console.secrets(), query)
 
     health = Health(clock.SystemClock())
-    health.add(stack_doctor.checks(identify, asked_for=asked_for))
+    health.add(stack_doctor.checks(identify, host, console.find_state(), asked_for=asked_for))
     found = [standing.as_fields() for standing in asyncio.run(health.probe_all())]
     return [one for one in found if asked_for or one["state"] != State.NOT_AVAILABLE]
 
