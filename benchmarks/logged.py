@@ -15,7 +15,7 @@ EVENTS = 12
 ASK = """
 import json, subprocess, sys, time, urllib.parse, urllib.request
 
-QUERY = '{component="agent"} | json | event="config.reloaded"'
+QUERY = '{component="config"} | event="config.reloaded"'
 
 def newest(since):
     words = urllib.parse.urlencode({"query": QUERY, "start": since, "limit": 1, "direction": "forward"})
