@@ -29,7 +29,5 @@ def end(connection: sqlite3.Connection, now: datetime) -> None:
 
 def item(now: datetime, began: datetime) -> Item:
     """Return what is told of a life without an end."""
-    detail = (
-        f"the agent that began at {began:%Y-%m-%d %H:%M} UTC did not end by itself: killed, crashed, or its watchdog"
-    )
+    detail = f"the one of {began:%Y-%m-%d %H:%M:%S} UTC did not end by itself: killed, crashed, or by its watchdog"
     return Item(Kind.HAPPENED, WHAT, Severity.FAILED, now, detail, "homelab-agent logs --since 1h --component watchdog")

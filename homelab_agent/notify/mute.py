@@ -6,9 +6,12 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
+from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock, microseconds, moment
 from homelab_agent.core.jobs.run import recordable
 from homelab_agent.core.state import State
+
+log = journal.logger("notify")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Mute:
         word = Muted(recordable(who), recordable(reason), self._clock.read().wall, until)
         await self._state.write(lambda connection: _write(connection, word))
         self._word = word
+        log.info("notify.muted", who=word.who, reason=word.reason, until=word.until.isoformat())
         return word
 
     async def end(self) -> Muted | None:
@@ -50,6 +54,8 @@ class Mute:
         was = self.current()
         await self._state.write(lambda connection: connection.execute("DELETE FROM notify_mute").close())
         self._word = None
+        if was is not None:
+            log.info("notify.unmuted", reason=was.reason)
         return was
 
 

@@ -6,6 +6,7 @@ While state.db takes nothing, which is news itself, they are kept in memory and 
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +25,8 @@ TABLE = "notification"
 KEPT = 50
 """So many of each target are kept after their end, to be looked at."""
 _CHECKS_MAX = 400
+RECENT = 6
+"""So many the status page shows."""
 
 Beside: TypeAlias = Callable[[sqlite3.Connection], None]
 log = journal.logger("notify")
@@ -70,6 +73,8 @@ class Queue:
         self._clock = clock
         self._host = host
         self._waiting: dict[str, list[Promise]] = {}
+        self.recent: deque[Promise] = deque(maxlen=RECENT)
+        """The newest messages, the newest first, for who looks."""
 
     async def recover(self) -> None:
         """Take up what an agent before this one has promised; raises `StateUnavailable`."""
@@ -77,10 +82,13 @@ class Queue:
         def work(connection: sqlite3.Connection) -> list[Promise]:
             return _select(connection, "WHERE ended_at IS NULL ORDER BY rowid")
 
+        if not self.recent:
+            self.recent.extend(await self.last(RECENT))
         known = {one.id for waiting in self._waiting.values() for one in waiting}
         for promise in await self._state.read(work):
             if promise.id not in known:
                 self._waiting.setdefault(promise.target, []).append(promise)
+                self._show(promise)
 
     async def promise(self, promises: Sequence[Promise], beside: Beside) -> None:
         """Keep new messages, and in the same transaction what `beside` writes: on disk before anything is sent."""
@@ -96,6 +104,13 @@ class Queue:
             log.warning("notify.not_kept", messages=len(promises), error=error)
         for one in promises:
             self._waiting.setdefault(one.target, []).append(one)
+            self._show(one)
+
+    def _show(self, promise: Promise) -> None:
+        """Have it among the newest, in place of what is known of it from disk."""
+        others = [one for one in self.recent if one.id != promise.id]
+        self.recent.clear()
+        self.recent.extend(sorted([promise, *others], key=lambda one: one.id, reverse=True)[:RECENT])
 
     def waiting(self, target: str) -> Sequence[Promise]:
         """Return what a target has yet to be told, the oldest first."""

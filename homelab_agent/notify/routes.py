@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from homelab_agent.core import http
+from homelab_agent.core import http, journal
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.http import Answer, BadRequest, Json, NotFound, Request, Route, limit
-from homelab_agent.notify import sender, trial
+from homelab_agent.notify import sender
 from homelab_agent.notify.answer import Answer as Said
 from homelab_agent.notify.courier import Courier
 from homelab_agent.notify.heartbeat import Heartbeat
@@ -18,10 +18,13 @@ from homelab_agent.notify.message import Text
 from homelab_agent.notify.mute import Mute, Muted
 from homelab_agent.notify.queue import Promise, Queue
 from homelab_agent.notify.severity import Severity
+from homelab_agent.notify.trial import Trials
 
 MUTE_SECONDS_MAX = 30 * 86400
 TEST_SECONDS = sender.DEADLINE_SECONDS + 15
 _REASON_MAX = 500
+
+log = journal.logger("notify")
 
 
 class NoTarget(NotFound):
@@ -45,12 +48,14 @@ class Api:
         couriers: Sequence[Courier],
         queue: Queue,
         mute: Mute,
+        trials: Trials,
         heartbeat: Heartbeat | None,
     ) -> None:
         self._base = base
         self._couriers = {one.target.name: one for one in couriers}
         self._queue = queue
         self._mute = mute
+        self._trials = trials
         self._heartbeat = heartbeat
 
     def routes(self) -> list[Route]:
@@ -64,7 +69,6 @@ class Api:
 
     async def status(self, request: Request) -> Answer:
         """Give each target as it stands with its last test, the newest messages, and the mute in force."""
-        tests = {one.target: one for one in await self._base.state.read(trial.read)}
         messages = await self._queue.last(limit(request, usual=20, most=200))
         heartbeat = self._heartbeat.last if self._heartbeat is not None else None
         return Json(
@@ -77,7 +81,7 @@ class Api:
                         "state": one.finding().state,
                         "detail": one.finding().detail,
                         "waiting": len(self._queue.waiting(name)),
-                        "test": tests.get(name),
+                        "test": self._trials.last(name),
                     }
                     for name, one in self._couriers.items()
                 ],
@@ -101,7 +105,8 @@ class Api:
         host, now, name = self._base.host, self._base.clock.read().wall, courier.target.name
         text = Text(f"{host}: a test", f"{host} reaches {name}: homelab-agent notify test {name}", Severity.NONE)
         answer = await courier.sender.send(text)
-        await self._base.state.write(lambda connection: trial.write(connection, name, now, answer))
+        await self._trials.note(name, now, answer)
+        log.info("notify.tested", target=name, ok=answer.ok, answer=answer.words)
         if answer.ok:
             courier.try_now()
         return {"target": name, **said(answer)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from homelab_agent.core.capability import Capability, Task
+from homelab_agent.core.capability import Capability, Listing, Mark, Task
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check
 from homelab_agent.notify import heartbeat
@@ -19,6 +19,7 @@ from homelab_agent.notify.sender import Sender
 from homelab_agent.notify.settings import NotifySettings
 from homelab_agent.notify.target import Target
 from homelab_agent.notify.teller import Teller
+from homelab_agent.notify.trial import Trials
 
 
 def build(settings: NotifySettings, base: Foundation) -> Capability:
@@ -34,6 +35,7 @@ class Service:
         self._base = base
         self._queue = Queue(base.state, base.spool, base.clock, host=base.host)
         self._mute = Mute(base.state, base.clock)
+        self._trials = Trials(base.state)
         writer = Writer(base.host, settings.digest)
         self._couriers = [
             Courier(
@@ -50,7 +52,7 @@ class Service:
         for courier in self._couriers:
             courier.report = partial(base.health.report, courier.target.check)
         timing = Timing(settings.grace, settings.grace_degraded, settings.group)
-        self._teller = Teller(base, self._couriers, self._queue, self._mute, timing, settings.critical)
+        self._teller = Teller(base, self._couriers, self._queue, self._mute, self._trials, timing, settings.critical)
         self._heartbeat: Heartbeat | None = None
         self._job_beats: JobBeats | None = None
         if settings.heartbeat is not None:
@@ -72,8 +74,10 @@ class Service:
             checks.append(Check(heartbeat.CHECK))
         if self._job_beats is not None:
             tasks.append(Task("notify.jobs", self._job_beats.run))
-        api = Api(self._base, self._couriers, self._queue, self._mute, self._heartbeat)
-        return Capability(name="notify", tasks=tasks, routes=api.routes(), checks=checks, summary=self.summary)
+        api = Api(self._base, self._couriers, self._queue, self._mute, self._trials, self._heartbeat)
+        return Capability(
+            name="notify", tasks=tasks, routes=api.routes(), checks=checks, summary=self.summary, listings=self.listings
+        )
 
     def page(self) -> str:
         """Return where the status page is, as a message says it."""
@@ -92,3 +96,18 @@ class Service:
         if (word := self._mute.current()) is not None:
             said += f", muted until {word.until.astimezone():%Y-%m-%d %H:%M}: {word.reason}"
         return said
+
+    def listings(self) -> list[Listing]:
+        """Return what the status page shows: a mute, the last messages, the last test of each target."""
+        marks = []
+        if (word := self._mute.current()) is not None:
+            marks.append(Mark(f"muted by {word.who} until", "degraded", word.until, word.reason))
+        for one in self._queue.recent:
+            detail = f"{one.answer}, after {one.tries} tries" if one.tries > 1 else one.answer
+            marks.append(Mark(f"{one.target}: {one.checks}", _STATES[one.outcome], one.made_at, detail))
+        tests = [test for one in self._couriers if (test := self._trials.last(one.target.name)) is not None]
+        marks += [Mark(f"test of {one.target}", "ok" if one.ok else "failed", one.at, one.answer) for one in tests]
+        return [Listing("Told", marks)]
+
+
+_STATES = {"": "running", "sent": "ok", "given up": "failed"}

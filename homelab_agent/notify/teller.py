@@ -19,6 +19,7 @@ from homelab_agent.notify.courier import Courier
 from homelab_agent.notify.decision import Case, Item, Seen, Timing, decide
 from homelab_agent.notify.mute import Mute
 from homelab_agent.notify.queue import Promise, Queue
+from homelab_agent.notify.trial import Trials
 
 LOOK_SECONDS = 30.0
 """Nobody tells that an announced outage is over, or that a clock was set: the picture is looked at this often."""
@@ -35,6 +36,7 @@ class Teller:
         couriers: Sequence[Courier],
         queue: Queue,
         mute: Mute,
+        trials: Trials,
         timing: Timing,
         critical: Sequence[str],
     ) -> None:
@@ -43,6 +45,7 @@ class Teller:
         self._couriers = couriers
         self._queue = queue
         self._mute = mute
+        self._trials = trials
         self._timing = timing
         self._critical = critical
         self._book: Mapping[str, Case] = {}
@@ -72,6 +75,7 @@ class Teller:
         try:
             self._book = await self._base.state.read(book.read)
             await self._mute.recover()
+            await self._trials.recover()
             await self._queue.recover()
             lived = await self._base.state.write(lambda connection: _begin(connection, boot, now, self))
         except StateUnavailable as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from homelab_agent.core.clock import microseconds, moment
+from homelab_agent.core.state import State, StateUnavailable
 from homelab_agent.notify.answer import Answer
 
 
@@ -18,6 +20,28 @@ class Tested:
     at: datetime
     ok: bool
     answer: str
+
+
+class Trials:
+    """The last test of each target, in memory as on disk."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._last: dict[str, Tested] = {}
+
+    async def recover(self) -> None:
+        """Read what was tested before this start; raises `StateUnavailable`."""
+        self._last = {one.target: one for one in await self._state.read(read)} | self._last
+
+    def last(self, target: str) -> Tested | None:
+        """Return the last test of a target."""
+        return self._last.get(target)
+
+    async def note(self, target: str, at: datetime, answer: Answer) -> None:
+        """Keep a test; where the disk does not take it, in memory alone."""
+        self._last[target] = Tested(target, at, answer.ok, answer.words)
+        with suppress(StateUnavailable):
+            await self._state.write(lambda connection: write(connection, target, at, answer))
 
 
 def read(connection: sqlite3.Connection) -> list[Tested]:

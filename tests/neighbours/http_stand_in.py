@@ -42,6 +42,8 @@ class StandIn:
         self._failing: Reply | None = None
         self._go_on = threading.Event()
         self._go_on.set()
+        self._say = threading.Event()
+        self._say.set()
         self._server: ThreadingHTTPServer | None = None
 
     def answer(self, asked: Asked) -> Reply:
@@ -56,10 +58,15 @@ class StandIn:
         """Take requests and answer none, until `mend`."""
         self._go_on.clear()
 
+    def keep_waiting(self) -> None:
+        """Do what is asked and answer nothing, until `mend`."""
+        self._say.clear()
+
     def mend(self) -> None:
         """Answer as one should."""
         self._failing = None
         self._go_on.set()
+        self._say.set()
 
     def up(self) -> None:
         """Listen."""
@@ -105,6 +112,7 @@ class StandIn:
         self._go_on.wait(60)
         self.asked.append(asked)
         reply = self._failing or self.answer(asked)
+        self._say.wait(60)
         handler.send_response(reply.status)
         for name, value in {**reply.headers, "Content-Length": str(len(reply.body))}.items():
             handler.send_header(name, value)
