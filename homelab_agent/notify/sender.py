@@ -150,7 +150,7 @@ def secret_parts(url: str) -> list[str]:
     """Return what is secret in an address besides the whole: who knows it may send, or read."""
     address = urlsplit(url)
     parts = [address.password or "", address.username or "", *address.path.split("/"), *_values(address.query)]
-    parts.append(address.netloc.rpartition("@")[2].partition(":")[0])
+    parts += address.netloc.rpartition("@")[2].split(":")  # Telegram's token stands where others have host and port
     candidates = {text for part in parts for text in (part, unquote(part))}
     hidden = {text for text in candidates if _HIDDEN_PART.fullmatch(text) and not _is_host(text)}
     return sorted(hidden | {unquote(address.password)} if address.password else hidden)

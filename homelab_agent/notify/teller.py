@@ -62,10 +62,11 @@ class Teller:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(self._pause(again)):
                             await changes.get()
-            finally:
+            except asyncio.CancelledError:
                 with suppress(StateUnavailable):
                     now = self._now()
                     await self._base.state.write(lambda connection: life.end(connection, now))
+                raise
 
     async def _ready(self) -> bool:
         """Take up, once, what the agent before this one has left."""

@@ -129,3 +129,39 @@ def test_what_strangers_send_to_the_webhook_is_told_to_nobody(agent: Agent, ntfy
     until(lambda: any("database" in one.message for one in ntfy.messages), "much is told", seconds=60)
     assert not [one for one in ntfy.messages if "canary" in one.title + one.message]
     agent.stop()
+
+
+@pytest.mark.timeout(180)
+def test_what_was_told_is_a_row_and_an_entry_and_commands_tell_of_it(agent: Agent, ntfy: Ntfy) -> None:
+    agent.write()
+    reference = secret(agent.directory, "phone", ntfy.url("canary0topic0of0ntfy"))
+    with agent.config.open("a") as file:
+        file.write(f'\n[[notify.target]]\nname = "phone"\nurl = "{reference}"\n')
+    agent.start_with_database()
+    done = agent.run("notify", "test", "phone")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].split("  ")[0] == "phone"
+    assert "it answers 200 OK" in done.stdout
+    assert agent.run("notify", "test", "nobody").returncode != 0
+    assert "moving the house" in agent.run("notify", "mute", "--for", "2h", "--reason", "moving the house").stdout
+    assert "muted until" in agent.run("notify", "status").stdout
+    assert "told again" in agent.run("notify", "unmute").stdout
+    page = agent.get("/")[1].decode()
+    assert "test of phone" in page
+    agent.kill()
+    agent.start_with_database()
+    until(lambda: agent.sql("SELECT 1 FROM notification WHERE outcome = 'sent'"), "its row has come", seconds=60)
+    [row] = agent.sql("SELECT target, severity, title, checks, outcome, tries, n.answer AS said FROM notification AS n")
+    assert row == {
+        "target": "phone", "severity": "failed", "title": "testhost: agent restarted", "checks": "agent restarted",
+        "outcome": "sent", "tries": 1, "said": "it answers 200 OK",
+    }  # fmt: skip
+    assert "phone was told of agent restarted" in agent.run("timeline", "--since", "1h").stdout
+    ntfy.fail(403, body=b'{"code": 40301, "http": 403, "error": "forbidden"}')
+    failed = agent.run("notify", "test")
+    assert failed.returncode == 1
+    assert "403" in failed.stdout
+    assert json.loads(agent.run("notify", "status", "--json").stdout)["targets"][0]["test"]["ok"] is False
+    agent.stop()
+    assert "canary" not in agent.printed()
+    assert "notify.sent" in agent.printed()
