@@ -37,14 +37,14 @@ class Stack:
         self.said = ""
         """What the first `make up` has said."""
 
-    def prepare(self) -> None:
-        """Start Docker with Compose, import the images, and put compose/ and the Makefile there."""
+    def prepare(self, services: str) -> None:
+        """Start Docker with Compose, import these services' images, and put compose/ and the Makefile there."""
         plugin = self.machine.path(PLUGIN)
         plugin.parent.mkdir(parents=True, exist_ok=True)
         plugin.symlink_to(compose.program())
         self.machine.systemctl("start", "docker.service")
-        for make in (stack_images.postgres, stack_images.log_store, stack_images.shipper):
-            make(self.docker)
+        for service in services.split():
+            stack_images.MADE[service](self.docker)
         there = self.machine.path(HERE)
         own = shutil.ignore_patterns(".env", "secrets", "__pycache__")
         shutil.copytree(ROOT / "compose", there / "compose", ignore=own)
@@ -72,9 +72,9 @@ class Stack:
         words = [f"{name}={value}" for name, value in given.items()]
         return self.machine.run("make", "-C", HERE, target, *words, seconds=110)
 
-    def up(self) -> str:
+    def up(self, services: str = SERVICES, **given: str) -> str:
         """Bring up what can be had of it, and return what was said."""
-        done = self.make("up", SERVICE=SERVICES)
+        done = self.make("up", SERVICE=services, **given)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -175,10 +175,10 @@ def _program() -> list[str]:
 
 
 @contextmanager
-def running() -> Iterator[Stack]:
-    """Give a machine on which `make up` can be run."""
+def running(services: str = SERVICES) -> Iterator[Stack]:
+    """Give a machine with these services' images, on which `make up` can be run."""
     docker.obtain()
     with machine.running(disk_megabytes=4096, shared=[ROOT, cache.directory()]) as on:
         stack = Stack(on)
-        stack.prepare()
+        stack.prepare(services)
         yield stack

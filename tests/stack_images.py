@@ -1,6 +1,6 @@
 """Images of the stack's services, made of what this host has: Debian's PostgreSQL 15 with PostGIS and TimescaleDB, and
-the Loki and Promtail that are built from their Go modules. What is pulled on a home server has the same programs at
-the same paths, under the same users; `ENVIRONMENT` says which image is whose.
+the Loki, Promtail and Alloy that are built from their Go modules. What is pulled on a home server has the same programs
+at the same paths, under the same users; `ENVIRONMENT` says which image is whose.
 
 There is none of Grafana, of which no package is to be had here: it is not started.
 """
@@ -10,13 +10,19 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from tests.neighbours import images, loki, postgres_kinds
+from tests.neighbours import alloy, images, loki, postgres_kinds
 from tests.neighbours.images import Engine
 
 POSTGRES = "tests/postgres:15-timescaledb-postgis"
 LOKI = f"tests/loki:{loki.VERSION}"
 PROMTAIL = f"tests/promtail:{loki.PROMTAIL_VERSION}"
-ENVIRONMENT = {"HOMELAB_POSTGRES_IMAGE": POSTGRES, "HOMELAB_LOKI_IMAGE": LOKI, "HOMELAB_PROMTAIL_IMAGE": PROMTAIL}
+ALLOY = f"tests/alloy:{alloy.VERSION}"
+ENVIRONMENT = {
+    "HOMELAB_POSTGRES_IMAGE": POSTGRES,
+    "HOMELAB_LOKI_IMAGE": LOKI,
+    "HOMELAB_PROMTAIL_IMAGE": PROMTAIL,
+    "HOMELAB_ALLOY_IMAGE": ALLOY,
+}
 
 _PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 _CLIENTS = ("pg_dump", "pg_isready", "pg_restore", "psql")
@@ -24,7 +30,7 @@ _SHELL = ("cat", "chmod", "cmp", "dirname", "mkdir", "mv", "readlink", "rm", "rm
 _UNNEEDED = ("bitcode", "llvm", "/man/", "topology", "tiger", "raster", "sfcgal", "locale/")
 
 
-def postgres(docker: Engine) -> None:
+def _postgres(docker: Engine) -> None:
     """Make the image of PostgreSQL."""
     packages = ("postgresql-15", "postgresql-15-postgis-3", "postgresql-15-postgis-3-scripts")
     files = [path for name in packages for path in images.of_package(name) if not _is_unneeded(path)]
@@ -48,7 +54,7 @@ def postgres(docker: Engine) -> None:
         )
 
 
-def log_store(docker: Engine) -> None:
+def _log_store(docker: Engine) -> None:
     """Make the image of Loki, which has no shell either."""
     images.of_host(
         docker,
@@ -61,16 +67,20 @@ def log_store(docker: Engine) -> None:
     )
 
 
-def shipper(docker: Engine) -> None:
-    """Make the image of Promtail, which opens libsystemd when it reads a journal."""
+def _shipper(docker: Engine, tag: str, inside: str, program: Path) -> None:
+    """Make the image of what opens libsystemd when it reads a journal, and has bash and the like for our scripts."""
     [library] = Path("/usr/lib").glob("*-linux-gnu/libsystemd.so.0")
-    images.of_host(
-        docker,
-        PROMTAIL,
-        ["/bin/bash", library],
-        placed={"/usr/bin/promtail": loki.promtail()},
-        changes=['ENTRYPOINT ["/usr/bin/promtail"]'],
-    )
+    changes = [f'ENTRYPOINT ["{inside}"]']
+    shell = [Path("/bin/bash"), *(_program(name) for name in ("mkdir", "mv", "rm"))]
+    images.of_host(docker, tag, [*shell, library], placed={inside: program}, changes=changes)
+
+
+def _promtail(docker: Engine) -> None:
+    _shipper(docker, PROMTAIL, "/usr/bin/promtail", loki.promtail())
+
+
+def _alloy(docker: Engine) -> None:
+    _shipper(docker, ALLOY, "/usr/bin/alloy", alloy.program())
 
 
 def _program(name: str) -> Path:
@@ -79,3 +89,7 @@ def _program(name: str) -> Path:
 
 def _is_unneeded(path: Path) -> bool:
     return any(word in str(path) for word in _UNNEEDED)
+
+
+MADE = {"postgres": _postgres, "loki": _log_store, "promtail": _promtail, "alloy": _alloy}
+"""What makes the image of each service."""

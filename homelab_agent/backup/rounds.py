@@ -93,7 +93,8 @@ class Rounds:
                     return Outcome(ok=False, detail="; ".join([*told, "it was asked to stop"]))
                 if name == AGENT_SET and away is None:
                     with suppress(TimeoutError):  # its dump says what is wrong
-                        await asyncio.wait_for(self._database(), DATABASE_SECONDS)
+                        async with asyncio.timeout(DATABASE_SECONDS):
+                            await self._database()
                 ends[name, engine] = end = await self._one(run, name, engine, away)
                 told.append(end.said)
                 run.say(end.said)

@@ -69,15 +69,15 @@ def run(console: Console, job: str, *, detach: bool) -> None:
     if detach:
         click.echo(run_id)
     else:
-        following.follow(console, run_id)
+        following.follow(console, run_id, following.print_above)
 
 
 @commands.command("follow")
 @click.argument("run_id", metavar="RUN")
 @click.pass_obj
 def follow(console: Console, run_id: str) -> None:
-    """Follow a run until it ends; exit 1 when it fails."""
-    following.follow(console, run_id)
+    """Follow a run until it ends, and show what it says; exit 1 when it fails."""
+    following.follow(console, run_id, following.print_above)
 
 
 @commands.command("cancel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, cast
@@ -53,6 +54,12 @@ def follow(console: Console, run_id: str, say: Callable[[str], None] = lambda _:
 
         last = _watch(console, run_id, draw, say)
     _conclude(run_id, last)
+
+
+def print_above(line: str) -> None:
+    """Print a line of a run's output above the bar of `follow`, which is drawn again below it."""
+    over_the_bar, rest = ("\r", "\x1b[K") if sys.stdout.isatty() else ("", "")
+    click.echo(f"{over_the_bar}  {plain(line)}{rest}")
 
 
 def stream(console: Console, run_id: str) -> None:

@@ -192,7 +192,8 @@ class Health:
         check = self._checks[name]
         if check.probe is not None:
             try:
-                finding = await asyncio.wait_for(check.probe(), check.deadline)
+                async with asyncio.timeout(check.deadline):
+                    finding = await check.probe()
             except TimeoutError:
                 finding = Finding.failed(f"no answer within {check.deadline:g} s")
             except Exception as error:  # noqa: BLE001 - whatever a probe raises is what it found

@@ -184,14 +184,16 @@ class Child:
         self._stopped = True
         self._signal_group(signal.SIGTERM)
         try:
-            return await asyncio.wait_for(self.wait(), grace)
+            async with asyncio.timeout(grace):
+                return await self.wait()
         except TimeoutError:
             self._signal_group(signal.SIGKILL)
         except asyncio.CancelledError:
             self._signal_group(signal.SIGKILL)
             raise
         try:
-            return await asyncio.wait_for(self.wait(), KILLED_SECONDS)
+            async with asyncio.timeout(KILLED_SECONDS):
+                return await self.wait()
         except TimeoutError:
             raise ProgramWillNotEnd(program=self.program, pid=self.pid) from None
 
@@ -219,7 +221,8 @@ class Child:
         if self._stopped:
             await _in_table(process_table.end_all_with, f"{_MARK}={self._mark}")
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._output.closed.wait(), _HELD_OPEN_SECONDS)
+            async with asyncio.timeout(_HELD_OPEN_SECONDS):
+                await self._output.closed.wait()
         self._transport.close()
         stdout, stderr = self._output.stdout, self._output.stderr
         return Completed(
@@ -240,7 +243,8 @@ async def run(
     """
     child = await start(argv, **given)
     try:
-        return await asyncio.wait_for(child.wait(), deadline)
+        async with asyncio.timeout(deadline):
+            return await child.wait()
     except TimeoutError:
         completed = await child.stop(grace)
         raise DeadlinePassed(program=child.program, seconds=deadline, completed=completed) from None

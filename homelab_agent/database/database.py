@@ -264,7 +264,8 @@ class Database:
         self.round_trip_seconds = None
         if self._pool is not None:
             with suppress(*CANNOT_ASK):
-                await asyncio.wait_for(self._pool.close(), 2.0)
+                async with asyncio.timeout(2.0):
+                    await self._pool.close()
         self._drop_pool()
         servers = [self._embedded, self._former]
         self._embedded = self._former = None

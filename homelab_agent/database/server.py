@@ -186,7 +186,8 @@ async def _ended(pid: int, seconds: float | None) -> bool:
     gone = asyncio.Event()
     loop.add_reader(descriptor, gone.set)
     try:
-        await asyncio.wait_for(gone.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await gone.wait()
     except TimeoutError:
         return False
     finally:

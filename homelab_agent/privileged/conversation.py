@@ -119,7 +119,8 @@ class Conversation:
         """Let go, and return when the half has released what it held; raises what went wrong with that."""
         self.let_go()
         try:
-            await asyncio.wait_for(rest, seconds)
+            async with asyncio.timeout(seconds):
+                await rest
         except TimeoutError:
             message = f"The root half did not release within {seconds:g} s what it holds for {self.verb}."
             raise VerbFailed(message=message, cause="it goes on trying") from None

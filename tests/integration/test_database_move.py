@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from homelab_agent.database import migrations
 from homelab_agent.database.editions import TIMESCALE
+from homelab_agent.database.moving.order import TO_BE_WRITTEN
 from tests.agent import Agent
 from tests.moved import age, ask, execute, history, move, same, seed, url_of
 from tests.neighbours.postgres import Postgres
@@ -213,6 +215,37 @@ def test_a_server_that_goes_away_is_waited_for(
     until(lambda: agent.json(f"/api/runs/{run}")["ended_at"], "it has ended", seconds=90)
     assert agent.json(f"/api/runs/{run}")["state"] == "ok", agent.json(f"/api/runs/{run}")
     stays(agent, postgres_timescale.url, end, before)
+
+
+def unwritable(agent: Agent) -> Agent:
+    """Have its configuration in a directory that it may read alone, as a service's is."""
+    place = agent.directory / "etc"
+    place.mkdir()
+    agent.config = place / "config.toml"
+    agent.write()
+    mounted = f'mount --bind --options ro {place} {place} && exec "$@"'
+    agent.argv = ["unshare", "--mount", "sh", "-c", mounted, "sh", *agent.command("run")]
+    return agent
+
+
+@pytest.mark.parametrize("who", ["command", "person"])
+def test_an_agent_that_may_not_write_its_configuration_waits_for_who_may(
+    agent: Agent, postgres: Postgres, who: str
+) -> None:
+    unwritable(agent).start_with_database()
+    end, before = aged(agent, url_of(agent))
+    if who == "command":
+        done = move(agent, postgres.url, "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+    else:
+        run = move(agent, postgres.url, "--detach", "--yes").stdout.strip()
+        with subprocess.Popen(agent.command("jobs", "follow", run), stdout=subprocess.PIPE, text=True) as follower:
+            assert follower.stdout is not None
+            assert any(TO_BE_WRITTEN in line for line in follower.stdout), "it waits"
+            agent.write(database=postgres.url)
+            assert "database.move: ok" in follower.stdout.read()
+    assert postgres.url in agent.config.read_text()
+    stays(agent, postgres.url, end, before)
 
 
 def test_a_move_that_is_cancelled_changes_nothing_and_goes_on_later(agent: Agent, postgres: Postgres) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.neighbours import alloy
 from tests.neighbours import loki as neighbour
 from tests.neighbours.loki import Loki
 from tests.waiting import until
@@ -20,8 +21,11 @@ def test_versions_are_those_that_are_locked_and_loki_is_the_one_that_compose_pin
     for module, version in (("loki", neighbour.VERSION), ("promtail", neighbour.PROMTAIL_VERSION)):
         locked = Path(neighbour.__file__).parent / f"go/{module}/go.mod"
         assert f"\tgithub.com/grafana/loki/v3 v{version} // indirect\n" in locked.read_text()
+    locked = Path(neighbour.__file__).parent / "go/alloy/go.mod"
+    assert f"\tgithub.com/grafana/alloy v{alloy.VERSION}\n" in locked.read_text()
     assert f"grafana/loki:{neighbour.VERSION}}}" in (COMPOSE / "docker-compose.yml").read_text()
     assert [one.version() for one in neighbour.NEIGHBOURS] == [neighbour.VERSION, neighbour.PROMTAIL_VERSION]
+    assert alloy.NEIGHBOUR.version() == alloy.VERSION
 
 
 def test_lines_come_back_with_labels_metadata_and_what_is_parsed(loki: Loki) -> None:

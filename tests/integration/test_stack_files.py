@@ -1,4 +1,4 @@
-"""The files of compose/ are clean in the eyes of those who read them: Compose, Loki, Promtail, shellcheck."""
+"""The files of compose/ are clean in the eyes of those who read them: Compose, Loki, Promtail, Alloy, shellcheck."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.neighbours import compose, loki, neighbour
+from tests.neighbours import alloy, compose, loki, neighbour
 
+STABILITY = "--stability.level=experimental"
 COMPOSE = Path(__file__).parents[2] / "compose"
 PROFILES = {
     "promtail": {"grafana", "loki", "postgres", "promtail"},
@@ -94,24 +95,24 @@ def test_loki_and_promtail_take_their_configuration(
     assert check(broken).returncode != 0
 
 
-def test_alloys_configuration_is_written_in_its_language(tmp_path: Path) -> None:
+def test_alloy_takes_its_configuration(tmp_path: Path) -> None:
+    def check(path: Path) -> subprocess.CompletedProcess[str]:
+        return run(
+            alloy.program(), "validate", STABILITY, path, HOMELAB_LOKI_URL="http://loki:3100", HOMELAB_HOST="nas"
+        )
+
     file = COMPOSE / "alloy/config.alloy"
-    done = run(loki.alloy_syntax(), file)
+    assert STABILITY in resolved("alloy")["services"]["alloy"]["command"]
+    done = check(file)
     assert done.returncode == 0, done.stderr
     broken = tmp_path / "config.alloy"
-    broken.write_text(file.read_text().replace("forward_to = [", "forward_to = ", 1))
-    assert "config.alloy:" in run(loki.alloy_syntax(), broken).stderr
-
-
-def test_alloy_ships_what_promtail_ships() -> None:
-    promtail, alloy = ((COMPOSE / name).read_text() for name in ("promtail/promtail.yaml", "alloy/config.alloy"))
-    for word in ("source_labels", "max_age", "legacy_position"):
-        assert word in alloy
-    assert set(re.findall(r"__journal_\w+", promtail)) == set(re.findall(r"__journal_\w+", alloy))
-    taken = re.search(r"structured_metadata: \{(.*)\}", promtail)
-    assert taken is not None
-    for name in re.findall(r"(\w+):", taken[1]):
-        assert re.search(rf"\b{name} = \"\"", alloy), name
+    for right, wrong in {
+        "forward_to = [": "forward_to = ",
+        "batch_wait": "batch_weight",
+        "source.file": "source.fail",
+    }.items():
+        broken.write_text(file.read_text().replace(right, wrong, 1))
+        assert "config.alloy:" in check(broken).stderr, wrong
 
 
 def test_grafana_is_provisioned_for_these_services() -> None:

@@ -5,7 +5,6 @@ the doctor says of the stack.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +13,10 @@ import pytest
 from homelab_agent.core.health import State
 from tests import stack as here
 from tests.neighbours import images
-from tests.neighbours.loki import Line
+from tests.shipping_logs import SAID, TALKS, restart_agent, say, stream, until_newer
 from tests.stack import HERE, SERVICES, Stack
 from tests.waiting import until
 
-TALKS = "echo from the container; echo; echo and more; exec sleep 1000"
-SAID = ["from the container", " ", "and more"]
 RATE, SECONDS = 20, 600
 """A noisy host logs so many lines a second; and ten minutes of that."""
 
@@ -36,32 +33,6 @@ def stack() -> Iterator[Stack]:
             lambda: one.sql("SELECT to_regclass('homelab.rollup') IS NOT NULL") == "t", "it has its tables", seconds=60
         )
         yield one
-
-
-def restart_agent(stack: Stack) -> float:
-    """Start the agent anew; return when that was."""
-    at = time.time()
-    stack.machine.systemctl("restart", "homelab-agent.service")
-    return at
-
-
-def say(stack: Stack, unit: str, script: str) -> None:
-    """Run a script as a unit to its end; journald lets it say as much as it likes."""
-    words = ("--wait", "--collect", "--property=LogRateLimitIntervalSec=0", f"--unit={unit}")
-    stack.machine("systemd-run", *words, "sh", "-c", script)
-
-
-def stream(stack: Stack, query: str) -> dict[str, Any]:
-    """Return the labels of the one stream that a selector finds: without structured metadata."""
-    [found] = {json.dumps(one, sort_keys=True) for one in stack.loki("series", **{"match[]": query})["data"]}
-    return dict(json.loads(found))
-
-
-def until_newer(stack: Stack, query: str, at: float) -> Line:
-    """Wait for a line from after that moment."""
-    return until(
-        lambda: [one for one in stack.lines(query) if one.nanoseconds > at * 1e9], f"Loki has {query}", seconds=40
-    )[-1]
 
 
 def test_an_event_of_the_agents_is_found_with_its_fields(stack: Stack) -> None:

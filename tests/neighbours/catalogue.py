@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.neighbours import (
+    alloy,
     bare,
     browser,
     compose,
@@ -39,6 +40,7 @@ ALL: tuple[Neighbour, ...] = (
     mongodb.NEIGHBOUR,
     mariadb.NEIGHBOUR,
     *loki.NEIGHBOURS,
+    alloy.NEIGHBOUR,
     browser.NEIGHBOUR,
     faketime.NEIGHBOUR,
     disk.NEIGHBOUR,

@@ -55,9 +55,7 @@ def logcli() -> Path:
 @functools.cache
 def promtail() -> Path:
     """Return Promtail, which reads journals; raises `Missing` without Go or libsystemd's headers."""
-    if not _LIBSYSTEMD.exists():
-        message = f"{_LIBSYSTEMD} is missing: apt install libsystemd-dev gcc pkg-config"
-        raise Missing(message)
+    need_libsystemd()
     return golang.built(
         "promtail",
         f"{_MODULE}/clients/cmd/promtail",
@@ -67,10 +65,11 @@ def promtail() -> Path:
     )
 
 
-@functools.cache
-def alloy_syntax() -> Path:
-    """Return Alloy's parser, as a program that takes a file; Alloy itself is half an hour's building."""
-    return golang.built("alloysyntax", ".", module="alloysyntax")
+def need_libsystemd() -> None:
+    """Raise `Missing` where what reads a journal cannot be built."""
+    if not _LIBSYSTEMD.exists():
+        message = f"{_LIBSYSTEMD} is missing: apt install libsystemd-dev gcc pkg-config"
+        raise Missing(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +210,9 @@ def started() -> Iterator[Loki]:
 
 
 def obtain() -> None:
-    """Build Loki and its client, and Alloy's parser."""
+    """Build Loki and its client."""
     program()
     logcli()
-    alloy_syntax()
 
 
 def obtain_promtail() -> None:

@@ -138,7 +138,8 @@ class Restic:
     async def _run(self, words: Sequence[str], *, deadline: float, **given: Any) -> process.Completed:
         child = await self._start(self._argv(words), [], **given)
         try:
-            done = await asyncio.wait_for(child.wait(), deadline)
+            async with asyncio.timeout(deadline):
+                done = await child.wait()
         except TimeoutError:
             done = await child.stop(GRACE_SECONDS)
             raise process.DeadlinePassed(program="restic", seconds=deadline, completed=done) from None

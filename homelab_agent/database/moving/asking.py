@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from homelab_agent.core import following
@@ -33,8 +31,7 @@ def _start(console: Console, to: str, password: str, **wanted: bool) -> str:
 
 def _follow(console: Console, run: str, order: Order) -> None:
     def say(line: str) -> None:
-        over_the_bar, rest = ("\r", "\x1b[K") if sys.stdout.isatty() else ("", "")
-        click.echo(f"{over_the_bar}  {following.plain(line)}{rest}")
+        following.print_above(line)
         if line == TO_BE_WRITTEN:
             _write(console, order)
 

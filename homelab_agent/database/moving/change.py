@@ -72,7 +72,8 @@ class Change:
             )
             self.database.adopt(to.settings, to.embedded)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.database.wait_until_up(), UP_SECONDS)
+                async with asyncio.timeout(UP_SECONDS):
+                    await self.database.wait_until_up()
         self.configuration.adopted(order.values)
         return self._now() - began, rows
 

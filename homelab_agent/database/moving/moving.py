@@ -199,7 +199,8 @@ class Moving:
         run.say(f"{describe(error)}; it is tried again")
         log.warning("database.move_waits", cause=describe(error))
         with suppress(TimeoutError):
-            await asyncio.wait_for(run.cancelled.wait(), 1.0 + backoff(failures))
+            async with asyncio.timeout(1.0 + backoff(failures)):
+                await run.cancelled.wait()
         if run.cancelled.is_set():
             raise Cancelled
 
