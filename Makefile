@@ -1,6 +1,6 @@
 # homelab-agent: `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help run test neighbours neighbours-list soak check bench lock generate picture build clean up down ps pull stack-restart stack-logs
+.PHONY: help run install upgrade restart status logs uninstall test neighbours neighbours-list soak check bench lock generate picture build clean up down ps pull stack-restart stack-logs
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -15,6 +15,24 @@ help: ## List the targets.
 run: ## Run the agent here, with this folder's config.toml; Ctrl-C ends it.
 	@deploy/venv.sh $(VENV) run
 	@exec $(BIN)/homelab-agent --config config.toml run
+
+install: ## Make it a service of this host, with a Python environment in /opt (needs root).
+	@deploy/install.sh
+
+upgrade: ## Change over to this checkout; back by itself where that is not well (needs root).
+	@deploy/upgrade.sh
+
+restart: ## Restart the service and wait until it is ready.
+	@deploy/control.sh restart
+
+status: ## Show how the service stands.
+	@deploy/control.sh status
+
+logs: ## Show what the service logs (FOLLOW=1, TAIL=100).
+	@deploy/control.sh logs
+
+uninstall: ## Remove the service; data and configuration stay (PURGE=1: they go, too).
+	@deploy/uninstall.sh
 
 test: neighbours ## Install what the tests need, then run them all.
 	@exec $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(PYTEST)
@@ -47,15 +65,17 @@ lock: ## Renew requirements/*.txt from pyproject.toml (needs uv).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate pyproject.toml --output-file requirements/run.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --constraint requirements/run.txt --group test pyproject.toml --output-file requirements/test.txt
 	echo 'systemd-python>=235' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/systemd.txt
+	echo 'setuptools>=80' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/setuptools.txt
 	echo 'flit_core>=3.12,<4' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate - --output-file requirements/build.txt
 
-generate: ## Write anew what is made: config.toml, docs/configuration.md, Grafana's dashboards and alerts.
+generate: ## Write anew what is made: config.toml, docs/configuration.md, Grafana's dashboards, the journal's catalogue.
 	@deploy/venv.sh $(VENV) run
 	$(BIN)/homelab-agent config sample > config.toml.new && mv config.toml.new config.toml
 	$(BIN)/homelab-agent config reference > docs/configuration.md.new && mv docs/configuration.md.new docs/configuration.md
+	$(BIN)/homelab-agent catalogue > deploy/systemd/homelab-agent.catalog.new && mv deploy/systemd/homelab-agent.catalog.new deploy/systemd/homelab-agent.catalog
 	$(BIN)/python -m compose.grafana.build
 
-up: ## Start PostgreSQL, Loki, Grafana and the log shipper in Docker (PROFILE=alloy|edge).
+up: ## Start PostgreSQL, Loki, Grafana and the log shipper in Docker (PROFILE=alloy|edge|edge-alloy).
 	@compose/stack.sh up
 
 down: ## Stop and remove their containers; the data stays.

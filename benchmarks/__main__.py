@@ -26,6 +26,7 @@ NAMES = (
     "backup",
     "backup_restic",
     "dashboards",
+    "logged",
 )
 
 

@@ -6,56 +6,14 @@ set -eu
 directory=$1
 flavour=$2
 root=$(cd "$(dirname "$0")/.." && pwd)
+. "$root/deploy/host.sh"
 
-install_line() { # the command that installs a package here: $1 Debian, $2 Fedora, $3 Arch, $4 Alpine, $5 openSUSE
-    id=$(sed -n 's/^ID=//p; s/^ID_LIKE=//p' /etc/os-release 2>/dev/null | tr -d '"' | tr '\n' ' ')
-    sudo=sudo
-    [ "$(id -u)" -ne 0 ] || sudo=
-    case " $id " in # e.g. " debian ", " ubuntu debian "
-    *" debian "* | *" ubuntu "*) echo "$sudo apt-get install -y $1" ;;
-    *" fedora "* | *" rhel "*) echo "$sudo dnf install -y $2" ;;
-    *" arch "*) echo "$sudo pacman -S --needed $3" ;;
-    *" alpine "*) echo "$sudo apk add $4" ;;
-    *" suse "* | *" opensuse "*) echo "$sudo zypper install -y $5" ;;
-    *) echo "install $1 with this system's package manager" ;;
-    esac | sed 's/^ //'
-}
-
-fail() {
-    echo "$1" >&2
-    exit 1
-}
-
-fits() { # 3.11 to 3.14
-    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null
-}
-
-python=${PYTHON:-}
-if [ -z "$python" ]; then
-    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
-        if command -v "$candidate" >/dev/null 2>&1 && fits "$candidate"; then
-            python=$candidate
-            break
-        fi
-    done
-fi
-if [ -z "$python" ]; then
-    if ! command -v python3 >/dev/null 2>&1; then
-        fail "Python is missing. Run: $(install_line 'python3 python3-venv' python3 python python3 python311)"
-    fi
-    found=$(python3 -c 'import platform; print(platform.python_version())')
-    fail "Python 3.11 to 3.14 is needed, this is $found. Run: $(install_line 'python3.11 python3.11-venv' python3.12 python python3 python311), then: make run PYTHON=python3.11"
-fi
-fits "$python" || fail "Python 3.11 to 3.14 is needed; PYTHON=$python is not. Run: make run PYTHON=python3"
-"$python" -c 'import sys; sys.exit(sys.maxsize <= 2**32)' ||
-    fail "A 64-bit system is needed: this Python has 32 bits. Install the 64-bit image of your distribution (uname -m says $(uname -m))."
-"$python" -c 'import ensurepip, venv' 2>/dev/null ||
-    fail "Python's venv module is missing. Run: $(install_line "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" python3 python python3 python311)"
+find_python run
 
 # systemd's journal library has no wheel: the tests take it where it can be built.
 locks="build $flavour"
-if [ "$flavour" = test ] && pkg-config --exists libsystemd 2>/dev/null && command -v cc >/dev/null 2>&1; then
-    locks="$locks systemd"
+if [ "$flavour" = test ] && builds_systemd; then
+    locks="$locks setuptools systemd"
 fi
 
 # What the environment was made from: the locks, the interpreter and this script.
@@ -75,6 +33,8 @@ if ! "$directory/bin/python" -c 'import pip' 2>/dev/null || ! fits "$directory/b
 fi
 echo "Installing the locked requirements ($flavour) ..."
 pip="$directory/bin/python -m pip --disable-pip-version-check --no-input install --quiet"
-for lock in $locks; do $pip --require-hashes -r "$root/requirements/$lock.txt"; done
+for lock in $locks; do # what builds is in a lock, too
+    $pip --no-build-isolation --require-hashes -r "$root/requirements/$lock.txt"
+done
 $pip --no-deps --no-build-isolation --editable "$root"
 echo "$made_from" >"$stamp"

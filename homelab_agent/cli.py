@@ -7,12 +7,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from homelab_agent import __version__, capabilities
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError, Exit
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
             Entry("web", "web.commands", "Log in to the page; API tokens."),
             Entry("db", "database.commands", "PostgreSQL: what it holds, migrations."),
             Entry("secrets", "secrets.commands", "Which secrets there are; OpenBao for them, from nothing."),
+            Entry("completion", "commands.completion", "Completion of all this in bash, zsh or fish."),
         ),
     ),
     (
@@ -76,8 +81,10 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
 INSIDE = (
     Entry("privileged", "commands.privileged", "The root half: does for the agent what needs root."),
     Entry("state", "commands.state", "A copy of state.db."),
+    Entry("catalogue", "commands.catalogue", "What each event means, for the journal's own -x."),
+    Entry("installing", "installing.commands", "What make install and make upgrade ask of a release."),
 )
-"""What a unit, the agent or its root half starts, and no person."""
+"""What a unit, the agent, its root half or a script starts, and no person."""
 
 BESIDE: Mapping[str, tuple[Entry, ...]] = {
     "db": tuple(
@@ -108,6 +115,14 @@ class Commands(click.Group):
                     command.add_command(_imported(other), other.name)
                 return command
         return None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name or an option; no command is imported for it, for a person waits at each TAB."""
+        from click.shell_completion import CompletionItem
+
+        entries = [entry for _, entries in GROUPS for entry in entries if entry.name.startswith(incomplete)]
+        names = [CompletionItem(entry.name, help=entry.line) for entry in entries]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the commands in their groups."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def _recent(family: str, change: str, label: str = "", minutes: int = 60) -> str:
@@ -25,7 +25,7 @@ def _found(check: str, state: str = "failed") -> str:
 FIRING: Mapping[str, str] = {
     "samples-late": "DELETE FROM homelab.tick WHERE host = 'nas' AND time > now() - INTERVAL '20 minutes'",
     "check-failed": _found("spool"),
-    "spool": _recent("agent", "spool_bytes = 20000000"),
+    "spool": "UPDATE homelab.tick SET spooled = true WHERE host = 'nas' AND time > now() - INTERVAL '10 minutes'",
     "rows-given-up": (
         "INSERT INTO homelab.gap VALUES ('nas', now() - INTERVAL '2 hours', now() - INTERVAL '1 hour', 'full', 9)"
     ),
@@ -111,6 +111,92 @@ FIRING: Mapping[str, str] = {
         " now() - number * INTERVAL '1 second', NULL, now() FROM generate_series(0, 1) AS number"
     ),
 }
+_SLOW = """
+DELETE FROM homelab.{table} AS sample WHERE time > now() - INTERVAL '4 days' AND {of}
+   AND extract(epoch FROM (SELECT max(time) FROM homelab.{table}) - time)::bigint % 86400 <> 0
+"""
+"""Of what comes once a day no more is left."""
+
+
+def _seldom(family: str) -> str:
+    """Return what leaves of a host's rows of the last days one a day, as with slow_interval = 86400."""
+    of = f"entity_id IN (SELECT id FROM homelab.entity WHERE host = 'nas' AND family = '{family}')"
+    return _SLOW.format(table=f"{family}_sample", of=of)
+
+
+def _again(family: str, label: str, columns: str, values: str, when: str) -> str:
+    """Return what gives a label to another entity, too, with rows at those times of the host's that has it already."""
+    return (
+        f"INSERT INTO homelab.entity SELECT 7, 'nas', '{family}', 'another', '{label}';"
+        f" INSERT INTO homelab.{family}_sample (entity_id, time, {columns}) SELECT 7, time, {values}"
+        f" FROM homelab.{family} WHERE host = 'nas' AND label = '{label}' AND key <> 'another' AND {when}"
+    )
+
+
+_LATELY = "time > now() - INTERVAL '1 hour'"
+_ASLEEP = (
+    "INSERT INTO homelab.smart_sample (entity_id, time, asleep) SELECT id, now(), true FROM homelab.entity"
+    " WHERE host = 'nas' AND family = 'smart' AND label = 'sda'"
+)
+_KILLED = _recent("memory", "oom_kills = 5")  # before the host was started anew
+MORE: Sequence[tuple[str, str, bool]] = (
+    ("hot", _again("temperature", "nvme Composite", "celsius, critical_celsius", "95, 100", _LATELY), True),
+    ("hot", _again("temperature", "nvme Composite", "celsius, critical_celsius", "40, 100", _LATELY), False),
+    ("network-errors", _again("network", "eth0", "rx_errors_per_s, tx_errors_per_s", "9, 0", _LATELY), True),
+    ("filesystem-low", _again("filesystem", "/srv", "used_pct", "99", "time < now() - INTERVAL '5 minutes'"), False),
+    ("filesystem-low", _again("filesystem", "/srv", "used_pct", "99", _LATELY), True),
+    ("disk-fails", f"{FIRING['disk-fails']}; {_ASLEEP}", True),
+    ("disk-sectors", f"{FIRING['disk-sectors']}; {_ASLEEP}", True),
+    ("certificate", f"{FIRING['certificate']}; {_recent('probe', 'certificate_s = NULL', 'photos', 20)}", True),
+    ("killed-for-memory", f"{_KILLED}; {_recent('memory', 'oom_kills = 0', minutes=9)}", False),
+    ("killed-for-memory", f"{_KILLED}; {_recent('memory', 'oom_kills = 1', minutes=9)}", True),
+    (
+        "backup-stale",
+        "DELETE FROM homelab.backup_run WHERE set_name = 'weekly' AND ended_at > now() - INTERVAL '8 days'",
+        False,
+    ),
+    (
+        "backup-stale",
+        "DELETE FROM homelab.backup_run WHERE set_name = 'weekly' AND ended_at > now() - INTERVAL '13 days'",
+        True,
+    ),
+    (
+        "sync-failed",
+        (
+            "INSERT INTO homelab.sync_history (run, origin, stream, host, started_at, ended_at, status) SELECT"
+            " gen_random_uuid(), 'feeds', 'sync', host, now(), now(), 'failed' FROM unnest(ARRAY['nas', 'pi']) AS host"
+        ),
+        True,
+    ),
+    (
+        "sync-stale",
+        "DELETE FROM homelab.sync_history WHERE origin = 'weekly' AND started_at > now() - INTERVAL '13 days'",
+        True,
+    ),
+    ("hot", f"{_seldom('temperature')}; {_recent('temperature', 'celsius = 95', 'nvme Composite', 6000)}", True),
+    ("filesystem-low", f"{_seldom('filesystem')}; {_recent('filesystem', 'used_pct = 99', '/srv', 6000)}", True),
+    ("probe-down", f"{_seldom('probe')}; {_recent('probe', 'up = false', 'photos', 6000)}", True),
+    (
+        "filesystem-fills-fast",
+        (
+            "DELETE FROM homelab.filesystem_sample AS sample WHERE extract(minute FROM (SELECT max(time) FROM"
+            f" homelab.tick) - time)::integer % 5 <> 0; {FIRING['filesystem-fills-fast']}"
+        ),
+        True,
+    ),
+    (
+        "samples-missed",
+        "UPDATE homelab.tick SET skipped = 1 WHERE host = 'nas' AND time > now() - INTERVAL '40 minutes'",
+        True,
+    ),
+    ("check-failed", _found("metrics.probe.photos"), False),
+    ("check-failed", _found("webhook"), False),
+    ("check-failed", _found("metrics.disks"), False),
+    ("check-failed", _found("gate"), False),
+    ("check-failed", _found("gateway"), True),
+    ("check-failed", _found("reading.feeds"), True),
+)
+"""Of a rule: what else happens, and whether it fires then."""
 ANNOUNCED = (
     "INSERT INTO homelab.finding SELECT 'nas', name, now(), max(started_at), 'failed', 'a backup', 'so', 'do'"
     " FROM homelab.finding, unnest(ARRAY['spool', 'gate.funnel', 'secrets.openbao']) AS name"

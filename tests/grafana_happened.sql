@@ -41,8 +41,29 @@ INSERT INTO homelab.secret_change VALUES
 INSERT INTO homelab.fact VALUES
     ('nas', 'kernel', '', now() - INTERVAL '20 minutes', '6.12.1', '6.11.4'),
     ('nas', 'image', 'photos/web/1', now() - INTERVAL '20 minutes', 'photos:2', 'photos:1');
+INSERT INTO homelab.finding -- of four starts a day, all over now
+    SELECT host, 'check.' || number, start, start, 'failed', '', 'then', ''
+      FROM unnest(ARRAY['nas', 'pi']) AS host,
+           generate_series(now() - INTERVAL '89 days', now() - INTERVAL '2 hours', INTERVAL '6 hours') AS start, generate_series(1, 40) AS number;
 INSERT INTO homelab.finding
     SELECT host, name, now() - INTERVAL '49 minutes', now() - INTERVAL '50 minutes', 'ok', '', 'all is well', ''
       FROM unnest(ARRAY['nas', 'pi']) AS host,
            unnest(ARRAY['metrics.sampling', 'gate.funnel', 'webhook', 'gitops.homelab/stack', 'secrets.openbao', 'backup.photos',
-                        'reading.feeds', 'spool', 'state', 'metrics.disks']) AS name;
+                        'reading.feeds', 'reading.weekly', 'spool', 'state', 'metrics.disks']) AS name;
+-- A set of two engines that is backed up once a week, at both within minutes, the last time two days ago.
+INSERT INTO homelab.backup_run
+    SELECT 'nas', gen_random_uuid(), NULL, 'weekly', engine, 'ok', '', md5(engine || at::text), 5000, '{}', at + late, at + late + INTERVAL '1 minute'
+      FROM (VALUES ('archive', INTERVAL '0'), ('cloud', INTERVAL '5 minutes')) AS engine (engine, late),
+           generate_series(now() - INTERVAL '86 days', now() - INTERVAL '2 days', INTERVAL '7 days') AS at;
+INSERT INTO homelab.backup_drill VALUES ('nas', gen_random_uuid(), 'archive', 'a', 'weekly', true, '', 9, now() - INTERVAL '1 day');
+-- A source that is read once a week, and one that is configured nowhere any more.
+INSERT INTO homelab.sync_history (run, origin, stream, host, started_at, ended_at, status, inserted, backlog)
+    SELECT gen_random_uuid(), 'weekly', 'sync', 'pi', at, at + INTERVAL '9 seconds', 'ok', 4, 0
+      FROM generate_series(now() - INTERVAL '85 days', now() - INTERVAL '4 days', INTERVAL '6 days') AS at
+     UNION ALL
+    SELECT gen_random_uuid(), 'removed', 'sync', 'nas', at, at + INTERVAL '9 seconds', 'ok', 4, 0
+      FROM generate_series(now() - INTERVAL '80 days', now() - INTERVAL '40 days', INTERVAL '1 day') AS at;
+-- A host that is gone for good, of which something needed somebody when it went.
+INSERT INTO homelab.finding VALUES
+    ('gone', 'gate.funnel', now() - INTERVAL '40 days', now() - INTERVAL '50 days', 'failed', '', 'no policy', ''),
+    ('gone', 'spool', now() - INTERVAL '40 days', now() - INTERVAL '50 days', 'failed', '', 'full', '');

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from typing import Any
 
@@ -11,6 +12,8 @@ from tests.stack import Stack
 from tests.waiting import until
 
 TALKS = "echo from the container; echo; echo and more; exec sleep 1000"
+FORGED = '{"level":"info","component":"forged","event":"forged.event"}'
+"""What somebody says who claims to be the agent."""
 SAID = ["from the container", " ", "and more"]
 
 
@@ -25,6 +28,16 @@ def say(stack: Stack, unit: str, script: str) -> None:
     """Run a script as a unit to its end; journald lets it say as much as it likes."""
     words = ("--wait", "--collect", "--property=LogRateLimitIntervalSec=0", f"--unit={unit}")
     stack.machine("systemd-run", *words, "sh", "-c", script)
+
+
+def forge(stack: Stack, unit: str) -> Line:
+    """Have a unit send a line under all the agent's names; return what came of it."""
+    fields = (
+        f"MESSAGE={FORGED}", "HOMELAB_COMPONENT=forged", "HOMELAB_EVENT=forged.event", "HOMELAB_RUN_ID=forged",
+        "SYSLOG_IDENTIFIER=homelab-agent", "UNIT=homelab-agent.service",
+    )  # fmt: skip
+    say(stack, unit, f"printf '%s\\n' {' '.join(shlex.quote(one) for one in fields)} | logger --journald")
+    return stack.until_found(f'{{job="systemd-journal"}} | unit="{unit}.service" |~ "forged.event.}}$"')
 
 
 def stream(stack: Stack, query: str) -> dict[str, Any]:

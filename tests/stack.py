@@ -24,6 +24,8 @@ HERE = "/opt/homelab"
 SERVICES = "postgres loki promtail"
 """Without Grafana, of which there is no image (`stack_images`)."""
 CONFIG = "/etc/homelab-agent/config.toml"
+HOST = "testhost"
+"""What the agent calls the machine, which has another name of its own."""
 STACKS = f'url = "postgresql://homelab@127.0.0.1:5432/homelab"\npassword = "file:{HERE}/compose/secrets/for_the_agent"'
 """What `make up` prints for an agent that uses the stack's PostgreSQL."""
 PLUGIN = "/usr/local/lib/docker/cli-plugins/docker-compose"
@@ -51,7 +53,7 @@ class Stack:
         for name in ("provisioning", "dashboards"):  # of Grafana, which is mounted and not started
             (there / "compose/grafana" / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "Makefile", there)
-        said = {**stack_images.ENVIRONMENT, "HOMELAB_CHECK_EVERY": "1s"}
+        said = {**stack_images.ENVIRONMENT, "HOMELAB_CHECK_EVERY": "1s", "HOMELAB_LOKI_MEMORY_MB": "600"}
         (there / "compose/.env").write_text("".join(f"{name}={value}\n" for name, value in said.items()))
 
     def docker(self, *words: str, seconds: float = 60, given: IO[bytes] | None = None) -> str:
@@ -118,7 +120,7 @@ class Stack:
     def loki(self, path: str, **words: object) -> Any:
         """Ask Loki by the port of this host; raises AssertionError where it does not answer."""
         url = f"http://127.0.0.1:3100/loki/api/v1/{path}?{urlencode(words)}"
-        return json.loads(self.machine(_python(), "-c", _ASK, url))
+        return json.loads(self.machine(python(), "-c", _ASK, url))
 
     def lines(self, query: str) -> list[Line]:
         """Return what LogQL finds in the last hour, oldest first."""
@@ -148,17 +150,21 @@ class Stack:
         """Run a command of the agent's on the machine, from the checkout."""
         return self.machine.run("env", "-C", str(ROOT), *_program(), *words, seconds=seconds)
 
-    def write_agent(self, *, database: str = STACKS, more: str = "") -> None:
-        """Write the agent's configuration, and its unit."""
+    def write_agent(self, *, database: str = STACKS, more: str = "", host: str = HOST, user: str = "root") -> None:
+        """Write the agent's configuration, its unit, and the command."""
+        command = self.machine.path("/usr/local/bin/homelab-agent")
+        command.write_text(f'#!/bin/sh\ncd {ROOT}\nexec {" ".join(_program())} "$@"\n')
+        command.chmod(0o755)
         path = self.machine.path(CONFIG)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
-            f'[agent]\nhost = "testhost"\nstate = "/var/lib/homelab-agent"\n[database]\n{database}\n'
+            f'[agent]\nhost = "{host}"\nstate = "/var/lib/homelab-agent"\n[database]\n{database}\n'
             f'[metrics]\ninterval = 1\n[gate]\nfunnel = true\nsocket = "/nowhere"\n{more}\n'
         )
         self.machine.install(
             "homelab-agent.service",
-            f"[Service]\nWorkingDirectory={ROOT}\nEnvironment=PYTHONDONTWRITEBYTECODE=1\n"
+            f"[Service]\nUser={user}\nStateDirectory=homelab-agent\nWorkingDirectory={ROOT}\n"
+            "Environment=PYTHONDONTWRITEBYTECODE=1\n"
             f"ExecStart={' '.join(_program())} run\n",
         )
 
@@ -166,12 +172,13 @@ class Stack:
 _ASK = "import sys, urllib.request as it; print(it.urlopen(sys.argv[1], timeout=20).read().decode())"
 
 
-def _python() -> str:
+def python() -> str:
+    """Return the program that runs the checkout."""
     return os.path.abspath(ROOT / ".venv/bin/python")  # noqa: PTH100 - a link, which is not to be followed
 
 
 def _program() -> list[str]:
-    return [_python(), "-B", "-m", "homelab_agent", "--config", CONFIG]
+    return [python(), "-B", "-m", "homelab_agent", "--config", CONFIG]
 
 
 @contextmanager

@@ -1,5 +1,11 @@
 -- Who may log in, and with what; the agent's database, which is its own. Run at each start.
-SET log_min_error_statement = panic; -- a statement with a password is never in the log
+-- A statement with a password is never in the log: not when it fails, not when it is slow, not when all are logged.
+SET log_min_error_statement = panic;
+SET log_min_duration_statement = -1;
+SET log_min_duration_sample = -1;
+SET log_transaction_sample_rate = 0;
+SET log_statement = none;
+SET log_duration = off;
 \set agent `cat /run/secrets/agent_database_password`
 \set grafana `cat /run/secrets/grafana_database_password`
 

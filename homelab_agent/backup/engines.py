@@ -13,6 +13,7 @@ from homelab_agent.backup.restic.engine import ResticEngine
 from homelab_agent.backup.restic.program import Access
 from homelab_agent.backup.settings import ARCHIVE, BackupSettings, Repository
 from homelab_agent.core.clock import SystemClock
+from homelab_agent.core.privilege import VerbRefused
 
 Tell: TypeAlias = Callable[[str], None]
 
@@ -38,9 +39,26 @@ def repository(
     return ResticEngine(access, settings.records, host=os.uname().nodename, clock=SystemClock(), tell=tell)
 
 
-def secrets_in(descriptors: Sequence[int]) -> Mapping[str, Any]:
-    """Return what came with a call by its first descriptor."""
-    if not descriptors:
+def secrets_in(settings: BackupSettings, name: str, descriptors: Sequence[int]) -> Mapping[str, Any]:
+    """Return what came with a call by its first descriptor, for the engine of that name; blocking.
+
+    restic is run as root with the variables: a PATH or LD_PRELOAD would be as good as root. So there are none but those
+    that the configuration names. Raises `VerbRefused` for any other, and for what `opening.secrets_of` does not return.
+    """
+    if name == ARCHIVE:
         return {}
-    found: Mapping[str, Any] = json.loads(os.pread(descriptors[0], _SECRETS_MAX, 0))
-    return found
+    repository = next(one for one in settings.repository if one.name == name)
+    try:
+        found = json.loads(os.pread(descriptors[0], _SECRETS_MAX, 0)) if descriptors else None
+    except (OSError, ValueError, RecursionError):
+        found = None
+    match found:
+        case {"password": str(password), "variables": {**variables}} if _are_of(repository, variables):
+            return {"password": password, "variables": variables}
+    raise VerbRefused(reason=f"{name} takes its password, and no variables but those that the configuration names")
+
+
+def _are_of(repository: Repository, variables: Mapping[Any, object]) -> bool:
+    """Return whether these are a repository's variables, or some of them, with what can be the value of one."""
+    known = {one.name for one in repository.variable}
+    return variables.keys() <= known and all(isinstance(one, str) and "\0" not in one for one in variables.values())

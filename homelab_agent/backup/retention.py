@@ -11,10 +11,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from statistics import median
 
+from homelab_agent.backup.point import Archive
 from homelab_agent.backup.settings import Keep
+from homelab_agent.core.errors import AgentError, Exit
 
 LAST = 5
 """The newest is held against the median of so many before it."""
+
+
+class TooFewLeft(AgentError):
+    """{id} is not deleted: of {set_name} at least {least} stay, whoever asks."""
+
+    repair = "homelab-agent backup prune --plan; lower [backup.keep] least, or delete it as root where it lies"
+    exit_code = Exit.USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,20 @@ def plan(archives: Sequence[Kept], keep: Keep, *, now: datetime, zone: tzinfo, a
         give([one for one in ordered if one.id in delete], "held")
         delete = []
     return Plan(reasons, delete, held, told)
+
+
+def check_left(archives: Sequence[Archive], archive_id: str, least: int) -> None:
+    """Raise `TooFewLeft` where fewer copies of a set than `least` would be left that are not dirty.
+
+    The root half asks this of itself, with what lies there and not what the agent has told: `plan` never goes as far,
+    but who has taken the agent over would.
+    """
+    wanted = next((one for one in archives if one.id == archive_id), None)
+    if wanted is None or wanted.verdict == "dirty":
+        return
+    left = [one for one in archives if one.set_name == wanted.set_name and one.verdict != "dirty"]
+    if len(left) <= least:
+        raise TooFewLeft(id=archive_id, set_name=wanted.set_name, least=least)
 
 
 def _held(past: Sequence[Kept], far: float) -> str:

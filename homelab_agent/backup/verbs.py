@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from homelab_agent.backup import alone, drill_place, engines, own, wire
+from homelab_agent.backup import alone, drill_place, engines, own, retention, wire
 from homelab_agent.backup.docker import Docker
 from homelab_agent.backup.drill import Drilling
 from homelab_agent.backup.drilled import of_drilled
@@ -53,34 +53,39 @@ class _Verbs:
     async def run(self, call: Call) -> Answer:
         name = call.arguments["set"]
         if name == AGENT_SET:
-            return wire.of_done(await own.take(self._settings, self._where, self._engine(call), _saying(call)))
+            return wire.of_done(await own.take(self._settings, self._where, await self._engine(call), _saying(call)))
         wanted = next(one for one in self._settings.set if one.name == name)
         taking = Taking(self._settings, say=_saying(call), event=lambda told: _tell(call, told))
+        engine = await self._engine(call)
         async with self._resuming:  # what a killed run has left is not taken for that of a living one
             pass
-        return wire.of_done(await taking.take(wanted, self._engine(call), call.arguments["run"]))
+        return wire.of_done(await taking.take(wanted, engine, call.arguments["run"]))
 
     async def list(self, call: Call) -> Answer:
-        return {"archives": [wire.of_archive(one) for one in await self._engine(call).list()]}
+        engine = await self._engine(call)
+        return {"archives": [wire.of_archive(one) for one in await engine.list()]}
 
     async def verify(self, call: Call) -> Answer:
-        engine, archive = self._engine(call), call.arguments["archive"]
+        engine, archive = await self._engine(call), call.arguments["archive"]
         verified = await engine.verify(archive, _saying(call))
         if verified.good and engine.name != ARCHIVE:
             await alone.trust_what_was_read(self._settings, engine, archive)
         return wire.of_verified(verified)
 
     async def drill(self, call: Call) -> Answer:
+        engine = await self._engine(call)
         async with Docker(self._settings.docker) as docker:
-            drilling = Drilling(self._engine(call), docker, self._settings, say=_saying(call))
+            drilling = Drilling(engine, docker, self._settings, say=_saying(call))
             return of_drilled(await drilling.drill(call.arguments["archive"]))
 
     async def forget(self, call: Call) -> Answer:
-        engine, archive = self._engine(call), call.arguments["archive"]
-        found = [one for one in await engine.list() if one.id == archive]
+        engine, archive = await self._engine(call), call.arguments["archive"]
+        listed = await engine.list()
+        retention.check_left(listed, archive, self._settings.keep.least)
         await engine.forget(archive)
-        for one in found:
-            await self._forget_trust(one)
+        for one in listed:
+            if one.id == archive:
+                await self._forget_trust(one)
         return {}
 
     async def _forget_trust(self, archive: Archive) -> None:
@@ -90,7 +95,8 @@ class _Verbs:
             log.warning("backup.trust_left", archive=archive.id, cause=str(error))
 
     async def sweep(self, call: Call) -> Answer:
-        swept = list(await self._engine(call).sweep())
+        engine = await self._engine(call)
+        swept = list(await engine.sweep())
         expired = [f"what the restore {one} had replaced" for one in await alone.expire(self._settings)]
         drilled = await drill_place.sweep(self._settings.drill_place, self._settings.docker)
         return wire.of_swept(wire.Swept([*swept, *expired, *drilled.gone], drilled.left))
@@ -99,9 +105,10 @@ class _Verbs:
         async with self._resuming:
             return {"resumed": list(await alone.resume(self._settings))}
 
-    def _engine(self, call: Call) -> Engine:
-        secrets = engines.secrets_in(call.descriptors)
-        return engines.make(self._settings, call.arguments["engine"], secrets, lambda line: call.say("stderr", line))
+    async def _engine(self, call: Call) -> Engine:
+        name = call.arguments["engine"]
+        secrets = await asyncio.to_thread(engines.secrets_in, self._settings, name, call.descriptors)
+        return engines.make(self._settings, name, secrets, lambda line: call.say("stderr", line))
 
 
 def _saying(call: Call) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from homelab_agent import config
+from homelab_agent import config, places
 from homelab_agent.config import environment, keys, reference, sample, show, writer
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError
@@ -92,6 +92,12 @@ def print_sample() -> None:
 def print_reference() -> None:
     """Print the reference of every key (docs/configuration.md)."""
     click.echo(reference.reference(config.Settings), nl=False)
+
+
+@commands.command("host")
+def host() -> None:
+    """Print this host's name in every row and log line; `make up` has Loki call it the same."""
+    click.echo(places.host(_load().settings.agent))
 
 
 @commands.command("path")

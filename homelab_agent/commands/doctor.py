@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from homelab_agent import capabilities, config
+from homelab_agent import capabilities, config, places
 from homelab_agent.commands import card, findings
 from homelab_agent.core import clock, lock
 from homelab_agent.core.console import Console
@@ -21,6 +21,8 @@ from homelab_agent.database.settings import EMBEDDED, DatabaseSettings
 
 STACK = "stack"
 """The area of the containers of compose/, which no section of the configuration is about."""
+UNIT = "unit"
+"""The area of the agent as a service, which no section is about either."""
 LITTLE_SPACE_BYTES = 512 * 1024 * 1024
 
 
@@ -30,15 +32,15 @@ LITTLE_SPACE_BYTES = 512 * 1024 * 1024
 @click.pass_obj
 @click.pass_context
 def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) -> None:
-    """Check everything now, or one AREA (agent, web, database, stack, a capability); exit 1 when something failed.
+    """Check everything now, or one AREA (agent, unit, web, database, stack, a capability); exit 1 if one failed.
 
     Without a running agent it checks what can be checked from outside; with one, what that does not ask itself.
     """
     settings = console.load()
     ground = {name: getattr(settings, name) for name in ("web", "database", "secrets")}
     sections = {**ground, **dict(settings.enabled())}
-    if area and area not in {"agent", STACK, *sections}:
-        message = f"{area} is none of: {', '.join(['agent', *sections, STACK])}"
+    if area and area not in {"agent", UNIT, STACK, *sections}:
+        message = f"{area} is none of: {', '.join(['agent', UNIT, *sections, STACK])}"
         raise click.UsageError(message)
     try:
         found = console.client().post("/api/health/probe")["findings"]
@@ -47,8 +49,10 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
         found = _examine(sections, console)
     else:
         found += _examine(sections, console, beside=True)
+    if area in {"", UNIT}:
+        found += _examine_unit(asked_for=bool(area))
     if area in {"", STACK}:
-        found += _examine_stack(settings.database, console, asked_for=bool(area))
+        found += _examine_stack(settings.database, console, places.host(settings.agent), asked_for=bool(area))
     shown = [finding for finding in found if not area or finding["check"].split(".")[0] == area]
     if as_json:
         console.json(shown)
@@ -75,7 +79,22 @@ def _examine(sections: Mapping[str, Any], console: Console, *, beside: bool = Fa
     return [standing.as_fields() for standing in asyncio.run(health.probe_all())]
 
 
-def _examine_stack(settings: DatabaseSettings, console: Console, *, asked_for: bool) -> list[dict[str, object]]:
+def _examine_unit(*, asked_for: bool) -> list[dict[str, object]]:
+    """Ask about the agent's units; that it is no service is said to who has asked for it only."""
+    from homelab_agent.commands import privileged
+    from homelab_agent.unit import doctor as unit_doctor
+
+    given = click.get_current_context().find_root().params.get("config_path")
+    verbs = privileged.Verbs(given, is_roots=False)
+    health = Health(clock.SystemClock())
+    health.add(unit_doctor.checks(verbs.collect))
+    found = [standing.as_fields() for standing in asyncio.run(health.probe_all())]
+    return [one for one in found if asked_for or one["state"] != State.NOT_AVAILABLE]
+
+
+def _examine_stack(
+    settings: DatabaseSettings, console: Console, host: str, *, asked_for: bool
+) -> list[dict[str, object]]:
     """Ask about the containers of compose/; where there are none, that is said to who has asked for it only."""
     from homelab_agent.database import doctor as database_doctor
     from homelab_agent.stack import doctor as stack_doctor
@@ -86,7 +105,7 @@ def _examine_stack(settings: DatabaseSettings, console: Console, *, asked_for: b
         return await database_doctor.ask(settings, console.find_state(), console.secrets(), query)
 
     health = Health(clock.SystemClock())
-    health.add(stack_doctor.checks(identify, asked_for=asked_for))
+    health.add(stack_doctor.checks(identify, host, console.find_state(), asked_for=asked_for))
     found = [standing.as_fields() for standing in asyncio.run(health.probe_all())]
     return [one for one in found if asked_for or one["state"] != State.NOT_AVAILABLE]
 

@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
@@ -16,13 +17,15 @@ import click
 from homelab_agent.commands.timeline import check_window
 from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import AgentError
-from homelab_agent.core.journal import entries, journalctl, outlet
+from homelab_agent.core.journal import entries, journalctl, meaning, outlet
 from homelab_agent.core.journal import line as journal_line
 from homelab_agent.core.journal.entries import Wanted
+from homelab_agent.core.journal.meaning import Meaning
 from homelab_agent.core.period import Moment, ago
 from homelab_agent.core.settings import Level
 
 DEFAULT = "1h"
+_PACKAGE = Path(__file__).parents[1]
 
 Show: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -40,9 +43,10 @@ class NoSuchRun(AgentError):
 @click.option(
     "--since", type=Moment(), help=f"A length of time, or a day or a time; {DEFAULT} where there is no --run."
 )
-@click.option("--until", type=Moment(), help="Up to then; times are in UTC where they name no zone.")
+@click.option("--until", type=Moment(), help="Up to then; a time without a zone is this host's.")
 @click.option("--level", type=click.Choice([*(level.value for level in Level), "critical"]), help="At least so severe.")
 @click.option("--follow", is_flag=True, help="Go on with each event as it comes, until Ctrl-C.")
+@click.option("--explain", "-x", is_flag=True, help="Below the first of each kind: what it means, and what to run.")
 @click.option("--json", "as_json", is_flag=True, help="For a program: an event a line, times in UTC.")
 @click.pass_obj
 def commands(  # noqa: PLR0913 - one for each option
@@ -55,18 +59,22 @@ def commands(  # noqa: PLR0913 - one for each option
     until: datetime | None,
     level: str | None,
     follow: bool,
+    explain: bool,
     as_json: bool,
 ) -> None:
     """Show the agent's events from the journal, oldest first, both halves'; and what systemd says of their units."""
     if follow and until is not None:
         raise click.UsageError("--follow goes on, and has no --until")
+    if explain and as_json:
+        raise click.UsageError("--explain is for a person, --json for a program")
     since = since or (None if run_id else ago(DEFAULT, datetime.now(UTC)))
     if since is not None:
         check_window(since, until)
     elsewhere = _elsewhere(console)
     where = elsewhere or outlet.BY_HAND
     journalctl.check_there(where)
-    seen = Seen(Wanted(component, run_id, event, level or ""), _as_json if as_json else Readable())
+    show = _as_json if as_json else Readable(meaning.read(_PACKAGE) if explain else {})
+    seen = Seen(Wanted(component, run_id, event, level or ""), show)
     complaint = ""
     try:
         words = journalctl.arguments(since, until, follow=follow)
@@ -107,9 +115,13 @@ class Seen:
 
 
 class Readable:
-    """Prints events for a person; a day that is not today is named before its first one."""
+    """Prints events for a person; a day that is not today is named before its first one.
 
-    def __init__(self) -> None:
+    What is in `meanings` is explained below the first event of its kind.
+    """
+
+    def __init__(self, meanings: Mapping[str, Meaning]) -> None:
+        self._meanings = dict(meanings)
         self._colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         self._day = datetime.now().astimezone().date()
 
@@ -120,6 +132,9 @@ class Readable:
             click.echo(f"--- {day}")
             self._day = day
         click.echo(journal_line.as_text(event, colours=self._colours))
+        if explained := self._meanings.pop(event["event"], None):
+            for line in ("", explained.subject, *explained.lines(event.get("run_id", "")), ""):
+                click.echo(f"    {line}".rstrip())
 
 
 def _as_json(event: dict[str, Any]) -> None:

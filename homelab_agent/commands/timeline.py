@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
 from homelab_agent import capabilities, places
-from homelab_agent.core import timeline
+from homelab_agent.core import lock, timeline
 from homelab_agent.core.console import Console, local_time
 from homelab_agent.core.errors import AgentError, Exit
 from homelab_agent.core.period import Moment
@@ -40,7 +40,7 @@ class Found:
 
 @click.command("timeline")
 @click.option("--since", type=Moment(), default="1h", show_default=True, help="A length of time, or a day or a time.")
-@click.option("--until", type=Moment(), help="Up to then; times are in UTC where they name no zone.")
+@click.option("--until", type=Moment(), help="Up to then; a time without a zone is this host's.")
 @click.option("--host", default="", help="One host of those that share the database; else all.")
 @click.option("--json", "as_json", is_flag=True, help="For a program; times in UTC.")
 @click.pass_obj
@@ -66,8 +66,9 @@ def commands(console: Console, *, since: datetime, until: datetime | None, host:
 
 def check_window(since: datetime, until: datetime | None) -> None:
     """Raise `UsageError` for a window in which nothing can be."""
-    if since > datetime.now(UTC):
-        raise click.UsageError(f"--since {local_time(since.isoformat())} is still to come; without a zone it is in UTC")
+    if since > (now := datetime.now(UTC)):
+        began, here = local_time(since.isoformat()), local_time(now.isoformat())
+        raise click.UsageError(f"--since {began} is still to come; here it is {here}")
     if until is not None and until <= since:
         raise click.UsageError("--until is after --since")
 
@@ -123,20 +124,24 @@ def _read_database(console: Console, tables: Sequence[Table], window: Window, fo
     from homelab_agent.database import doctor  # with asyncpg: not for --help
     from homelab_agent.database import timeline as database
 
+    settings, directory = console.section("database"), console.find_state()
+    lost = ", ".join(table.what for table in tables if not (table.kept and table.is_whole))
     try:
-        where = doctor.find_address(console.section("database"), console.find_state(), console.secrets())
+        where = doctor.find_address(settings, directory, console.secrets())
         rows = asyncio.run(database.read(where, tables, window))
     except AgentError as error:
         found.lacks.append(_said(error))
-        lost = [table.what for table in tables if not (table.kept and table.is_whole)]
         found.lacks.append(
             "So no other host is in it, nor of this one what its agent holds in memory, for a minute at most, nor what"
-            f" PostgreSQL has taken already of: {', '.join(lost)}."
+            f" PostgreSQL has taken already of: {lost}."
         )
         return error
     found.sources.append(f"PostgreSQL, {where.shown} (all hosts)")
     for table in tables:
         found.facts.add(table, rows.get(table.name, ()))
+    late = timedelta(seconds=settings.ship_every)
+    if lock.holder(directory) and (window.until is None or window.until > datetime.now(UTC) - late):
+        found.lacks.append(f"Of this host the last {settings.ship_every:g} s may not be in it yet of: {lost}.")
     return None
 
 

@@ -23,6 +23,19 @@ class State(StrEnum):
     NOT_AVAILABLE = "not_available"
 
 
+def in_trouble(state: str) -> bool:
+    """Return whether what stands so does not work, or less well than it should."""
+    return state in {State.FAILED, State.DEGRADED}
+
+
+def needs_operator(state: str, expected: str) -> bool:
+    """Return whether a person should look: it is in trouble, and that was not announced.
+
+    PostgreSQL says so too: `needs_you` of the view `standing`.
+    """
+    return in_trouble(state) and not expected
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What a check found: `detail` in words, `repair` a command or a configuration key where there is one."""
@@ -84,12 +97,12 @@ class Standing:
     @property
     def in_trouble(self) -> bool:
         """Whether it is failed or degraded, announced or not."""
-        return self.finding.state in {State.FAILED, State.DEGRADED}
+        return in_trouble(self.finding.state)
 
     @property
     def needs_operator(self) -> bool:
         """Whether a person should look: in trouble, and that was not announced."""
-        return self.in_trouble and not self.expected
+        return needs_operator(self.finding.state, self.expected)
 
     def as_fields(self) -> dict[str, object]:
         """Return what a program is told: the standing's part of `GET /api/health`."""

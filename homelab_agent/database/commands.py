@@ -153,7 +153,8 @@ def _become(console: Console, name: str, *words: str) -> None:
         raise NoClient(program=name)
     # The password goes by the environment: arguments are there for everyone to see.
     env = {**os.environ, "PGPASSWORD": where.password, "PGOPTIONS": "-c search_path=homelab,public"}
-    os.execve(program, [name, f"--dbname={where.shown}", *words], env)  # noqa: S606 - it takes over
+    # By its whole path: that is where it looks for what belongs to it.
+    os.execve(program, [program, f"--dbname={where.shown}", *words], env)  # noqa: S606 - it takes over
 
 
 async def _loaded(edition: editions.Edition) -> list[migrations.Migration]:

@@ -62,7 +62,8 @@ class DatabaseSettings(Section):
     )
     keep_hours: int = setting(
         730,
-        "How long what they came to by the hour is kept; not shorter than the minutes. Days are kept for ever.",
+        "How long what they came to by the hour is kept, and what checks found; not shorter than the minutes. Days are "
+        "kept for ever.",
         unit="days",
         ge=10,
         le=36500,

@@ -17,6 +17,7 @@ from pathlib import Path
 from homelab_agent.core import privilege, process
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.privilege import User
+from homelab_agent.gitops import way
 from homelab_agent.gitops.settings import Repository
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -74,7 +75,8 @@ class Owned:
 async def opened(repository: Repository) -> AsyncIterator[Owned]:
     """Open a repository's working copy.
 
-    Raises `NoWorkingCopy`, and `privilege.NoSuchUser` or `privilege.NotThatUser` where its user is not to be had.
+    Raises `NoWorkingCopy`, `privilege.NoSuchUser` or `privilege.NotThatUser` where its user is not to be had, and
+    `way.NotItsOwners` where others may decide which directory it is.
     """
     copy = await asyncio.to_thread(_open, repository)
     try:
@@ -113,6 +115,11 @@ def _open(repository: Repository) -> Owned:
         raise NoWorkingCopy(directory=repository.directory, cause=error) from error
     try:
         user = privilege.user(repository.run_as or os.fstat(descriptor).st_uid)
+        if os.geteuid() == 0 and not repository.run_as:  # who is nobody else can become nobody else
+            way.check(repository.directory, descriptor, user)
+    except OSError as error:
+        os.close(descriptor)
+        raise NoWorkingCopy(directory=repository.directory, cause=error) from error
     except AgentError:
         os.close(descriptor)
         raise

@@ -11,6 +11,7 @@ from homelab_agent.core.whereabouts import Whereabouts
 from homelab_agent.gitops import execution, git, rollback, section, turns
 from homelab_agent.gitops.owned import NoWorkingCopy
 from homelab_agent.gitops.settings import GitopsSettings, Repository
+from homelab_agent.gitops.way import NotItsOwners
 
 
 def build(settings: GitopsSettings, _where: Whereabouts) -> Sequence[Verb]:
@@ -85,7 +86,7 @@ class _Verbs:
                 return {**await work(here), "as_user": here.as_user}
         except NoWorkingCopy as error:
             return git.verdict("not_a_repository", str(error), error.repair)
-        except (NoSuchUser, NotThatUser) as error:
+        except (NoSuchUser, NotThatUser, NotItsOwners) as error:
             return git.verdict("wrong_owner", str(error), error.repair)
 
     @asynccontextmanager

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from homelab_agent.core.health import Finding, State
+from homelab_agent.core.journal import journalctl
 from homelab_agent.stack.running import Container
 from homelab_agent.stack.wanted import Service
 
 UP = "make up"
 LOGS = "make stack-logs SERVICE="
+AGAIN = "homelab-agent doctor stack"
 LEAST_DOCKER = 28
 """Before it, a host of the same network could reach what is published on 127.0.0.1 (Docker Engine 28 release notes)."""
 
@@ -19,12 +21,14 @@ def of_services(wanted: Mapping[str, Service], found: Sequence[Container], where
     """Say of each service whether it runs, is well, and is what the file at `where` says."""
     running = {one.service: one for one in found}
     missing = sorted(set(wanted) - set(running))
-    ill = [one for one in found if one.service in wanted and not one.runs]
+    ill = [one for one in found if one.service in wanted and not (one.runs or one.starts)]
     if missing or ill:
         words = [f"{name} is not there" for name in missing]
         words += [f"{one.service} is {one.health if one.status == 'running' else one.status}" for one in ill]
         repair = f"{LOGS}{ill[0].service}" if ill else UP
         return Finding.failed("; ".join(words), _there(where, repair))
+    if starting := [one.service for one in found if one.service in wanted and one.starts]:
+        return Finding.degraded(f"still starting: {', '.join(starting)}", AGAIN)
     changed = [f"{name}: {what}" for name, one in sorted(wanted.items()) for what in _differences(one, running[name])]
     extra = sorted({one.service for one in found if one.service not in wanted and one.status == "running"})
     changed += [f"{name} runs, which the profile has not" for name in extra]
@@ -60,14 +64,22 @@ def of_volumes(wanted: Mapping[str, Service], existing: Sequence[str], where: st
     return Finding.ok(", ".join(sorted(names)))
 
 
-def of_journal(journal: Path, *, there: bool) -> Finding:
-    """Say whether the host's journal is on disk, where the shipper reads it."""
-    if there:
+def of_journal(journal: Path, *, there: bool, volatile: bool) -> Finding:
+    """Say whether the host's journal is where the shipper reads it; `volatile` is whether it is in memory only."""
+    if there and not (volatile and journal == journalctl.PERSISTENT):
         return Finding.ok(f"{journal}")
-    return Finding.failed(
-        f"there is no {journal}: the journal is in memory only, and nothing of it reaches Loki",
-        "sudo mkdir -p /etc/systemd/journald.conf.d; printf '[Journal]\\nStorage=persistent\\n' | sudo tee"
-        " /etc/systemd/journald.conf.d/99-persistent.conf; sudo systemctl restart systemd-journald",
+    what = f"nothing new comes to {journal}" if there else f"there is no {journal}"
+    return Finding.failed(f"{what}: the journal is in memory only, and none of it reaches Loki", journalctl.KEEP)
+
+
+def of_host(agent: str, shipper: Container) -> Finding:
+    """Say whether this host is called the same in Loki as in the database, by whose names Grafana asks for logs."""
+    if agent == shipper.host:
+        return Finding.ok(f"the agent and {shipper.service} call this host {agent}")
+    return Finding.degraded(
+        f"the agent calls this host {agent}, and {shipper.service} calls it {shipper.host or 'nothing'}: Grafana finds"
+        " none of its logs",
+        _there(shipper.file, UP),
     )
 
 

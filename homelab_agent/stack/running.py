@@ -11,13 +11,15 @@ from homelab_agent.core import compose
 DIGEST = "com.docker.compose.config-hash"
 FILES = "com.docker.compose.project.config_files"
 DIRECTORY = "com.docker.compose.project.working_dir"
+_HOST, _JOURNAL = "HOMELAB_HOST=", "/var/log/journal"
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
     """One container of the stack; `health` is "" where it has no check.
 
-    `file` is the Compose file that it was made from, `directory` that file's.
+    `file` is the Compose file that it was made from, `directory` that file's. A shipper has a `host`, as which it sends
+    this host's logs, and a `journal`, from which it reads them; both "" for another service.
     """
 
     name: str
@@ -30,11 +32,18 @@ class Container:
     digest: str
     file: str
     directory: str
+    host: str = ""
+    journal: str = ""
 
     @property
     def runs(self) -> bool:
         """Whether it runs, and does not say that it is not well."""
         return self.status == "running" and self.health in {"", "healthy"}
+
+    @property
+    def starts(self) -> bool:
+        """Whether it runs, and has not been asked yet how it is."""
+        return self.status == "running" and self.health == "starting"
 
 
 def containers(said: Sequence[Mapping[str, Any]]) -> list[Container]:
@@ -60,4 +69,6 @@ def _container(said: Mapping[str, Any]) -> Container:
         digest=labels.get(DIGEST, ""),
         file=labels.get(FILES, "").split(",")[0],
         directory=labels.get(DIRECTORY, ""),
+        host=next((one.removeprefix(_HOST) for one in said["Config"].get("Env") or () if one.startswith(_HOST)), ""),
+        journal=next((one["Source"] for one in said.get("Mounts") or () if one.get("Destination") == _JOURNAL), ""),
     )

@@ -53,6 +53,7 @@ class Guard(asyncio.Protocol):
         "_was_public",
         "is_last",
         "is_public",
+        "made_at",
         "over",
     )
 
@@ -69,6 +70,8 @@ class Guard(asyncio.Protocol):
         self._head: int | None = 0
         self._tail = b""
         self._was_public = False
+        self.made_at: float | None = self._loop.time()
+        """When the connection was made, on the loop's clock; None once its first request has begun."""
         self.is_public = False
         """Whether the request under way is the public's, or the last one was and nothing has come since."""
         self.is_last = False
@@ -79,6 +82,7 @@ class Guard(asyncio.Protocol):
     def begin(self) -> None:
         """Take the head as complete; the body and the answer have deadlines of their own."""
         self._head = None
+        self.made_at = None
         self.is_public = False
         self._disarm()
 

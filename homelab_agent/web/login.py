@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import secrets
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from homelab_agent.core.clock import Clock
+from homelab_agent.core.errors import AgentError
 from homelab_agent.core.http import HttpError
+from homelab_agent.core.secret import Secret
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.web.credentials import Credential, Credentials, Kind
 
@@ -17,6 +21,8 @@ FAILURES = 10
 """So many failed log-ins from one source within `FAILURE_SECONDS`, and the next are not even looked at."""
 FAILURE_SECONDS = 5 * 60.0
 _SOURCES = 1024
+_READ_SECONDS = 2.0
+"""How long the start waits for the token that the configuration refers to."""
 _TOKEN_PREFIX = "hla_"  # noqa: S105 - not a secret: what makes a leaked token recognisable
 
 
@@ -76,15 +82,29 @@ class Failures:
 class Logins:
     """Who is logged in. Everything raises `StateUnavailable` when `state.db` cannot be written."""
 
-    def __init__(self, credentials: Credentials, clock: Clock, *, session_age: float) -> None:
+    def __init__(
+        self, credentials: Credentials, clock: Clock, *, session_age: float, given: Secret | None = None
+    ) -> None:
+        """`given` is a token that the configuration refers to, good beside those that were added here."""
         self._credentials = credentials
         self._session_age = session_age
+        self._given = given
+        self._is_given_known = False
         self.failures = Failures(clock)
 
     async def load(self) -> None:
         """Read who is logged in; a state.db that cannot be read leaves nobody so, and health says the rest."""
         with contextlib.suppress(StateUnavailable):
             await self._credentials.load()
+        with contextlib.suppress(AgentError, TimeoutError):  # the check says so, and reads it again
+            async with asyncio.timeout(_READ_SECONDS):
+                await self.read_given()
+
+    async def read_given(self) -> None:
+        """Read the token that the configuration refers to; raises what keeps it from being known."""
+        if self._given is not None:
+            await self._given.latest()
+            self._is_given_known = True
 
     async def new_link(self) -> tuple[str, Credential]:
         """Return the secret of a new one-time link, valid for ten minutes."""
@@ -136,11 +156,23 @@ class Logins:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() == "bearer":
             self.failures.check(source)
-            if self._credentials.find(Kind.TOKEN, token.strip().removeprefix(_TOKEN_PREFIX)) is not None:
+            if self._is_token(token.strip()):
                 return "token"
             self.failures.add(source)
             return ""
         return "cookie" if self._credentials.find(Kind.SESSION, session_of(cookie)) is not None else ""
+
+    def _is_token(self, token: str) -> bool:
+        if self._credentials.find(Kind.TOKEN, token.removeprefix(_TOKEN_PREFIX)) is not None:
+            return True
+        if self._given is None or not self._is_given_known:
+            return False
+        try:
+            accepted = self._given.accepted()
+        except AgentError:  # too old to be used
+            return False
+        offered = token.encode(errors="replace")
+        return any(secrets.compare_digest(offered, value.encode()) for value in accepted)
 
 
 def session_of(cookie: str) -> str:

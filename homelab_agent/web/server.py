@@ -19,6 +19,9 @@ _LINE_BYTES = 8190
 _HEADERS = 100
 _LINGER_SECONDS = 2.0
 """How long the rest of a refused body is read and dropped, so that the client gets to see the refusal."""
+_FIRST_SECONDS = 1.0
+"""So soon after it has connected a client has said what it wants; the server's stop waits for it as long."""
+_LOOK_SECONDS = 0.01
 _NEVER_IDLE_SECONDS = 86_400.0
 """For aiohttp, which counts idle time from the wrong moment: the guard does that."""
 
@@ -98,6 +101,9 @@ class Server:
         finally:
             self.serving = False
             for one in accepting:
+                _take_no_more(one)
+            await self._hear()
+            for one in accepting:
                 one.close()
             await self._drain(connections)
 
@@ -114,6 +120,15 @@ class Server:
 
         return await asyncio.get_running_loop().create_server(connect, sock=listener.dup())
 
+    async def _hear(self) -> None:
+        """Let who has just come say what they want: their connection was taken, so the next agent does not get it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)  # also for what was accepted and has no guard yet
+            since = loop.time() - _FIRST_SECONDS
+            if not any(since < (guard.made_at or 0) for guards in self._guards for guard in guards):
+                return
+
     async def _drain(self, connections: _Connections) -> None:
         connections.pre_shutdown()
         for guards in self._guards:
@@ -121,6 +136,15 @@ class Server:
                 guard.finish()
         await connections.shutdown(self._drain_deadline)
         self._guards.clear()
+
+
+def _take_no_more(accepting: asyncio.Server) -> None:
+    """Leave who connects from now on in the socket's queue, for the next agent.
+
+    Not yet `close`: asyncio then drops whom it has accepted in this very moment.
+    """
+    for listener in accepting.sockets:
+        asyncio.get_running_loop().remove_reader(listener.fileno())
 
 
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Incoming:

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 
 from homelab_agent.core.capability import Capability, Task
+from homelab_agent.core.errors import AgentError
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.web.application import Application, Policy
@@ -34,7 +35,8 @@ def build(
     server is stopped. `reload` applies a changed configuration and returns what `POST /api/reload` answers.
     """
     credentials = Credentials(base.state, base.clock)
-    logins = Logins(credentials, base.clock, session_age=settings.session_age)
+    given = base.secrets.find(settings.api_token) if settings.api_token else None
+    logins = Logins(credentials, base.clock, session_age=settings.session_age, given=given)
     pages = Pages(base.host)
     shown = list(capabilities)
     api = Api(base, shown, pages, serving=lambda: server.serving, reload=reload)
@@ -52,6 +54,13 @@ def build(
         where = ", ".join(origins(listeners, app.policy.hosts))
         return Finding.ok(f"answers at {where}; open connections: {server.connections}")
 
+    async def probe_token() -> Finding:
+        try:
+            await logins.read_given()
+        except AgentError as error:
+            return Finding.degraded(f"the token of [web] api_token cannot be had: {error}", error.repair)
+        return Finding.ok(f"{given} is a token")
+
     def take(changed: WebSettings) -> None:
         app.policy = policy(changed, listeners)
 
@@ -59,7 +68,7 @@ def build(
         name="web",
         tasks=[Task("web", server.run, critical=True)],
         routes=own,
-        checks=[Check("web", probe)],
+        checks=[Check("web", probe), *([Check("web.token", probe_token)] if given else [])],
         summary=lambda: f"{origins(listeners, app.policy.hosts)[0]}, open connections: {server.connections}",
         reload=take,
     )

@@ -26,6 +26,13 @@ class WebSettings(Section):
         reload=True,
         max_length=32,
     )
+    api_token: str = setting(
+        "",
+        "Reference to a token that is good beside those of `homelab-agent web token add` (env:NAME, file:PATH, "
+        "credential:NAME, openbao:PATH#KEY); `make install` makes one and names it here.",
+        example="credential:api-token",
+        secret=True,
+    )
     max_connections: int = setting(
         128,
         "Connections held open at once, over TCP and over the unix socket each; at most three quarters of them "

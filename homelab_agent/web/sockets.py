@@ -93,6 +93,11 @@ def listen(address: str, directory: Path, inherited: Iterable[socket.socket] = (
     return Listeners([*given, *own], unix_path)
 
 
+def check_free(address: str, port: int) -> None:
+    """Raise `PortTaken` or `CannotListen` where `listen` would; nobody listens afterwards."""
+    _listen_tcp(address, port).close()
+
+
 def _listen_tcp(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:

@@ -11,7 +11,8 @@ import pytest
 from homelab_agent.backup import engines
 from homelab_agent.backup.docker import Docker
 from homelab_agent.backup.point import Archive, Source
-from homelab_agent.backup.settings import ARCHIVE, BackupSet, BackupSettings
+from homelab_agent.backup.retention import TooFewLeft
+from homelab_agent.backup.settings import ARCHIVE, BackupSet, BackupSettings, Keep
 from homelab_agent.backup.taking import Taking
 from homelab_agent.backup.trust import Trust, TrustNotNoted
 from tests import backup_verb
@@ -68,7 +69,9 @@ async def test_a_copy_that_could_not_be_noted_counts_and_the_run_says_so(
 async def test_what_is_deleted_is_dropped_from_what_is_trusted_and_nothing_else(
     control: Docker, tmp_path: Path
 ) -> None:
-    settings = BackupSettings(docker=control.socket, directory=tmp_path / "copies", records=tmp_path / "records")
+    settings = BackupSettings(
+        docker=control.socket, directory=tmp_path / "copies", records=tmp_path / "records", keep=Keep(least=1)
+    )
     engine, trust = engines.make(settings, ARCHIVE, {}), Trust(settings.records)
     (tmp_path / "things").mkdir()
     wanted = point(Source("paths/things", tmp_path / "things"))
@@ -78,3 +81,6 @@ async def test_what_is_deleted_is_dropped_from_what_is_trusted_and_nothing_else(
         await asyncio.to_thread(trust.note, one, AT)
     await backup_verb.done(settings, "backup_forget", engine=ARCHIVE, archive=copies[0].id)
     assert [await asyncio.to_thread(trust.how, one.sha256) for one in (*copies, elsewhere)] == [None, "wrote", "wrote"]
+    with pytest.raises(TooFewLeft, match="at least 1 stay"):
+        await backup_verb.done(settings, "backup_forget", engine=ARCHIVE, archive=copies[1].id)
+    assert [one.id for one in await engine.list()] == [copies[1].id]

@@ -63,7 +63,7 @@ async def test_nothing_is_done_that_may_be_meant_differently(site: Site) -> None
 
 
 async def test_an_edit_of_something_else_changes_nothing(site: Site) -> None:
-    site.directory.chmod(0o777)
+    site.directory.chmod(0o1777)
     config = site.directory / "config.toml"
     async with serving(site.directory, settings(site)) as half:
         more = "# more\n" + settings(site, timeout=50.0) + '[[gitops.repository]]\nname = "x"\nfull_name = "a/x"\n'

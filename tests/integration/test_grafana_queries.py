@@ -24,7 +24,7 @@ from homelab_agent.database.address import Address
 from homelab_agent.database.rollups.keep import Keep
 from homelab_agent.database.rollups.upkeep import Rollups
 from homelab_agent.database.settings import DatabaseSettings
-from tests.grafana_firing import ANNOUNCED, FIRING
+from tests.grafana_firing import ANNOUNCED, FIRING, MORE
 from tests.grafana_macros import Range, expanded
 from tests.grafana_seed import HOSTS, LABELS, WENT_WRONG, Density, prepare, seed
 from tests.neighbours.postgres import Postgres
@@ -56,6 +56,7 @@ def each_edition(request: pytest.FixtureRequest) -> Postgres:
 async def test_every_question_is_answered_as_it_should_be(each_edition: Postgres, tmp_path: Path) -> None:
     async with seeded(each_edition, tmp_path) as connection:
         wrong = [fault for rule in RULES.values() for fault in await faults_of_rule(connection, rule)]
+        wrong += [fault for case in MORE for fault in await faults_of_case(connection, *case)]
         assert not wrong, "\n".join(wrong)
         await connection.execute(WENT_WRONG)
         now = await connection.fetchval("SELECT now()")
@@ -131,6 +132,23 @@ async def faults_of_rule(connection: asyncpg.Connection, rule: Rule) -> list[str
         found.append(f"{rule.name}: two values for one alert: {[dict(row) for row in alarmed]}")
     told = set(LABEL.findall(rule.summary + rule.cause + rule.repair))
     return found + [f"{rule.name}: no label is called {name}" for name in told - labels]
+
+
+async def faults_of_case(connection: asyncpg.Connection, name: str, happens: str, fires: bool) -> list[str]:  # noqa: FBT001 - as a case has it
+    """Return what is wrong with a rule when something else happens than what its own case is."""
+    undo = connection.transaction()
+    await undo.start()
+    try:
+        await connection.execute(happens)
+        async with as_reader(connection):
+            rows = await connection.fetch(RULES[name].sql)
+    finally:
+        await undo.rollback()
+    labels = Counter(tuple(value for value in row.values() if isinstance(value, str)) for row in rows)
+    found = [f"{name}: two values for one alert: {twice}" for twice, count in labels.items() if count > 1]
+    if any(RULES[name].fires(row["value"]) for row in rows) != fires:
+        found.append(f"{name}: {'does not fire' if fires else 'fires'} after {happens}: {[dict(row) for row in rows]}")
+    return found
 
 
 async def faults_of_announced(connection: asyncpg.Connection) -> list[str]:

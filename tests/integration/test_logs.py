@@ -3,85 +3,19 @@
 from __future__ import annotations
 
 import json
-import queue
-import subprocess
-import sys
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.agent import Agent
-from tests.neighbours import machine as machines
-from tests.neighbours.machine import Machine
-
-ROOT = Path(__file__).parents[2]
-UNIT = "homelab-agent.service"
-NOWHERE = "postgresql://127.0.0.1:1/nothing"
-SERVICE = """
-[Service]
-Type=notify
-WorkingDirectory={directory}
-ExecStart={command}
-TimeoutStopSec=30
-"""
-
-
-class House:
-    """An agent that is a unit of a machine."""
-
-    def __init__(self, machine: Machine, agent: Agent) -> None:
-        self.machine = machine
-        self.agent = agent
-        agent.write(database=NOWHERE)
-        machine.install(UNIT, SERVICE.format(directory=ROOT, command=" ".join(agent.command("run"))))
-
-    def start(self) -> None:
-        self.machine.systemctl("restart", UNIT)  # returns once it is ready
-
-    def run(self, *words: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-        return self.machine.run("env", "-C", ROOT, *before, *self.agent.command(*words))
-
-    def logs(self, *words: str) -> list[dict[str, Any]]:
-        """Return the events that are shown; all that was logged until now is in the journal."""
-        self.machine("journalctl", "--sync")
-        done = self.run("logs", "--json", *words)
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    @contextmanager
-    def following(self, *words: str) -> Iterator[queue.SimpleQueue[str]]:
-        """Follow the events; give the lines as they come."""
-        words = ("logs", "--follow", *words)
-        shell = ("sh", "-c", 'echo $$; exec "$@"', "sh")  # which says what number it has in the machine
-        listens = ("env", "--default-signal=INT", "-C", ROOT)  # a shell's background jobs are born deaf to Ctrl-C
-        argv = self.machine.inside(*listens, *shell, *self.agent.command(*words))
-        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout is not None
-            pid = child.stdout.readline().strip()
-            reading = threading.Thread(target=_read, args=(child.stdout, lines))
-            reading.start()
-            try:
-                yield lines
-            finally:
-                self.machine("kill", "-INT", pid)
-                assert child.wait(30) == 130
-                reading.join(30)
-
-
-def _read(source: Iterable[str], lines: queue.SimpleQueue[str]) -> None:
-    for line in source:
-        lines.put(line)
+from tests.journalled import NOWHERE, UNIT, House, housed
 
 
 @pytest.fixture
 def house(open_directory: Path) -> Iterator[House]:
-    with machines.running(shared=[open_directory, ROOT, Path(sys.prefix)]) as machine:
-        yield House(machine, Agent(open_directory / "agent"))
+    with housed(open_directory) as one:
+        yield one
 
 
 @pytest.mark.timeout(180)
@@ -125,6 +59,13 @@ def test_without_the_journals_library_events_are_known_by_their_json(house: Hous
 def test_what_keeps_the_journal_from_being_read_is_one_line_with_its_repair(house: House) -> None:
     machine = house.machine
     house.start()
+    before = house.run("logs", "--since", "1969-07-20", "--component", "agent")
+    assert (before.returncode, before.stderr) == (0, "")
+    assert "agent ready" in before.stdout
+    written = '{"level":[],"component":"a","event":"b","run_id":{}}'
+    machine("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "logger", "-t", "homelab-agent", written)
+    strange = house.logs("--component", "a")
+    assert [(one["event"], one["level"]) for one in strange] == [("b", "info")], "by anybody; and the rest is there"
     none = house.run("logs", "--run", "019ad000-0000-7000-8000-000000000000")
     assert (none.returncode, none.stdout) == (1, "")
     assert "The journal has no event of a run 019ad000" in none.stderr

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests import stack as here
-from tests.stack import HERE, PLUGIN, SERVICES, Stack
+from tests.stack import CONFIG, HERE, PLUGIN, SERVICES, Stack
 from tests.waiting import until
 
 VOLUMES = {f"homelab_{name}" for name in ("postgres", "loki", "grafana", "promtail")}
-PASSWORDS = ("agent_database_password", "grafana_database_password", "grafana_admin_password")
+PASSWORDS = ("agent_database_password", "grafana_database_password", "grafana_admin_password", "grafana_secret_key")
 OURS = {"127.0.0.1:5432", "127.0.0.1:3100"}
 """What listens on this machine; Grafana would on 127.0.0.1:3001."""
 
@@ -35,7 +36,7 @@ def test_make_up_makes_volumes_and_passwords_and_says_where_to_go(stack: Stack) 
     modes = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in (secrets, *secrets.iterdir())}
     assert modes == {"secrets": "0o700", **dict.fromkeys(PASSWORDS, "0o444"), "for_the_agent": "0o600"}
     passwords = {stack.secret(name) for name in PASSWORDS}
-    assert len(passwords) == 3
+    assert len(passwords) == len(PASSWORDS)
     assert {len(each) for each in passwords} == {48}
     assert stack.secret("for_the_agent") == stack.secret("agent_database_password")
     for said in (
@@ -74,6 +75,7 @@ def test_what_runs_can_do_little(stack: Stack) -> None:
         assert not [mount for mount in found["Mounts"] if "docker.sock" in mount["Source"]]
         read_only = [mount["RW"] for mount in found["Mounts"] if mount["Type"] == "bind"]
         assert not any(read_only), name
+    assert "GOMEMLIMIT=510MiB" in stack.inspect("loki")["Config"]["Env"], "85 % of the 600 that the .env gives it"
     assert set(stack.inspect("promtail")["NetworkSettings"]["Networks"]) == {"homelab_data"}
     assert (
         stack.docker("network", "inspect", "--format", "{{.Internal}}", "homelab_data", "homelab_edge") == "true\nfalse"
@@ -121,10 +123,60 @@ def test_a_changed_password_holds_from_the_next_start_on(stack: Stack) -> None:
     assert done.returncode == 0, done.stderr
     until(lambda: stack.is_healthy("postgres"), "it is well", seconds=60)
     assert stack.sql("SELECT 1") == "1"
+    assert stack.secret("for_the_agent") == "another one"
     path.unlink()
     path.write_text(old)
     stack.kill("postgres")  # as a restart does, however it ends
     assert stack.sql("SELECT 1") == "1"
+
+
+def test_no_password_is_logged_however_much_is(stack: Stack) -> None:
+    file = stack.machine.path(f"{HERE}/compose/postgres/postgresql.conf")
+    text = file.read_text()
+    file.write_text(f"{text}log_min_duration_statement = 0\nlog_statement = all\nlog_min_error_statement = info\n")
+    at = time.time()
+    assert stack.make("stack-restart", SERVICE="postgres").returncode == 0
+    until(lambda: stack.is_healthy("postgres"), "it is well", seconds=60)
+    file.write_text(text)
+    assert stack.make("stack-restart", SERVICE="postgres").returncode == 0
+    until(lambda: stack.is_healthy("postgres"), "it is well", seconds=60)
+    logged = stack.machine.journal("CONTAINER_NAME=homelab-postgres-1", f"--since=@{at:.6f}")
+    said = "\n".join(str(one["MESSAGE"]) for one in logged)
+    assert "CREATE EXTENSION" in said, "statements are logged"
+    assert "duration: " in said
+    for name in PASSWORDS:
+        assert stack.secret(name) not in said
+
+
+def test_an_agent_with_a_user_of_its_own_moves_as_it_is_told(stack: Stack) -> None:
+    stack.machine("useradd", "--system", "homelab-agent")
+    stack.machine("chmod", "go+x", "/root")  # where this checkout's Python may be
+    stack.write_agent(database='url = "embedded"', user="homelab-agent")
+    stack.machine.systemctl("restart", "homelab-agent.service")
+    until(lambda: stack.agent("status").returncode == 0, "it is up", seconds=60)
+    told = stack.up().partition("take along what it has:\n")[2].partition("Passwords are")[0].splitlines()
+    hand_over, move = (line.strip() for line in told)
+    found = {one["check"]: one for one in json.loads(stack.agent("doctor", "stack", "--json").stdout)}
+    assert found["stack.database"]["repair"] == f"{hand_over}; {move}"
+    stack.machine(*hand_over.removeprefix("sudo ").split())
+    stack.machine(*move.split(), "--yes", seconds=110)
+    assert 'password = "file:/etc/homelab-agent/' in stack.machine.path(CONFIG).read_text()
+    stack.machine.systemctl("restart", "homelab-agent.service")
+    rows = "SELECT count(*) > 0 FROM homelab.agent_start"
+    until(lambda: stack.psql(rows, role="homelab").stdout.strip() == "t", "it writes there", seconds=60)
+    found = {one["check"]: one for one in json.loads(stack.agent("doctor", "stack", "--json").stdout)}
+    assert found["stack.database"]["state"] == "ok"
+
+    path = stack.machine.path(f"{HERE}/compose/secrets/agent_database_password")
+    old = path.read_text()
+    path.unlink()
+    path.write_text("yet another")
+    assert hand_over in stack.make("stack-restart", SERVICE="postgres").stdout, "its copy is another's now"
+    path.unlink()
+    path.write_text(old)
+    stack.make("stack-restart", SERVICE="postgres")
+    until(lambda: stack.is_healthy("postgres"), "it is well", seconds=60)
+    stack.machine.systemctl("stop", "homelab-agent.service")
 
 
 def test_killed_in_its_first_start_postgresql_goes_on_with_the_next(stack: Stack) -> None:
@@ -192,12 +244,27 @@ def test_without_compose_memory_or_a_journal_make_up_says_what_helps(stack: Stac
     settings.write_text(before)
     assert stack.make("down").returncode == 0
     little = stack.machine.path("/run/meminfo")
-    little.write_text("MemTotal: 3000000 kB\nMemAvailable: 2000000 kB\n")
+    little.write_text("MemTotal: 3000000 kB\nMemAvailable: 2300000 kB\n")
     stack.machine("mount", "--bind", "/run/meminfo", "/proc/meminfo")
     refused = stack.make("up", SERVICE=SERVICES)
     assert refused.returncode != 0
     assert "PROFILE=edge" in refused.stderr
     assert "FORCE=1" in refused.stderr
+    assert "the stack may take 2392" in refused.stderr, "all their limits"
     assert stack.make("up", SERVICE=SERVICES, FORCE="1").returncode == 0
     assert stack.make("up", SERVICE=SERVICES).returncode == 0, "what runs has its memory"
     stack.machine("umount", "/proc/meminfo")
+
+
+def test_images_are_fetched_before_they_are_started_for_the_first_time(stack: Stack) -> None:
+    settings = stack.machine.path(f"{HERE}/compose/.env")
+    before = settings.read_text()
+    names = ("POSTGRES", "LOKI", "GRAFANA", "PROMTAIL", "ALLOY")
+    nowhere = "".join(f"HOMELAB_{name}_IMAGE=127.0.0.1:1/{name.lower()}:1\n" for name in names)
+    settings.write_text(nowhere)  # of which each is asked for, where nobody answers
+    for given, asked in (({}, "promtail"), ({"PROFILE": "alloy"}, "alloy"), ({"PROFILE": "edge-alloy"}, "alloy-edge")):
+        done = stack.make("pull", **given)
+        assert done.returncode != 0, given
+        assert asked in done.stderr, given
+    assert settings.read_text() == nowhere, "what is started is chosen by make up"
+    settings.write_text(before)

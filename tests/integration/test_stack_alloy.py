@@ -13,8 +13,8 @@ import pytest
 
 from tests import stack as here
 from tests.neighbours import images
-from tests.shipping_logs import SAID, TALKS, restart_agent, say, until_newer
-from tests.stack import Stack
+from tests.shipping_logs import SAID, TALKS, forge, restart_agent, say, until_newer
+from tests.stack import HOST, Stack
 from tests.waiting import until
 
 SHIPPERS = ("promtail", "alloy")
@@ -44,8 +44,8 @@ def stack() -> Iterator[Stack]:
     """A machine on which Loki and Promtail are up, and an agent that logs."""
     with here.running("loki promtail alloy") as one:
         images.busybox(one.docker)
-        one.up("loki promtail", PROFILE="promtail")
         one.write_agent()
+        one.up("loki promtail", PROFILE="promtail")
         yield one
 
 
@@ -75,6 +75,7 @@ def shipped(stack: Stack, who: str) -> dict[str, Mapping[str, str]]:
         found[name] = stack.until_found(f'{query} |= "more"', seconds=40).labels
         assert [one.text for one in stack.lines(query)] == said_by(name, who)
     stack.docker("rm", "--force", *ids.values())
+    found["forged"] = forge(stack, f"impostor-{who}").labels
     return {kind: own_taken_off(labels, who) for kind, labels in found.items()}
 
 
@@ -106,8 +107,9 @@ def test_lines_come_as_by_promtail(stack: Stack) -> None:
     assert shipped(stack, "alloy") == by_promtail
     streams: list[dict[str, Any]] = stack.loki("series", **{"match[]": '{job=~".+"}'})["data"]
     assert {name for one in streams for name in one} == LABELS
+    assert "forged" not in {one["component"] for one in streams}
     assert {one["job"] for one in streams} == JOBS
-    assert {one["host"] for one in streams} == {stack.machine.hostname}
+    assert {one["host"] for one in streams} == {HOST}
     assert_it_began_at(stack, at)
 
 
@@ -198,3 +200,16 @@ def loki_returns(stack: Stack) -> None:
     """Start Loki, and wait until it answers."""
     stack.docker("start", "homelab-loki-1")
     until(lambda: stack.is_healthy("loki"), "Loki is back", seconds=60)
+
+
+def test_at_the_edge_it_ships_to_another_hosts_loki(stack: Stack) -> None:
+    ship_with(stack, "alloy")
+    done = stack.make("up", PROFILE="edge-alloy", LOKI_URL="http://loki:3100/")
+    assert done.returncode == 0, done.stderr
+    assert "This host's logs go to http://loki:3100." in done.stdout
+    running = stack.docker("ps", "--format", "{{.Names}}").split()
+    assert "homelab-alloy-edge-1" in running
+    assert "homelab-alloy-1" not in running
+    say(stack, "edge", "echo said at the edge")
+    assert stack.until_found('{component="system"} |= "said at the edge"').labels["host"] == HOST
+    ship_with(stack, "alloy")

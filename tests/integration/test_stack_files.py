@@ -18,6 +18,7 @@ PROFILES = {
     "promtail": {"grafana", "loki", "postgres", "promtail"},
     "alloy": {"alloy", "grafana", "loki", "postgres"},
     "edge": {"promtail-edge"},
+    "edge-alloy": {"alloy-edge"},
 }
 
 
@@ -57,6 +58,25 @@ def test_each_profile_has_its_services_with_pinned_images_and_bounds(profile: st
 def test_an_image_is_another_when_the_environment_says_so() -> None:
     services = resolved("promtail", HOMELAB_LOKI_IMAGE="mine/loki:1.2.3", HOMELAB_LOKI_MEMORY_MB="1000")["services"]
     assert (services["loki"]["image"], int(services["loki"]["mem_limit"])) == ("mine/loki:1.2.3", 1000 << 20)
+
+
+def test_go_collects_garbage_before_the_limit_ends_the_process() -> None:
+    services = resolved("promtail")["services"]
+    bounded = {name: one for name, one in services.items() if "GOMEMLIMIT" in one["environment"]}
+    assert set(bounded) == {"loki", "grafana"}
+    for one in bounded.values():
+        bound = int(one["environment"]["GOMEMLIMIT"].removesuffix("MiB"))
+        assert bound == (int(one["mem_limit"]) >> 20) * 85 // 100
+
+
+def test_a_shipper_at_the_edge_is_the_same_but_for_where_it_sends_to() -> None:
+    for profile, edge in (("promtail", "edge"), ("alloy", "edge-alloy")):
+        inside, outside = resolved(profile)["services"][profile], resolved(edge)["services"][f"{profile}-edge"]
+        others = {"profiles", "networks", "depends_on", "environment"}
+        assert {k: v for k, v in inside.items() if k not in others} == {
+            k: v for k, v in outside.items() if k not in others
+        }
+        assert inside["environment"].keys() == outside["environment"].keys()
 
 
 def test_every_image_is_in_the_table() -> None:

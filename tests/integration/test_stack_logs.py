@@ -5,6 +5,7 @@ the doctor says of the stack.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +14,42 @@ import pytest
 from homelab_agent.core.health import State
 from tests import stack as here
 from tests.neighbours import images
-from tests.shipping_logs import SAID, TALKS, restart_agent, say, stream, until_newer
-from tests.stack import HERE, SERVICES, Stack
+from tests.shipping_logs import FORGED, SAID, TALKS, forge, restart_agent, say, stream, until_newer
+from tests.stack import HERE, HOST, SERVICES, Stack
 from tests.waiting import until
 
+STREAMS = 60
+NO_CALL = """
+import socket
+with socket.socket(socket.AF_UNIX) as half:
+    half.connect("/run/homelab-agent/privileged.sock")
+    half.sendall(bytes([0, 0, 0, 1]) + b"x")
+    half.shutdown(socket.SHUT_WR)
+    half.recv(1000)
+"""
+"""Sends the root half what is no call."""
+MANY_STREAMS = """
+import json, sys, time, urllib.request
+values = [[str(time.time_ns()), "one of many"]]
+for number in range(int(sys.argv[1])):
+    body = json.dumps({"streams": [{"stream": {"job": "many", "host": str(number)}, "values": values}]}).encode()
+    asked = urllib.request.Request(
+        "http://127.0.0.1:3100/loki/api/v1/push", body, {"Content-Type": "application/json"}
+    )
+    try:
+        urllib.request.urlopen(asked, timeout=20)
+    except urllib.error.HTTPError as refused:
+        assert refused.code == 429, refused
+"""
+"""Has Loki make so many streams, or as many as it takes."""
+HALF = "homelab-agent-privileged.service"
+UNHEARD_OF = """
+for i in 1 2 3 4; do
+    echo '{"level":"info","component":"unheard_of","event":"unheard_of.event"}'
+    sleep 1.5
+done
+"""
+"""So slow that it is alone in what the shipper sends at a time; of several streams Loki tells how the last one went."""
 RATE, SECONDS = 20, 600
 """A noisy host logs so many lines a second; and ten minutes of that."""
 
@@ -26,8 +59,8 @@ def stack() -> Iterator[Stack]:
     """A machine on which the stack is up, and whose agent uses its PostgreSQL."""
     with here.running() as one:
         images.busybox(one.docker)
-        one.up()
         one.write_agent()
+        one.up()
         restart_agent(one)
         until(
             lambda: one.sql("SELECT to_regclass('homelab.rollup') IS NOT NULL") == "t", "it has its tables", seconds=60
@@ -43,7 +76,7 @@ def test_an_event_of_the_agents_is_found_with_its_fields(stack: Stack) -> None:
     assert found.labels["unit"] == "homelab-agent.service"
     assert stream(stack, '{component="gate"}') == {
         "job": "systemd-journal",
-        "host": stack.machine.hostname,
+        "host": HOST,
         "component": "gate",
     }
 
@@ -69,6 +102,32 @@ def test_an_agent_without_journalds_protocol_is_told_apart_all_the_same(stack: S
     restart_agent(stack)
 
 
+def test_so_is_its_root_half(stack: Stack) -> None:
+    stack.write_agent(more='[log]\nformat = "json"')
+    stack.machine.install(
+        "homelab-agent-privileged.socket", "[Socket]\nListenStream=/run/homelab-agent/privileged.sock\n"
+    )
+    stack.machine.install(
+        HALF,
+        "[Service]\nEnvironment=PYTHONDONTWRITEBYTECODE=1\nExecStart=/usr/local/bin/homelab-agent privileged serve\n",
+    )
+    stack.machine.systemctl("start", "homelab-agent-privileged.socket")
+    stack.machine(here.python(), "-c", NO_CALL)
+    found = stack.until_found('{component="privileged"} |= "not_a_call"')
+    assert found.labels["event"] == "privileged.not_a_call"
+    assert found.labels["unit"] == HALF
+    stack.machine.systemctl("stop", "homelab-agent-privileged.socket", HALF)
+    stack.write_agent()
+
+
+def test_what_others_send_in_the_agents_name_makes_no_label(stack: Stack) -> None:
+    found = forge(stack, "impostor")
+    assert found.text == FORGED
+    assert found.labels["component"] == "system"
+    assert not {"event", "run_id"} & found.labels.keys()
+    assert "forged" not in stack.loki("label/component/values")["data"]
+
+
 def test_lines_of_others_arrive_as_they_are(stack: Stack) -> None:
     theirs = '{"level":"info","component":"gate","event":"gate.opened"}'
     broken = '{"level":"info","component":"gate", and then'
@@ -82,7 +141,7 @@ def test_lines_of_others_arrive_as_they_are(stack: Stack) -> None:
     until(lambda: found() == lines, "all three are there, in order")
     said = stack.until_found('{component="system"} | unit="others.service" |= "plain words"')
     assert said.labels["priority"] == "info"
-    assert said.labels["host"] == stack.machine.hostname
+    assert said.labels["host"] == HOST
 
 
 def test_containers_lines_arrive_by_the_journal_and_by_dockers_files(stack: Stack) -> None:
@@ -95,10 +154,10 @@ def test_containers_lines_arrive_by_the_journal_and_by_dockers_files(stack: Stac
     for name in (ids["plain"][:12], "tagged"):
         found = stack.until_found(f'{{job="docker"}} | container="{name}" |= "more"', seconds=40)
         assert [one.text for one in stack.lines(f'{{job="docker"}} | container="{name}"')] == SAID
-        assert found.labels["host"] == stack.machine.hostname
+        assert found.labels["host"] == HOST
     assert stream(stack, '{job="docker"}') == {
         "job": "docker",
-        "host": stack.machine.hostname,
+        "host": HOST,
         "component": "container",
     }
     stack.docker("rm", "--force", *ids)
@@ -118,6 +177,31 @@ def test_ten_minutes_without_loki_lose_nothing(stack: Stack) -> None:
     assert stack.texts(flood) == {f"flood {number}" for number in range(1, lines + 1)}
 
 
+def test_a_stream_that_loki_does_not_take_holds_up_no_other(stack: Stack) -> None:
+    file = stack.machine.path(f"{HERE}/compose/loki/loki.yaml")
+    text = file.read_text()
+    file.write_text(text.replace("max_global_streams_per_user: 500", f"max_global_streams_per_user: {STREAMS}"))
+    restart_loki(stack)
+    say(stack, "before", "echo said before it takes no more")  # so it knows `system`
+    stack.until_found('{component="system"} |= "said before it takes no more"')
+    stack.machine(here.python(), "-c", MANY_STREAMS, str(STREAMS))
+    at = time.time()
+    stack.machine.path("/usr/local/bin/unheard-of").write_text(UNHEARD_OF)
+    stack.machine.install(HALF, "[Service]\nType=oneshot\nExecStart=/bin/sh /usr/local/bin/unheard-of\n")
+    stack.machine.systemctl("start", HALF)
+    say(stack, "known", "echo said while it takes no more")
+    until_newer(stack, '{component="system"} |= "said while it takes no more"', at)
+    assert "unheard_of" not in stack.loki("label/component/values")["data"], "the limit was reached"
+    file.write_text(text)
+    restart_loki(stack)
+
+
+def restart_loki(stack: Stack) -> None:
+    """Have it read its configuration."""
+    stack.docker("restart", "homelab-loki-1")
+    until(lambda: stack.is_healthy("loki"), "Loki is back", seconds=60)
+
+
 def findings(stack: Stack) -> dict[str, Any]:
     """Return what the doctor finds, by check."""
     done = stack.agent("doctor", "stack", "--json")
@@ -128,6 +212,8 @@ def test_the_doctor_finds_the_agent_where_grafana_looks(stack: Stack) -> None:
     found = findings(stack)
     assert found["stack.database"]["state"] == State.OK, found
     assert found["stack.volumes"]["state"] == found["stack.journal"]["state"] == State.OK
+    assert found["stack.host"]["state"] == State.OK
+    assert found["stack.host"]["detail"] == f"the agent and promtail call this host {HOST}"
     assert found["stack.services"]["state"] == State.FAILED
     assert found["stack.services"]["detail"] == "grafana is not there"
     assert found["stack.ports"]["state"] == State.DEGRADED, "Debian 12's Docker"
@@ -142,6 +228,49 @@ def test_the_doctor_finds_an_agent_that_writes_elsewhere(stack: Stack) -> None:
     assert found["state"] == State.DEGRADED
     assert found["repair"].startswith("homelab-agent db move --to postgresql://homelab@127.0.0.1:5432/homelab")
     assert found["repair"].endswith(f"--password file:{HERE}/compose/secrets/for_the_agent")
+
+
+def test_a_host_that_is_called_otherwise_is_found_and_follows_with_make_up(stack: Stack) -> None:
+    stack.write_agent(host="Anna's cellar")
+    found = findings(stack)["stack.host"]
+    assert found["state"] == State.DEGRADED
+    assert found["detail"].startswith(f"the agent calls this host Anna's cellar, and promtail calls it {HOST}:")
+    assert found["repair"] == f"make -C {HERE} up"
+    assert f"This host was {HOST} in Loki and is Anna's cellar from now on" in stack.up()
+    assert findings(stack)["stack.host"]["state"] == State.OK
+    say(stack, "cellar", "echo said in the cellar")
+    stack.until_found('{component="system", host="Anna\'s cellar"} |= "said in the cellar"')
+    stack.write_agent()
+    stack.up()
+
+
+def test_the_doctor_finds_a_journal_that_is_in_memory_though_its_directory_is_there(stack: Stack) -> None:
+    drop_in = stack.machine.path("/etc/systemd/journald.conf.d/volatile.conf")
+    drop_in.write_text("[Journal]\nStorage=volatile\n")
+    stack.machine.systemctl("restart", "systemd-journald")
+    found = findings(stack)["stack.journal"]
+    refused = stack.make("up", SERVICE=SERVICES)
+    settings = stack.machine.path(f"{HERE}/compose/.env")
+    before = settings.read_text()
+    settings.write_text(f"{before}HOMELAB_JOURNAL=/run/log/journal\n")
+    stack.up()
+    as_meant = findings(stack)["stack.journal"]
+    say(stack, "memory", "echo said in memory")
+    stack.until_found('{component="system"} |= "said in memory"')
+    settings.write_text(before)
+    drop_in.unlink()
+    stack.machine.systemctl("restart", "systemd-journald")
+    stack.machine("journalctl", "--flush")
+    stack.machine("logger", "on the disk again")
+    stack.machine("journalctl", "--sync")
+    stack.up()
+    assert (as_meant["state"], as_meant["detail"]) == (State.OK, "/run/log/journal")
+    assert found["state"] == State.FAILED
+    assert "nothing new comes to /var/log/journal" in found["detail"]
+    assert "Storage=persistent" in found["repair"]
+    assert refused.returncode != 0
+    assert "Nothing new comes to /var/log/journal" in refused.stderr
+    assert findings(stack)["stack.journal"]["detail"] == "/var/log/journal"
 
 
 def test_the_doctor_finds_what_is_not_as_the_file_says(stack: Stack) -> None:

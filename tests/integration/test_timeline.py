@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.agent import Agent
+from tests.agent import Agent, running
 from tests.gate_home import Home
 from tests.integration.test_database_down_at_start import taken
 from tests.integration.test_gitops_end_to_end import Site
@@ -163,9 +163,45 @@ def test_a_window_has_what_was_in_it_and_nothing_else(agent: Agent) -> None:
     assert not of(entries(agent, "--since", later), "start")
     assert not entries(agent, "--since", "2d", "--until", "1d")
     assert not entries(agent, "--host", "elsewhere")
+    late = "Of this host the last 1 s may not be in it yet of: "
+    assert [one for one in told(agent)["lacks"] if one.startswith(late) and "starts of the agent" in one]
+    assert late in agent.run("timeline").stderr
+    assert not told(agent, "--since", "2d", "--until", "1d")["lacks"]
     nothing = agent.run("timeline", "--host", "elsewhere")
     assert nothing.stdout == ""
     assert "Nothing happened since" in nothing.stderr
+
+
+def test_hosts_that_share_a_database_are_one_list_in_which_each_has_its_name(
+    agent: Agent, postgres: Postgres, open_directory: Path
+) -> None:
+    with running(open_directory / "second") as second:
+        for one, host in ((agent, "nas"), (second, "pi")):
+            one.write(database=postgres.url)
+            one.config.write_text(one.config.read_text().replace('"testhost"', f'"{host}"'))
+        agent.start_with_database()
+        second.start_with_database()
+        for one in (agent, second, agent):
+            assert one.run("jobs", "run", "database.partitions").returncode == 0
+            assert one.stop() == 0
+            one.start_with_database()
+        starts = "SELECT host, count(*) AS n FROM agent_start GROUP BY host"
+        until(lambda: {one["host"]: one["n"] for one in agent.sql(starts)} == {"nas": 3, "pi": 2}, "all is told")
+        found = entries(agent)
+        for host, begun in (("nas", 3), ("pi", 2)):
+            assert len(of([one for one in found if one["host"] == host], "start")) == begun
+            own = entries(agent, "--host", host)
+            assert {one["host"] for one in own} == {host}
+            assert [one["name"] for one in own if one["kind"] == "start"] == [
+                one["name"] for one in found if (one["kind"], one["host"]) == ("start", host)
+            ], "in the same order"
+        at = [one["at"] for one in of(found, "start")]
+        assert at == sorted(at)
+        assert [one["host"] for one in of(found, "start")] == ["nas", "pi", "nas", "pi", "nas"]
+        shown = agent.run("timeline")
+        lines = [line for line in shown.stdout.splitlines() if "  start " in line]
+        assert [line[21:].split()[0] for line in lines] == ["nas", "pi", "nas", "pi", "nas"]
+        assert "What other hosts have under way" in shown.stderr
 
 
 def test_wrong_input_and_no_state_are_said_in_one_line(agent: Agent) -> None:

@@ -19,9 +19,11 @@ from tests.neighbours import (
     openbao,
     payloads,
     postgres_kinds,
+    python3_systemd,
     restic,
     sshd,
     tailnet,
+    wheels,
     wire,
 )
 from tests.neighbours.neighbour import Neighbour
@@ -32,6 +34,8 @@ ALL: tuple[Neighbour, ...] = (
     compose.NEIGHBOUR,
     machine.NEIGHBOUR,
     bare.NEIGHBOUR,
+    wheels.NEIGHBOUR,
+    python3_systemd.NEIGHBOUR,
     git.NEIGHBOUR,
     payloads.NEIGHBOUR,
     sshd.NEIGHBOUR,

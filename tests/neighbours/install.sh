@@ -6,7 +6,7 @@ set -eu
 wanted="chromium docker.io busybox-static mmdebstrap openssh-server git sshfs openssh-sftp-server dbus e2fsprogs mount
 postgresql-15>=15.20 postgresql-15-postgis-3 mariadb-server-core mariadb-client sqlite3 prometheus-node-exporter zstd
 restic smartmontools shellcheck util-linux procps bsdutils iproute2 openssl acl libcap2-bin gcc libc6-dev pkg-config libsystemd-dev
-python3-dev systemd libnss-systemd"
+python3-dev systemd libnss-systemd zsh fish"
 command -v npm >/dev/null || wanted="$wanted npm" # another Node.js brings its own, which Debian's cannot stand beside
 grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && [ "$(id -u)" -eq 0 ] || exit 0
 missing=

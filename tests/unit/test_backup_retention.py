@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from random import Random
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from homelab_agent.backup.retention import Kept, Plan, plan
+from homelab_agent.backup.point import Archive
+from homelab_agent.backup.retention import Kept, Plan, TooFewLeft, check_left, plan
 from homelab_agent.backup.settings import Keep
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -100,3 +103,47 @@ def test_for_all_archives(archives: list[Kept], keep: Keep, accepted: bool) -> N
     assert not again.delete, "what was kept is kept again"
     more = keep.model_copy(update={"daily": keep.daily + 1, "least": keep.least + 1})
     assert found.keep.keys() <= plan(archives, more, now=NOW, zone=ZONE, accepted=accepted).keep.keys()
+
+
+def copy(days: int, *, dirty: bool = False, set_name: str = "things") -> Archive:
+    verdict = "dirty" if dirty else "cold"
+    at = NOW - timedelta(days=days)
+    return Archive(f"{days}", "archive", set_name, at, verdict, f"{days:064}", 1, 1, 1)  # type: ignore[arg-type]
+
+
+@given(
+    days=some.lists(some.tuples(some.integers(0, 500), some.booleans()), unique_by=lambda one: one[0], max_size=30),
+    least=some.integers(1, 5),
+    daily=some.integers(0, 9),
+)
+def test_the_root_half_deletes_all_that_need_not_be_kept(days: list[tuple[int, bool]], least: int, daily: int) -> None:
+    left = [copy(day, dirty=dirty) for day, dirty in days]
+    known = [archive(day, dirty=dirty) for day, dirty in days]
+    for name in decided(known, accepted=True, least=least, daily=daily, weekly=0, monthly=0, yearly=0).delete:
+        check_left(left, name, least)
+        left = [one for one in left if one.id != name]
+
+
+@given(
+    days=some.lists(some.tuples(some.integers(0, 500), some.booleans()), unique_by=lambda one: one[0], max_size=30),
+    least=some.integers(1, 5),
+    asked=some.randoms(),
+)
+def test_whoever_asks_the_last_copies_of_a_set_stay(days: list[tuple[int, bool]], least: int, asked: Random) -> None:
+    left = [copy(day, dirty=dirty) for day, dirty in days]
+    good = sum(not dirty for _, dirty in days)
+    other = [copy(1000 + number, set_name="other") for number in range(9)]
+    for one in asked.sample(left, len(left)):
+        try:
+            check_left([*left, *other], one.id, least)
+        except TooFewLeft:
+            assert one.verdict != "dirty"
+        else:
+            left.remove(one)
+    assert sum(one.verdict != "dirty" for one in left) == min(good, least)
+
+
+def test_what_is_not_there_is_for_the_engine_to_say() -> None:
+    check_left([copy(1)], "another", 3)
+    with pytest.raises(TooFewLeft, match="of things at least 3 stay"):
+        check_left([copy(1)], "1", 3)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homelab_agent.core.journal import entries
+from homelab_agent.core.journal import entries, journalctl
 from homelab_agent.core.journal.entries import Wanted
 from homelab_agent.core.journal.line import as_text
-from homelab_agent.core.journal.sink import with_priority
+from homelab_agent.core.journal.sink import PRIORITY, with_priority
 
+LEVELS = frozenset(PRIORITY)
 AT = {"__REALTIME_TIMESTAMP": "1796040000000000"}
 SAID = {"level": "warning", "component": "gate", "event": "gate.shut", "host": "nas", "why": "held", "run_id": "r1"}
 
@@ -62,14 +64,32 @@ def test_no_entry_keeps_the_others_from_being_read(fields: dict[str, Any]) -> No
         assert as_text(found, colours=False)
 
 
-@given(
-    st.text(), st.dictionaries(st.sampled_from(["level", "component", "event"]), st.none() | st.text() | st.integers())
+@pytest.mark.parametrize("strange", [[], {}, [{}], None, 7, "loud", "\ud800"])
+@pytest.mark.parametrize("name", ["level", "component", "event", "run_id", "host", "time", "traceback"])
+def test_whoever_writes_json_under_the_agents_name_keeps_nobody_from_the_rest(name: str, strange: Any) -> None:
+    found = read(MESSAGE=json.dumps({**SAID, name: strange}))
+    for wanted in (Wanted(), Wanted("gate", "r1", "gate.*", "error"), Wanted(run_id="r1")):
+        assert wanted.has(found) in {True, False}
+    assert found["level"] in LEVELS
+    assert as_text(found, colours=False).encode()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec=None)), inner),
 )
-def test_no_message_does_either(text: str, said: dict[str, Any]) -> None:
-    for message in (text, json.dumps(said), json.dumps(text)):
+NAMES = ("level", "component", "event", "run_id", "host", "time", "traceback", "message")
+
+
+@given(st.text(), st.dictionaries(st.sampled_from(NAMES), JSON), JSON)
+def test_no_message_does_either(text: str, said: dict[str, Any], others: Any) -> None:
+    for message in (text, json.dumps({**SAID, **said}), json.dumps({**SAID, "more": others}), json.dumps(others)):
         found = read(MESSAGE=message)
         Wanted("x", "y", "z", "error").has(found)
-        assert as_text(found, colours=False)
+        Wanted(run_id="r1", level="info").has(found)
+        assert found["level"] in LEVELS
+        assert as_text(found, colours=False).encode()
+        assert json.dumps(found)
     assert entries.event(text) is None or text.strip().startswith("{")
 
 
@@ -88,3 +108,11 @@ def test_no_message_does_either(text: str, said: dict[str, Any]) -> None:
 )
 def test_what_is_wanted(wanted: Wanted, *, has: bool) -> None:
     assert wanted.has({**SAID}) is has
+
+
+def test_a_time_before_journalctls_first_is_its_first() -> None:
+    moon, later = datetime(1969, 7, 20, tzinfo=UTC), datetime(2026, 7, 4, tzinfo=UTC)
+    assert "--since=@0.000000" in journalctl.arguments(moon, None, follow=False)
+    words = journalctl.arguments(moon, moon, follow=False)
+    assert [word for word in words if word.startswith("--until")] == ["--until=@0.000000"]
+    assert "--since=@1783123200.000000" in journalctl.arguments(later, None, follow=False)

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import homelab_agent.web
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import SecretMissing, Secrets
 from homelab_agent.core.state import State, StateUnavailable
 from homelab_agent.web import credentials as credentials_module
 from homelab_agent.web import login
@@ -214,3 +216,35 @@ async def test_an_unknown_secret_of_any_kind_is_unknown(logins: Logins, state: S
     await credentials.load()
     for kind in Kind:
         assert credentials.find(kind, "\ud800 not even text") is None
+
+
+async def test_the_token_of_the_configuration_is_good_and_no_other(
+    state: State, clock: MovableClock, tmp_path: Path
+) -> None:
+    file = tmp_path / "api-token"
+    file.write_text("hla_of-the-service\n")
+    file.chmod(0o600)
+    given_token = Secrets(Redactor(), clock).find(f"file:{file}")
+    logins = Logins(Credentials(state, clock), clock, session_age=DAY, given=given_token)
+    await logins.load()
+    assert recognise(logins, authorization="Bearer hla_of-the-service") == "token"
+    for wrong in ("of-the-service", "hla_of-the-servic", "hla_of-the-service2", "", "hla_of-the-sérvice"):
+        assert recognise(logins, authorization=f"Bearer {wrong}") == "", wrong
+    assert recognise(logins, authorization=f"Bearer {await logins.add_token('mine')}") == "token"
+
+
+async def test_a_token_that_cannot_be_read_lets_nobody_in_until_it_can(
+    state: State, clock: MovableClock, tmp_path: Path
+) -> None:
+    file = tmp_path / "api-token"
+    logins = Logins(
+        Credentials(state, clock), clock, session_age=DAY, given=Secrets(Redactor(), clock).find(f"file:{file}")
+    )
+    await logins.load()
+    assert recognise(logins, authorization="Bearer hla_late") == ""
+    with pytest.raises(SecretMissing):
+        await logins.read_given()
+    file.write_text("hla_late\n")
+    file.chmod(0o600)
+    await logins.read_given()
+    assert recognise(logins, authorization="Bearer hla_late") == "token"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from flit_core import buildapi  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
+
+from tests.installed import COPIED
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -55,6 +58,29 @@ def test_what_is_installed_has_the_scripts_and_they_run(tmp_path: Path, monkeypa
             assert modes[inside] & 0o777 == 0o755
         assert {"openbao.hcl", "openbao.service", "agent.policy.hcl"} <= {Path(name).name for name in modes}
     assert (ROOT / "deploy/gitops_sync.sh").resolve() == ROOT / "homelab_agent/gitops/gitops_sync.sh"
+
+
+def test_what_is_built_twice_is_the_same_and_can_be_installed_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1764400000")
+    made: list[dict[str, bytes]] = []
+    for name in ("first", "second"):
+        there = tmp_path / name
+        there.mkdir()
+        for build in (buildapi.build_wheel, buildapi.build_sdist):
+            build(str(there))
+        made.append({file.name: file.read_bytes() for file in there.iterdir()})
+    assert made[0] == made[1]
+    assert len(made[0]) == 2
+    (sdist,) = (tmp_path / "first").glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        modes = {member.name.partition("/")[2]: member.mode for member in archive}
+    for name in COPIED:
+        assert any(path == name or path.startswith(f"{name}/") for path in modes), name
+    for script in (ROOT / "deploy").glob("*.sh"):
+        assert modes[f"deploy/{script.name}"] & 0o111 == script.stat().st_mode & 0o111, script
 
 
 def test_every_target_of_the_makefile_is_explained() -> None:

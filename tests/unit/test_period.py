@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homelab_agent.commands import logs, timeline
 from homelab_agent.core import period
 from homelab_agent.core.http import BadRequest
 from homelab_agent.reading.order import Order
@@ -48,6 +50,22 @@ def test_a_time_of_day_is_the_last_one_that_was(zone: str) -> None:
     assert period.ago("6:05", NOW) == period.ago("06:05:00", NOW)
     with pytest.raises(ValueError, match="18:30"):
         period.ago("25:00", NOW)
+
+
+def test_a_window_that_is_still_to_come_is_refused_in_the_time_that_is_meant(zone: str) -> None:
+    del zone
+    with pytest.raises(click.UsageError) as refused:
+        timeline.check_window(period.ago("2999-07-04", NOW), None)
+    said, _, here = refused.value.message.partition("; here it is ")
+    assert said == "--since 2999-07-04 00:00:00 is still to come"
+    assert abs(datetime.fromisoformat(here).astimezone() - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("command", [logs.commands, timeline.commands], ids=["logs", "timeline"])
+def test_the_help_says_whose_time_it_is(command: click.Command) -> None:
+    helps = {one.name: str(getattr(one, "help", "")) for one in command.params}
+    assert helps["until"] == "Up to then; a time without a zone is this host's."
+    assert "UTC" not in str(helps["since"])
 
 
 @given(st.text())

@@ -64,6 +64,10 @@ def test_what_docker_tells_is_read_and_a_one_off_is_no_service() -> None:
         "HostConfig": {"PortBindings": {"3100/tcp": [{"HostIp": "127.0.0.1", "HostPort": "3100"}], "1/tcp": None}},
         "Mounts": [{"Type": "volume", "Name": "homelab_loki"}, {"Type": "bind", "Source": "/etc"}],
     }
+    shipper = json.loads(json.dumps(said))
+    shipper["Config"] |= {"Env": ["PATH=/bin", "HOMELAB_HOST=nas=1"]}
+    shipper["Mounts"] += [{"Type": "bind", "Source": "/run/log/journal", "Destination": "/var/log/journal"}]
+    assert running.containers([shipper]) == [replace(RUNS, host="nas=1", journal="/run/log/journal")]
     once = json.loads(json.dumps(said))
     once["Config"]["Labels"]["com.docker.compose.oneoff"] = "True"
     assert running.containers([said, once]) == [RUNS]
@@ -75,6 +79,7 @@ def test_what_docker_tells_is_read_and_a_one_off_is_no_service() -> None:
         ([RUNS], State.OK, "loki 3.7.7"),
         ([replace(RUNS, health="")], State.OK, "loki 3.7.7"),
         ([], State.FAILED, "loki is not there"),
+        ([replace(RUNS, health="starting")], State.DEGRADED, "still starting: loki"),
         ([replace(RUNS, health="unhealthy")], State.FAILED, "loki is unhealthy"),
         ([replace(RUNS, status="exited", health="unhealthy")], State.FAILED, "loki is exited"),
         (
@@ -93,7 +98,7 @@ def test_a_service_is_held_against_the_file(found: list[Container], state: State
     finding = comparison.of_services({"loki": LOKI}, found, FILE)
     assert (finding.state, words in finding.detail) == (state, True), finding
     assert bool(finding.repair) == (state != State.OK)
-    assert not finding.repair or finding.repair.startswith("make -C /srv/homelab ")
+    assert not finding.repair or finding.repair.startswith(("make -C /srv/homelab ", "homelab-agent doctor stack"))
 
 
 @pytest.mark.parametrize(
@@ -118,10 +123,31 @@ def test_a_shipper_alone_publishes_nothing() -> None:
     assert comparison.of_ports({"promtail-edge": edge}, [], "20.10", FILE).detail == "no port"
 
 
-def test_volumes_journal_and_databases() -> None:
+def test_volumes_and_names() -> None:
     assert comparison.of_volumes({"loki": LOKI}, ["homelab_loki", "other"], FILE).state == State.OK
     assert comparison.of_volumes({"loki": LOKI}, ["other"], FILE).detail == "missing: homelab_loki"
-    assert "Storage=persistent" in comparison.of_journal(Path("/var/log/journal"), there=False).repair
+    assert comparison.of_host("nas", replace(RUNS, host="nas")).state == State.OK
+    for other in ("", "pi"):
+        named = comparison.of_host("nas", replace(RUNS, service="promtail", host=other))
+        assert (named.state, named.repair) == (State.DEGRADED, "make -C /srv/homelab up")
+
+
+@pytest.mark.parametrize(
+    ("journal", "there", "volatile", "state"),
+    [
+        ("/var/log/journal", True, False, State.OK),
+        ("/var/log/journal", True, True, State.FAILED),
+        ("/var/log/journal", False, True, State.FAILED),
+        ("/run/log/journal", True, True, State.OK),  # HOMELAB_JOURNAL: it is meant so
+        ("/mnt/journal", False, False, State.FAILED),
+    ],
+)
+def test_the_journal_is_where_the_shipper_reads_it(journal: str, *, there: bool, volatile: bool, state: State) -> None:
+    finding = comparison.of_journal(Path(journal), there=there, volatile=volatile)
+    assert (finding.state, "Storage=persistent" in finding.repair) == (state, state != State.OK)
+
+
+def test_agent_and_grafana_use_the_same_database_or_not() -> None:
     assert comparison.of_databases("7/homelab", "7/homelab", shown="there", move="move").state == State.OK
     elsewhere = comparison.of_databases("7/homelab", "7/other", shown="there", move="move")
     assert (elsewhere.state, elsewhere.repair) == (State.DEGRADED, "move")

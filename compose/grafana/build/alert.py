@@ -27,6 +27,7 @@ class Rule:
 
     `over` or `under` is the number beyond which it fires, `during` for how long that must be so. `summary`, `cause` and
     `repair` are templates of the alert: {{ .Labels.host }}; a dollar sign would be taken for a variable when read.
+    `checks` are those of the agent's, and their parts, that say the same: the rule of failed checks leaves them out.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Rule:
     repair: str
     board: str
     panel: str
+    checks: Sequence[str] = ()
     no_data: str = OK
     on_error: str = KEEP
 

@@ -81,7 +81,11 @@ def _said(message: str) -> dict[str, Any] | None:
         return None
     if not isinstance(found, dict) or not {"level", "component", "event"} <= found.keys():
         return None
-    return found if found["level"] in PRIORITY else {**found, "level": "info"}
+    # Whoever may write to the journal may write this: no value is taken for what it should be.
+    said: dict[str, Any] = {str(journal_line.plain(name, str)): journal_line.plain(found[name], str) for name in found}
+    level, run = said["level"], said.get("run_id")
+    said["level"] = level if isinstance(level, str) and level in PRIORITY else "info"
+    return said if run is None or isinstance(run, str) else {**said, "run_id": str(run)}
 
 
 def _text(value: object) -> str:

@@ -20,7 +20,10 @@ PERSISTENT, VOLATILE = Path("/var/log/journal"), Path("/run/log/journal")
 
 _NO_RIGHTS = ("insufficient permissions", "not seeing messages from other users")
 """What journalctl says where it may not read all (shared by its versions since 2012)."""
-KEEP = "mkdir -p /var/log/journal && systemctl restart systemd-journald (and no Storage=volatile in journald.conf)"
+KEEP = (
+    "sudo mkdir -p /var/log/journal /etc/systemd/journald.conf.d; printf '[Journal]\\nStorage=persistent\\n' | sudo tee"
+    " /etc/systemd/journald.conf.d/99-persistent.conf; sudo systemctl restart systemd-journald; sudo journalctl --flush"
+)
 """What has journald keep its journal on disk (journald.conf(5))."""
 
 
@@ -45,8 +48,8 @@ class JournalUnreadable(AgentError):
 
 def arguments(since: datetime | None, until: datetime | None, *, follow: bool) -> list[str]:
     """Return the command line: the agent's entries of all boots, oldest first."""
-    bounds = [
-        f"--{name}=@{when.timestamp():.6f}" for name, when in (("since", since), ("until", until)) if when is not None
+    bounds = [  # it knows no time before 1970, and nothing was logged then
+        f"--{name}=@{max(when.timestamp(), 0):.6f}" for name, when in (("since", since), ("until", until)) if when
     ]
     sources = [
         f"SYSLOG_IDENTIFIER={IDENTIFIER}",
@@ -108,6 +111,23 @@ def check_there(where: str) -> None:
         raise NoJournal(cause=f"neither {PERSISTENT} nor {VOLATILE} is there", repair=where)
 
 
-def is_volatile() -> bool:
-    """Return whether what is logged now is lost with the next boot: journald empties the other place when it moves."""
-    return any(VOLATILE.glob("*/system.journal"))
+def is_volatile(memory: Path = VOLATILE, disk: Path = PERSISTENT) -> bool:
+    """Return whether what is logged now is lost with the next boot: whether journald writes to its place in memory.
+
+    It may have left there what it wrote before it was told to go to the disk. Where we may not look, it writes there.
+    `compose/stack.sh` asks the same.
+    """
+    return any(_writes(one, disk / one.name) for one in memory.glob("*/"))
+
+
+def _writes(memory: Path, disk: Path) -> bool:
+    try:
+        written = (memory / "system.journal").stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        return written > (disk / "system.journal").stat().st_mtime_ns
+    except OSError:
+        return True

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import groupby
 
+from homelab_agent.core import health
 from homelab_agent.core.timeline.entry import Entry, Standing
 from homelab_agent.core.timeline.part import Facts, Fields, Part, Table, brief, thing
 
@@ -36,7 +37,7 @@ def _is_news(before: Fields | None, row: Fields) -> bool:
 
 def _needs(row: Fields) -> bool:
     """Return whether it needs the operator."""
-    return row["state"] in {"failed", "degraded"} and not row["expected"]
+    return health.needs_operator(row["state"], row["expected"])
 
 
 def _entry(row: Fields) -> Entry:

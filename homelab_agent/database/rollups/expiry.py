@@ -35,6 +35,20 @@ INSERT INTO homelab.rollup (series, level, settled) VALUES ($1, $2, $3)
 """
 
 
+_FINDINGS = """
+DELETE FROM homelab.finding
+ WHERE at < $1 AND started_at <> (
+       SELECT newest.started_at FROM homelab.finding AS newest
+        WHERE newest.host = finding.host ORDER BY newest.arrival DESC LIMIT 1)
+"""
+"""What an agent's newest start has told stays: the view `standing` is made of it, however old it is."""
+
+
+async def forget_findings(connection: Connection, before: datetime) -> int:
+    """Delete findings of earlier starts from before then, on either edition; return how many."""
+    return int((await connection.execute(_FINDINGS, before)).rpartition(" ")[2])
+
+
 async def expire(connection: Connection, series: Series, keep: Keep, now: datetime) -> Sequence[str]:
     """Drop what is older than it is to be kept; return what was dropped, by name.
 

@@ -90,12 +90,13 @@ class Rollups:
 
     async def expire(self) -> str:
         """Drop what is older than it is to be kept, where PostgreSQL does not by itself; return what was, in words."""
-        if self._is_timescale:
-            return "TimescaleDB drops what is old"
         gone: list[str] = []
         async with self.database.acquire() as connection:
             if (doubt := await self._doubt(connection)) is not None:
                 return f"nothing was dropped: {doubt}"
+            await expiry.forget_findings(connection, self.clock.read().wall - self.keep.hours)
+            if self._is_timescale:
+                return "TimescaleDB drops what is old"
             for each in await self._series(connection):
                 gone += await expiry.expire(connection, each, self.keep, self.clock.read().wall)
         return f"{len(gone)} months dropped" if gone else "no month is old enough to be dropped"

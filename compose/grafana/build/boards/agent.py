@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compose.grafana.build import age
 from compose.grafana.build.boards import events, trouble
 from compose.grafana.build.dashboard import Dashboard, Row
 from compose.grafana.build.panel import GREEN, GREY, ORANGE, RED, above
@@ -21,7 +22,7 @@ COLLECTORS = f"""SELECT known.host AS "Host", collector.key AS "Collector", coll
 STANDING = f"""SELECT host AS "Host", check_name AS "Check", state AS "State", expected AS "Announced",
        since AS "Since",
        detail AS "Detail", repair AS "Repair"
-  FROM homelab.standing WHERE host IN ({HOSTS})
+  FROM {age.STANDING} WHERE host IN ({HOSTS})
  ORDER BY needs_you DESC, state = 'failed' DESC, state = 'degraded' DESC, 1, 2"""
 
 FIRST = Row(
@@ -40,7 +41,7 @@ FIRST = Row(
         number(
             "Checks that need you",
             "As the agents say. The table below names them, with what mends them.",
-            f"SELECT count(*)::integer AS value FROM homelab.standing WHERE needs_you AND host IN ({HOSTS})",
+            f"SELECT count(*)::integer AS value FROM {age.STANDING} WHERE needs_you AND host IN ({HOSTS})",
             empty="No agent has told",
             thresholds=above(1, 1),
             width=6,

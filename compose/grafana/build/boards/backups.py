@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compose.grafana.build import age
 from compose.grafana.build.boards import events
 from compose.grafana.build.dashboard import Dashboard, Row
 from compose.grafana.build.panel import GREEN, GREY, ORANGE, RED, Panel, Query, above
@@ -38,7 +39,7 @@ SETS = f"""SELECT run.host AS "Host", run.set_name AS "Set",
  ORDER BY 3 DESC NULLS FIRST"""
 STANDING = f"""SELECT host AS "Host", check_name AS "Check", state AS "State", since AS "Since", detail AS "Detail",
        repair AS "Repair"
-  FROM homelab.standing WHERE check_name LIKE 'backup.%' AND host IN ({HOSTS})
+  FROM {age.STANDING} WHERE check_name LIKE 'backup.%' AND host IN ({HOSTS})
  ORDER BY needs_you DESC, 1, 2"""
 STOOD = f"""SELECT run.ended_at AS time, {HOST_FIRST}run.set_name || ' ' || stood.key AS metric,
        stood.value::double precision / 1000 AS value

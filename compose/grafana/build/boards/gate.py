@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compose.grafana.build import age
 from compose.grafana.build.boards import events
 from compose.grafana.build.dashboard import Dashboard, Row
 from compose.grafana.build.panel import GREEN, GREY, ORANGE, RED, Panel, Query, Step, above
@@ -23,7 +24,7 @@ SELECT closed_at, host, 0 FROM homelab.gate_exposure WHERE {WITHIN}
  GROUP BY 1, 2 ORDER BY 1, 2"""
 STANDING = f"""SELECT host AS "Host", check_name AS "Door", state AS "State", since AS "Since", detail AS "Detail",
        repair AS "Repair"
-  FROM homelab.standing WHERE (check_name = 'gate' OR check_name LIKE 'gate.%' OR check_name = 'webhook')
+  FROM {age.STANDING} WHERE (check_name = 'gate' OR check_name LIKE 'gate.%' OR check_name = 'webhook')
    AND host IN ({HOSTS})
  ORDER BY needs_you DESC, 1, 2"""
 
@@ -44,7 +45,7 @@ BOARD = Dashboard(
                 number(
                     "Doors that need you",
                     "Blocked, held by what was lost, or somebody else's: the table says what is missing.",
-                    "SELECT count(*)::integer AS value FROM homelab.standing WHERE needs_you AND host IN"
+                    f"SELECT count(*)::integer AS value FROM {age.STANDING} WHERE needs_you AND host IN"
                     f" ({HOSTS})\n   AND (check_name = 'gate' OR check_name LIKE 'gate.%')",
                     empty="The database does not answer",
                     thresholds=above(1, 1),

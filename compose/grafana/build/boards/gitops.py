@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compose.grafana.build import age
 from compose.grafana.build.boards import events
 from compose.grafana.build.dashboard import Dashboard, Row
 from compose.grafana.build.panel import BLUE, GREEN, GREY, ORANGE, RED, Panel, Query, above
@@ -27,7 +28,7 @@ LAST = f"""SELECT DISTINCT ON (host, repository) host AS "Host", repository AS "
  ORDER BY host, repository, ended_at DESC"""
 STANDING = f"""SELECT host AS "Host", check_name AS "Check", state AS "State", since AS "Since", detail AS "Detail",
        repair AS "Repair"
-  FROM homelab.standing
+  FROM {age.STANDING}
  WHERE (check_name LIKE 'gitops.%' OR check_name IN ('webhook', 'commit_status')) AND host IN ({HOSTS})
  ORDER BY needs_you DESC, 1, 2"""
 ACTIONS = f"""SELECT action.ended_at AS "When", action.host AS "Host", move.repository AS "Repository",

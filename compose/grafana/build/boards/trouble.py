@@ -5,16 +5,10 @@ That a host is silent is asked of the newest sample, so that it is known also wh
 
 from __future__ import annotations
 
+from compose.grafana.build.age import STANDING, age
 from compose.grafana.build.sql import HOSTS
 
-AGE = f"""SELECT known.host, extract(epoch FROM now() - newest.time) AS seconds, newest.time,
-         greatest(300, 4 * (SELECT started.interval_s FROM homelab.agent_start AS started
-                             WHERE started.host = known.host ORDER BY started.time DESC LIMIT 1)) AS longest
-    FROM (SELECT DISTINCT host FROM homelab.entity WHERE host IN ({HOSTS})) AS known
-   CROSS JOIN LATERAL (
-         SELECT tick.time FROM homelab.tick
-          WHERE tick.host = known.host AND tick.time > now() - INTERVAL '30 days'
-          ORDER BY tick.time DESC LIMIT 1) AS newest"""
+AGE = age(f"host IN ({HOSTS})")
 """Of each host: for how many seconds there is no sample, and how many are too long. After 30 days it is forgotten."""
 
 ALL = f"""WITH age AS (
@@ -26,7 +20,7 @@ SELECT 'failed' AS state, host, 'samples' AS what, time AS since,
        'systemctl status homelab-agent; journalctl -u homelab-agent -n 50' AS repair
   FROM age WHERE seconds > longest
  UNION ALL
-SELECT state, host, check_name, since, detail, repair FROM homelab.standing
+SELECT state, host, check_name, since, detail, repair FROM {STANDING}
  WHERE needs_you AND host IN ({HOSTS})"""
 
 COUNT = f"SELECT count(*)::integer AS value FROM (\n{ALL}\n) AS trouble"

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from compose.grafana.build.age import age
 from compose.grafana.build.alert import ALERTING, Rule
-from compose.grafana.build.rules.asked import newest, over_time, standing
+from compose.grafana.build.rules import hardware, host, work
+from compose.grafana.build.rules.asked import among, over_time, standing
 
 HOST = "{{ .Labels.host }}"
 CHECK = "{{ .Labels.check_name }}"
-OTHERS = ("gate", "secrets", "reading", "gitops", "backup", "metrics.space", "metrics.disks", "metrics.units")
+OTHERS = [check for rules in (hardware.RULES, host.RULES, work.RULES) for rule in rules for check in rule.checks]
+"""Checks of which another rule tells: one thing that is wrong is one message."""
+
+
+def _of_ticks(value: str, period: str, samples: int) -> str:
+    """Return the SQL of an aggregate of each host's samples of a period, or of so many where they are further apart."""
+    return f"""SELECT age.host, ({value})::double precision AS value
+  FROM (
+  {age()}) AS age
+ CROSS JOIN LATERAL (
+       SELECT * FROM homelab.tick WHERE tick.host = age.host
+          AND tick.time > now() - greatest(INTERVAL '{period}', {samples} * age.apart * INTERVAL '1 second')) AS tick
+ GROUP BY age.host"""
+
 
 RULES = (
     Rule(
         name="samples-late",
         title="No samples come from a host",
-        sql="""SELECT known.host, coalesce(extract(epoch FROM now() - newest.time), 1e9)::double precision
-       / greatest(300, 4 * coalesce(newest.interval_s, 0)) AS value
-  FROM (SELECT DISTINCT host FROM homelab.entity) AS known
- CROSS JOIN LATERAL (
-       SELECT tick.time, (SELECT started.interval_s FROM homelab.agent_start AS started
-                           WHERE started.host = known.host ORDER BY started.time DESC LIMIT 1) AS interval_s
-         FROM homelab.tick
-        WHERE tick.host = known.host AND tick.time > now() - INTERVAL '30 days'
-        ORDER BY tick.time DESC LIMIT 1) AS newest""",
+        sql=f"SELECT host, seconds / longest AS value\n  FROM (\n  {age()}) AS age",
         over=1,
         during="1m",
         severity="critical",
@@ -39,7 +46,7 @@ RULES = (
     Rule(
         name="check-failed",
         title="A check of the agent has failed",
-        sql=standing("state = 'failed' AND " + " AND ".join(f"check_name !~ '^{each}(\\.|$)'" for each in OTHERS)),
+        sql=standing(f"state = 'failed' AND NOT {among(*OTHERS)}"),
         over=0,
         during="10m",
         summary=f"{HOST}: {CHECK} has failed",
@@ -51,13 +58,13 @@ RULES = (
     Rule(
         name="spool",
         title="Rows wait on disk for PostgreSQL",
-        sql=newest("agent", "newest.spool_bytes", within="15 minutes"),
-        over=16_777_216,
+        sql=_of_ticks("avg(tick.spooled::integer)", "15 minutes", 3),
+        over=0.5,
         during="10m",
-        summary=f"{HOST}: more than 16 MiB of rows wait for PostgreSQL",
-        cause="PostgreSQL does not take rows as fast as they come, or refuses the agent. At the spool's bound"
-        " the oldest"
-        " samples are thinned.",
+        summary=f"{HOST}: rows wait on disk for PostgreSQL",
+        cause="Samples come, but some rows do not in time: PostgreSQL takes them more slowly than they come, or refuses"
+        " some. At the spool's bound the oldest samples are thinned. Where nothing comes at all, the rule of the"
+        " newest sample fires.",
         repair="homelab-agent doctor database; homelab-agent db info",
         board="agent",
         panel="Rows that wait",
@@ -91,12 +98,10 @@ RULES = (
     Rule(
         name="samples-missed",
         title="Samples are missed",
-        sql="""SELECT host, sum(skipped)::double precision AS value FROM homelab.tick
- WHERE time > now() - INTERVAL '15 minutes' AND host IN (SELECT DISTINCT entity.host FROM homelab.entity)
- GROUP BY host""",
+        sql=_of_ticks("sum(tick.skipped)", "15 minutes", 90),
         over=10,
         during="5m",
-        summary=f"{HOST}: more than ten samples missed in 15 minutes",
+        summary=f"{HOST}: more than ten samples missed in 15 minutes, or of ninety",
         cause="The host had no time for its agent: processor, disk or memory are at their end.",
         repair="homelab-agent metrics sample; top",
         board="agent",
@@ -105,12 +110,7 @@ RULES = (
     Rule(
         name="clock",
         title="The clock is not synchronised",
-        sql="""SELECT known.host, (NOT newest.synchronised)::integer::double precision AS value
-  FROM (SELECT DISTINCT host FROM homelab.entity) AS known
- CROSS JOIN LATERAL (
-       SELECT bool_or(tick.clock_synchronised) AS synchronised FROM homelab.tick
-        WHERE tick.host = known.host AND tick.time > now() - INTERVAL '1 hour') AS newest
- WHERE newest.synchronised IS NOT NULL""",
+        sql=_of_ticks("(NOT bool_or(tick.clock_synchronised))::integer", "1 hour", 3),
         over=0,
         during="1h",
         summary=f"{HOST}: its clock is not synchronised",
@@ -122,9 +122,7 @@ RULES = (
     Rule(
         name="clock-set",
         title="The clock was set",
-        sql="""SELECT host, max(abs(step_s))::double precision AS value FROM homelab.tick
- WHERE time > now() - INTERVAL '15 minutes' AND host IN (SELECT DISTINCT entity.host FROM homelab.entity)
- GROUP BY host""",
+        sql=_of_ticks("max(abs(tick.step_s))", "15 minutes", 3),
         over=2,
         during="0s",
         severity="info",

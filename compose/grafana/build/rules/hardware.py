@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from compose.grafana.build.alert import Rule
-from compose.grafana.build.rules.asked import newest, over_time
+from compose.grafana.build.rules.asked import Known, newest, over_time
 
 HOST = "{{ .Labels.host }}"
 DISK = "{{ .Labels.disk }}"
+
+
+def _said(value: str, *, known: str) -> str:
+    """Return the SQL of what each disk said last; one that sleeps says nothing, and is as it was when it was awake."""
+    return newest("smart", value, within="3 days", named="disk", known=Known(known, "30 days"))
+
 
 RULES = (
     Rule(
         name="disk-fails",
         title="A disk says that it fails",
-        sql=newest(
-            "smart", "(NOT newest.passed)::integer", within="3 days", named="disk", where="newest.passed IS NOT NULL"
-        ),
+        sql=_said("(NOT newest.passed)::integer", known="sample.passed IS NOT NULL"),
         over=0,
         during="0s",
         severity="critical",
         summary=f"{HOST}: {DISK} says that it fails",
         cause="By its own verdict (SMART). Most disks that say so are dead within weeks.",
+        checks=("metrics.disks",),
         repair="homelab-agent backup run; smartctl -a DEVICE; then replace it",
         board="storage",
         panel="Disks, by what they say (SMART)",
@@ -27,13 +32,7 @@ RULES = (
     Rule(
         name="disk-sectors",
         title="A disk has sectors that it cannot read",
-        sql=newest(
-            "smart",
-            "coalesce(newest.pending, 0) + coalesce(newest.uncorrectable, 0)",
-            within="3 days",
-            named="disk",
-            where="newest.asleep IS NOT TRUE",
-        ),
+        sql=_said("coalesce(newest.pending, 0) + coalesce(newest.uncorrectable, 0)", known="sample.asleep IS NOT TRUE"),
         over=0,
         during="0s",
         summary=f"{HOST}: {DISK} has sectors that it cannot read",
@@ -45,7 +44,7 @@ RULES = (
     Rule(
         name="disk-worn",
         title="A disk is worn",
-        sql=newest("smart", "newest.wear_pct", within="3 days", named="disk", where="newest.wear_pct IS NOT NULL"),
+        sql=_said("newest.wear_pct", known="sample.wear_pct IS NOT NULL"),
         over=90,
         during="0s",
         summary=f"{HOST}: {DISK} is more than 90 % worn",
@@ -82,12 +81,7 @@ RULES = (
     Rule(
         name="hot",
         title="Something is too warm",
-        sql="""SELECT entity.host, entity.label AS sensor, (lately.celsius - lately.critical)::double precision AS value
-  FROM homelab.entity CROSS JOIN LATERAL (
-       SELECT avg(sample.celsius) AS celsius, coalesce(max(sample.critical_celsius), 95) AS critical
-         FROM homelab.temperature_sample AS sample
-        WHERE sample.entity_id = entity.id AND sample.time > now() - INTERVAL '10 minutes') AS lately
- WHERE entity.family = 'temperature' AND lately.celsius IS NOT NULL""",
+        sql=over_time("temperature", "avg(celsius) - coalesce(max(critical_celsius), 95)", 10, named="sensor"),
         over=-10,
         during="10m",
         summary=f"{HOST}: {{{{ .Labels.sensor }}}} is within ten degrees of its limit",

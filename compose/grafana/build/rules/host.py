@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compose.grafana.build.alert import Rule
-from compose.grafana.build.rules.asked import newest, over_time
+from compose.grafana.build.rules.asked import Known, newest, over_time, pace, since
 
 HOST = "{{ .Labels.host }}"
 MOUNT = "{{ .Labels.mount }}"
@@ -75,7 +75,12 @@ RULES = (
     Rule(
         name="killed-for-memory",
         title="The kernel killed a program for want of memory",
-        sql=over_time("memory", "max(oom_kills) - min(oom_kills)", 30),
+        sql=over_time(
+            "memory",
+            "sum(CASE WHEN oom_kills < before THEN oom_kills ELSE oom_kills - before END)",
+            30,
+            rows="oom_kills, lag(oom_kills) OVER (ORDER BY time) AS before",
+        ),
         over=0,
         during="0s",
         summary=f"{HOST}: a program was killed for want of memory",
@@ -99,7 +104,7 @@ RULES = (
     Rule(
         name="filesystem-low",
         title="A filesystem is nearly full",
-        sql=newest("filesystem", FREE, named="mount", where="newest.read_only IS NOT TRUE"),
+        sql=newest("filesystem", FREE, named="mount", where="newest.read_only IS NOT TRUE", worst="min"),
         under=5,
         during="15m",
         summary=f"{HOST}: less than 5 % of {MOUNT} is free",
@@ -111,7 +116,7 @@ RULES = (
     Rule(
         name="filesystem-full",
         title="A filesystem is full",
-        sql=newest("filesystem", FREE, named="mount", where="newest.read_only IS NOT TRUE"),
+        sql=newest("filesystem", FREE, named="mount", where="newest.read_only IS NOT TRUE", worst="min"),
         under=3,
         during="5m",
         severity="critical",
@@ -125,12 +130,18 @@ RULES = (
         name="filesystem-fills",
         title="A filesystem is full within days",
         sql=newest(
-            "forecast", "newest.full_in_d", within="3 hours", named="mount", where="newest.full_in_d IS NOT NULL"
+            "forecast",
+            "newest.full_in_d",
+            within="3 hours",
+            named="mount",
+            where="newest.full_in_d IS NOT NULL",
+            worst="min",
         ),
         under=7,
         during="3h",
         summary=f"{HOST}: {MOUNT} is full within a week",
         cause="As its last four weeks went; what comes and goes within a week is not counted.",
+        checks=("metrics.space",),
         repair=f"du -xh --max-depth=2 {MOUNT} | sort -h | tail",
         board="storage",
         panel="Full in",
@@ -138,19 +149,22 @@ RULES = (
     Rule(
         name="filesystem-fills-fast",
         title="A filesystem is full within hours",
-        sql="""SELECT entity.host, entity.label AS mount,
-       lately.available / nullif(-lately.growth * 3600, 0) AS value
-  FROM homelab.entity CROSS JOIN LATERAL (
+        sql=f"""SELECT entity.host, entity.label AS mount,
+       min(lately.available / nullif(-lately.growth * 3600, 0)) AS value
+  FROM homelab.entity
+{pace("filesystem")} CROSS JOIN LATERAL (
        SELECT regr_slope(available_bytes, extract(epoch FROM sample.time)) AS growth, min(available_bytes) AS available,
-              count(*) AS rows
+              count(*) AS rows, max(sample.time) - min(sample.time) AS long
          FROM homelab.filesystem_sample AS sample
-        WHERE sample.entity_id = entity.id AND sample.time > now() - INTERVAL '1 hour') AS lately
- WHERE entity.family = 'filesystem' AND lately.growth < 0 AND lately.rows >= 20""",
+        WHERE sample.entity_id = entity.id AND sample.time > {since("1 hour", 12)}) AS lately
+ WHERE entity.family = 'filesystem' AND lately.growth < 0
+   AND lately.rows >= 10 AND lately.long >= INTERVAL '18 minutes'
+ GROUP BY entity.host, entity.label""",
         under=4,
         during="15m",
         severity="critical",
         summary=f"{HOST}: {MOUNT} is full within 4 hours",
-        cause="As its last hour went: a download, a log or a dump that does not end.",
+        cause="As its last hour went, or its last twelve samples: a download, a log or a dump that does not end.",
         repair=f"find {MOUNT} -xdev -mmin -60 -size +100M -exec ls -lh {{}} +",
         board="storage",
         panel="Free",
@@ -158,7 +172,7 @@ RULES = (
     Rule(
         name="inodes-low",
         title="A filesystem has few inodes left",
-        sql=newest("filesystem", "100 - newest.inodes_used_pct", named="mount", where="newest.inodes > 0"),
+        sql=newest("filesystem", "100 - newest.inodes_used_pct", named="mount", where="newest.inodes > 0", worst="min"),
         under=5,
         during="15m",
         summary=f"{HOST}: less than 5 % of the inodes of {MOUNT} are free",
@@ -170,14 +184,16 @@ RULES = (
     Rule(
         name="filesystem-read-only",
         title="A filesystem became read-only",
-        sql="""SELECT entity.host, entity.label AS mount,
+        sql=f"""SELECT DISTINCT ON (entity.host, entity.label) entity.host, entity.label AS mount,
        (lately.now_read_only AND lately.was_writable)::integer::double precision AS value
-  FROM homelab.entity CROSS JOIN LATERAL (
-       SELECT (array_agg(read_only ORDER BY sample.time DESC))[1] AS now_read_only, bool_or(NOT read_only)
-            AS was_writable
+  FROM homelab.entity
+{pace("filesystem")} CROSS JOIN LATERAL (
+       SELECT max(sample.time) AS last, (array_agg(read_only ORDER BY sample.time DESC))[1] AS now_read_only,
+              bool_or(NOT read_only) AS was_writable
          FROM homelab.filesystem_sample AS sample
-        WHERE sample.entity_id = entity.id AND sample.time > now() - INTERVAL '6 hours') AS lately
- WHERE entity.family = 'filesystem' AND lately.now_read_only IS NOT NULL""",
+        WHERE sample.entity_id = entity.id AND sample.time > {since("6 hours")}) AS lately
+ WHERE entity.family = 'filesystem' AND lately.now_read_only IS NOT NULL
+ ORDER BY entity.host, entity.label, lately.last DESC, value DESC""",
         over=0,
         during="0s",
         severity="critical",
@@ -202,17 +218,12 @@ RULES = (
     Rule(
         name="unit-failed",
         title="A unit has failed",
-        sql="""SELECT entity.host, entity.key AS unit, coalesce(newest.failed,
-       false)::integer::double precision AS value
-  FROM homelab.entity CROSS JOIN LATERAL (
-       SELECT * FROM homelab.unit_sample AS sample
-        WHERE sample.entity_id = entity.id AND sample.time > now() - INTERVAL '2 hours'
-        ORDER BY sample.time DESC LIMIT 1) AS newest
- WHERE entity.family = 'unit'""",
+        sql=newest("unit", "coalesce(newest.failed, false)::integer", within="2 hours", named="unit"),
         over=0,
         during="5m",
         summary=f"{HOST}: {UNIT} has failed",
         cause="systemd says why: systemctl status.",
+        checks=("metrics.units",),
         repair=f"systemctl status {UNIT}; journalctl -u {UNIT} -n 50; systemctl reset-failed {UNIT}",
         board="host",
         panel="Units that failed, or were started again",
@@ -220,11 +231,7 @@ RULES = (
     Rule(
         name="unit-restarts",
         title="A unit is started again and again",
-        sql="""SELECT entity.host, entity.key AS unit, coalesce(lately.restarted, 0)::double precision AS value
-  FROM homelab.entity CROSS JOIN LATERAL (
-       SELECT sum(sample.restarted) AS restarted FROM homelab.unit_sample AS sample
-        WHERE sample.entity_id = entity.id AND sample.time > now() - INTERVAL '30 minutes') AS lately
- WHERE entity.family = 'unit'""",
+        sql=over_time("unit", "sum(restarted)", 30, named="unit"),
         over=4,
         during="0s",
         summary=f"{HOST}: {UNIT} was started again more than four times in half an hour",
@@ -260,16 +267,14 @@ RULES = (
     Rule(
         name="probe-down",
         title="A service does not answer",
-        sql="""SELECT entity.host, entity.label AS service, (NOT newest.up)::integer::double precision AS value
-  FROM homelab.entity CROSS JOIN LATERAL (
-       SELECT up FROM homelab.probe_sample AS sample
-        WHERE sample.entity_id = entity.id AND sample.time > now() - INTERVAL '30 minutes' AND up IS NOT NULL
-        ORDER BY sample.time DESC LIMIT 1) AS newest
- WHERE entity.family = 'probe'""",
+        sql=newest(
+            "probe", "(NOT newest.up)::integer", named="service", known=Known("sample.up IS NOT NULL", "30 minutes")
+        ),
         over=0,
         during="3m",
         summary=f"{HOST}: {{{{ .Labels.service }}}} does not answer",
         cause="Asked from that host, by [[metrics.probe]].",
+        checks=("metrics.probe",),
         repair="homelab-agent doctor metrics",
         board="overview",
         panel="What is wrong, and what mends it",
@@ -279,10 +284,11 @@ RULES = (
         title="A certificate expires",
         sql=newest(
             "probe",
-            "newest.certificate_s / 86400.0",
+            "(newest.certificate_s - extract(epoch FROM now() - newest.time)) / 86400.0",
             within="1 hour",
             named="service",
-            where="newest.certificate_s IS NOT NULL",
+            known=Known("sample.certificate_s IS NOT NULL", "3 days"),
+            worst="min",
         ),
         under=7,
         during="1h",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from compose.grafana.build.age import STANDING
 from compose.grafana.build.alert import Rule
-from compose.grafana.build.rules.asked import standing
+from compose.grafana.build.rules.asked import among, standing
 
 HOST = "{{ .Labels.host }}"
 SET = "{{ .Labels.backup_set }}"
@@ -19,8 +20,8 @@ RULES = (
         sql="""SELECT host, set_name AS backup_set, (extract(epoch FROM now() - max(ended_at))
        / greatest(93600, 2 * percentile_cont(0.5) WITHIN GROUP (ORDER BY apart)))::double precision AS value
   FROM (SELECT host, set_name, ended_at,
-               extract(epoch FROM ended_at - lag(ended_at) OVER (PARTITION BY host, set_name
-                    ORDER BY ended_at)) AS apart
+               extract(epoch FROM ended_at - lag(ended_at) OVER (PARTITION BY host, set_name,
+                    engine ORDER BY ended_at)) AS apart
           FROM homelab.backup_run
          WHERE state = 'ok' AND ended_at > now() - INTERVAL '180 days') AS good
  GROUP BY host, set_name""",
@@ -86,7 +87,8 @@ RULES = (
     Rule(
         name="backup-check",
         title="Backing up is in trouble",
-        sql=standing("check_name LIKE 'backup.%'"),
+        sql=standing(among("backup")),
+        checks=("backup",),
         over=0,
         during="15m",
         summary=f"{HOST}: {CHECK} needs you",
@@ -99,7 +101,8 @@ RULES = (
     Rule(
         name="gate-blocked",
         title="The door is blocked",
-        sql=standing("check_name = 'gate' OR check_name LIKE 'gate.%'"),
+        sql=standing(among("gate")),
+        checks=("gate",),
         over=0,
         during="10m",
         summary=f"{HOST}: {CHECK} is blocked, or somebody else's",
@@ -124,7 +127,8 @@ RULES = (
     Rule(
         name="secret-stale",
         title="A secret is stale",
-        sql=standing("check_name = 'secrets' OR check_name LIKE 'secrets.%'"),
+        sql=standing(among("secrets")),
+        checks=("secrets",),
         over=0,
         during="10m",
         summary=f"{HOST}: secrets cannot be read",
@@ -167,7 +171,8 @@ RULES = (
     Rule(
         name="repository-stuck",
         title="A repository cannot be deployed",
-        sql=standing("check_name LIKE 'gitops.%' OR check_name = 'webhook'"),
+        sql=standing(among("gitops", "webhook")),
+        checks=("gitops", "webhook"),
         over=0,
         during="15m",
         summary=f"{HOST}: {CHECK} needs you",
@@ -179,16 +184,15 @@ RULES = (
     Rule(
         name="sync-failed",
         title="The reading list's sync fails",
-        sql="""SELECT host, origin, count(*) FILTER (WHERE status IN ('failed',
-       'interrupted'))::double precision AS value
-  FROM (SELECT host, origin, status, row_number() OVER (PARTITION BY origin ORDER BY started_at DESC) AS place
+        sql="""SELECT origin, count(*) FILTER (WHERE status IN ('failed', 'interrupted'))::double precision AS value
+  FROM (SELECT origin, status, row_number() OVER (PARTITION BY origin ORDER BY started_at DESC) AS place
           FROM homelab.sync_history
          WHERE stream = 'sync' AND status <> 'running' AND started_at > now() - INTERVAL '30 days') AS run
- WHERE place <= 2 GROUP BY host, origin""",
+ WHERE place <= 2 GROUP BY origin""",
         over=1,
         during="0s",
-        summary=f"{HOST}: the last two syncs of {ORIGIN} have failed",
-        cause="The source does not answer, refuses the log-in, or PostgreSQL was away.",
+        summary=f"the last two syncs of {ORIGIN} have failed",
+        cause="On whichever host they ran. The source does not answer, refuses the log-in, or PostgreSQL was away.",
         repair="homelab-agent reading status; homelab-agent doctor reading",
         board="reading",
         panel="Sources",
@@ -197,12 +201,18 @@ RULES = (
         name="sync-stale",
         title="The reading list is not up to date",
         sql=f"""SELECT origin, (extract(epoch FROM now() - coalesce(max(ended_at) FILTER (WHERE status = 'ok'),
-       min(started_at))) / {DAY})::double precision AS value
-  FROM homelab.sync_history WHERE stream = 'sync' AND started_at > now() - INTERVAL '180 days' GROUP BY origin""",
-        over=3,
+       min(started_at))) / greatest({3 * DAY}, 2 * percentile_cont(0.5) WITHIN GROUP (ORDER BY apart)))
+       ::double precision AS value
+  FROM (SELECT origin, status, started_at, ended_at, extract(epoch FROM
+               started_at - lag(started_at) OVER (PARTITION BY origin ORDER BY started_at)) AS apart
+          FROM homelab.sync_history WHERE stream = 'sync' AND started_at > now() - INTERVAL '180 days') AS run
+ WHERE 'reading.' || origin IN (SELECT check_name FROM {STANDING})
+ GROUP BY origin""",
+        over=1,
         during="0s",
-        summary=f"no sync of {ORIGIN} has gone well for more than three days",
-        cause="It fails, or does not run at all.",
+        summary=f"no sync of {ORIGIN} has gone well for too long",
+        cause="For more than three days, and for longer than twice what lies between its runs otherwise. It fails, or"
+        " does not run at all. A source that is configured nowhere any more is forgotten.",
         repair="homelab-agent reading status; homelab-agent reading sync",
         board="reading",
         panel="Sources",

@@ -1,0 +1,104 @@
+#!/bin/sh
+# Make this checkout a service of this host: `make install`. Again and again it changes nothing that is as it should be.
+#   PYTHON=/usr/bin/python3.12   with this one
+#   ADOPT=DIRECTORY|no           take over what `make run` has gathered there (else it is looked for), or start fresh
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+. "$root/deploy/host.sh"
+. "$root/deploy/release.sh"
+
+begin install
+find_python install
+identify
+old=$(current)
+if [ -e "$note" ] || { [ "$old" != "$release_id" ] && is_enabled && works "$old"; }; then
+    exec 9>&- # the other one takes the lock
+    exec "$root/deploy/upgrade.sh"
+fi
+agent() { as_agent "$release/bin/homelab-agent" --config $etc/config.toml "$@"; }
+
+make_accounts() {
+    place_accounts=$lib/sysusers.d/homelab-agent.conf
+    mkdir -p "${place_accounts%/*}"
+    cmp -s "$root/deploy/systemd/homelab-agent.sysusers.conf" "$place_accounts" ||
+        install -m 644 "$root/deploy/systemd/homelab-agent.sysusers.conf" "$place_accounts"
+    if ! getent passwd $user >/dev/null || ! getent group homelab >/dev/null; then
+        systemd-sysusers "$place_accounts"
+        did "made the user $user and the group homelab"
+    fi
+}
+
+make_configuration() { # never over one that is there
+    [ -d $etc ] || { install -d -m 755 $etc && did "made $etc"; }
+    "$release/bin/homelab-agent" config sample >$etc/config.toml.sample.new
+    put_private $etc/config.toml.sample
+    if [ ! -e $etc/config.toml ]; then
+        (umask 077 && cp "$root/config.toml" $etc/config.toml.new)
+        "$release/bin/homelab-agent" --config $etc/config.toml.new installing configuration
+        put_private $etc/config.toml
+        did "put $etc/config.toml, which is yours from now on"
+    fi
+    if [ ! -d $etc/credentials ]; then
+        install -d -m 700 $etc/credentials
+        did "made $etc/credentials"
+    fi
+    if [ ! -e $etc/credentials/api-token ]; then
+        "$python" -I -c 'import secrets; print("hla_" + secrets.token_urlsafe(32))' |
+            (umask 077 && cat >$etc/credentials/api-token.new)
+        mv $etc/credentials/api-token.new $etc/credentials/api-token
+        did "made $etc/credentials/api-token"
+    fi
+}
+
+put_private() { # $1.new becomes $1, for root and the agent to read
+    chown root:$user "$1.new"
+    chmod 640 "$1.new"
+    if cmp -s "$1.new" "$1"; then rm -f "$1.new"; else mv "$1.new" "$1"; fi
+}
+
+enable_units() {
+    for kind in socket service timer; do
+        for unit in $(ours $kind); do
+            systemctl is-enabled --quiet "$unit" 2>/dev/null || { systemctl enable --quiet "$unit" && did "enabled $unit"; }
+        done
+    done
+}
+
+take_back() { # what did not come up is not enabled
+    for kind in service socket timer; do
+        # shellcheck disable=SC2046 # several words
+        systemctl disable --quiet --now $(ours $kind) 2>/dev/null || :
+    done
+    last_words
+    fail "The agent did not come up; its units are disabled again. When that is mended: make install"
+}
+
+say_what_is_next() {
+    say "homelab-agent $release_id runs, and starts with this host."
+    "$command" installing greet || :
+    say "  what needs you     sudo homelab-agent, or without sudo after: sudo usermod -aG homelab ${SUDO_USER:-YOU}
+  its log            make logs
+  its configuration  $etc/config.toml, then: sudo homelab-agent reload
+  a newer one        git pull && sudo make upgrade"
+}
+
+build_release
+journal_library
+make_accounts
+make_configuration
+"$release/bin/homelab-agent" --config $etc/config.toml installing adopt "$root" "${ADOPT:-}"
+agent config check || fail "$etc/config.toml has these faults, so nothing was enabled or started. When they are mended: make install"
+systemctl is-active --quiet homelab-agent.socket ||
+    "$release/bin/homelab-agent" --config $etc/config.toml installing free || fail "So nothing was enabled or started. When that is mended: make install"
+was=$(systemctl is-active $service 2>/dev/null || :)
+use "$release_id"
+place_files "$release_id"
+systemd-tmpfiles --create "$lib/tmpfiles.d/homelab-agent.conf"
+enable_units
+if [ "$was" = active ] && [ -z "$changed" ]; then
+    say "Nothing has changed: homelab-agent $release_id goes on running."
+    exit 0
+fi
+[ "$was" != active ] || say "Restarting it, for these have changed:$changed"
+bring_up || take_back
+say_what_is_next

@@ -1,0 +1,278 @@
+# Releases of the agent below /opt, and what is put into the system for them: sourced by install.sh and upgrade.sh.
+# shellcheck shell=sh
+# shellcheck disable=SC2154 # root and python are who sources it's
+
+prefix=/opt/homelab-agent
+etc=/etc/homelab-agent
+state=/var/lib/homelab-agent
+user=homelab-agent
+command=/usr/local/bin/homelab-agent
+lib=/usr/local/lib
+units=$lib/systemd/system
+service=homelab-agent.service
+# shellcheck disable=SC2034 # it is the others'
+note=$prefix/upgrading # while an upgrade is not proven: the release before it, and how that stood
+kept='pyproject.toml homelab_agent requirements deploy'
+done_so_far=
+changed=
+
+did() { # say what was changed, and remember it
+    done_so_far="$done_so_far
+  $1"
+    say "  $1"
+}
+
+begin() { # $1 is the target: what every one of them needs, and that it is alone
+    umask 022
+    cd / # whoever it becomes may enter that
+    target=$1
+    [ "$(id -u)" -eq 0 ] || fail "make $target changes this host's services, which root may. Run: sudo make $target"
+    [ -d /run/systemd/system ] || fail "systemd does not run here, so there can be no service. In the foreground it runs without: make run"
+    systemd=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+    [ "${systemd:-0}" -ge 252 ] || fail "systemd 252 or newer is needed, this is ${systemd:-unknown}. In the foreground the agent runs without: make run"
+    exec 9>/run/homelab-agent-install.lock
+    flock --nonblock 9 || fail "Another make install, upgrade or uninstall is at work. Wait for it: flock /run/homelab-agent-install.lock true"
+    trap 'ended $?' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+}
+
+ended() {
+    [ "$1" -eq 0 ] || [ -z "$done_so_far" ] || say "make $target did not come to its end. What it had changed until then:$done_so_far
+It goes on from there: make $target" >&2
+}
+
+current() { # prints the release that is in use
+    ! [ -L "$prefix/current" ] || basename "$(readlink "$prefix/current")"
+}
+
+is_enabled() { # whether an install has come to its end here
+    systemctl is-enabled --quiet $service 2>/dev/null
+}
+
+works() { # whether a release's program runs at all
+    [ -n "$1" ] && "$prefix/releases/$1/bin/homelab-agent" --version >/dev/null 2>&1
+}
+
+as_agent() { # run a command as the agent's user, with what the service gives it
+    env -i PATH="$PATH" LANG=C.UTF-8 STATE_DIRECTORY=$state CREDENTIALS_DIRECTORY=/run/credentials/$service \
+        setpriv --reuid=$user --regid=$user --init-groups --no-new-privs "$@"
+}
+
+identify() { # sets $release_id and $release: what this checkout is with this Python
+    python=$("$python" -c 'import os, sys; print(os.path.realpath(sys.executable))')
+    case $python in
+    /root/* | /home/*) fail "The service cannot use $python, for it enters nobody's home directory. Run: make $target PYTHON=/usr/bin/python3" ;;
+    esac
+    digest=$( (
+        cd "$root" || exit
+        # shellcheck disable=SC2086 # several words
+        find $kept -name __pycache__ -prune -o -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+        echo "$python" "$(uname -m)"
+    ) | sha256sum | cut -c 1-12)
+    release_version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/pyproject.toml")
+    release_id=$release_version-$digest
+    release=$prefix/releases/$release_id
+}
+
+build_release() { # make its environment: wheels by nobody in particular, checked and installed by root
+    if [ -e "$release/complete" ]; then
+        say "homelab-agent $release_id is built."
+        return
+    fi
+    builds=no
+    if ! "$python" -I -c 'import systemd.journal' 2>/dev/null && builds_systemd; then builds=yes; fi
+    dependencies=$( (cat "$root"/requirements/*.txt && echo "$python $builds") | sha256sum | cut -d ' ' -f 1)
+    say "Building homelab-agent $release_id with $("$python" --version), by a user without rights ..."
+    rm -rf "$release"
+    mkdir -p "$release/wheels"
+    like=$(alike)
+    make_wheels "${like:+own}" >"$release/wheels.tar" ||
+        fail "The wheels could not be made; what is above says why. Nothing of the running system was changed. Run it again when that is mended: make $target"
+    tar -C "$release/wheels" --no-same-owner --no-same-permissions -xf "$release/wheels.tar"
+    make_environment
+    write_launcher
+    cp -R "$root/deploy/systemd" "$release/units"
+    rm -rf "$release/wheels" "$release/wheels.tar"
+    sync -f "$release"
+    : >"$release/complete"
+    did "built $release"
+}
+
+alike() { # prints a whole release that has the same libraries
+    for each in "$prefix"/releases/*; do
+        if [ -e "$each/complete" ] && [ "$(cat "$each/dependencies")" = "$dependencies" ]; then
+            echo "$each"
+            return
+        fi
+    done
+}
+
+make_environment() { # what is in the locks has its hash; libraries that another release has are linked, not copied
+    if [ -z "$like" ]; then
+        "$python" -m venv "$release"
+    else
+        "$python" -m venv --without-pip "$release"
+        cp -al "$(site_of "$like")/." "$(site_of "$release")"
+        rm -rf "$(site_of "$release")"/homelab_agent "$(site_of "$release")"/homelab_agent-*.dist-info
+    fi
+    "$release/bin/python" -I "$root/deploy/locked.py" "$release/wheels" "$root"/requirements/*.txt >"$release/locked.txt"
+    pip="$release/bin/python -I -m pip --isolated --disable-pip-version-check --no-input"
+    $pip install --quiet --no-index --find-links "$release/wheels" --no-deps --only-binary :all: --require-hashes \
+        -r "$release/locked.txt"
+    found=$($pip check) || fail "The release would not work:" "$found"
+    echo "$dependencies" >"$release/dependencies"
+}
+
+site_of() { # prints where a release has its libraries
+    "$1/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+
+make_wheels() { # $1 is own where no other wheel is needed; sources go in, wheels come out, and no directory is shared
+    systemctl stop homelab-agent-build.service 2>/dev/null || : # of one that was killed
+    settings=$(env | sed -n 's/^\(PIP_[A-Z_]*\|[a-zA-Z]*_proxy\|[A-Z]*_PROXY\|SSL_CERT_FILE\|SSL_CERT_DIR\|REQUESTS_CA_BUNDLE\)=.*/--setenv=\1/p')
+    epoch=$(git -C "$root" log -1 --format=%ct 2>/dev/null || echo 315532800) # else zip's first day
+    # shellcheck disable=SC2086,SC2016 # several words; what is single-quoted is for the other shell
+    tar -C "$root" --exclude=__pycache__ --owner=root --group=root -cf - LICENSE README.md $kept |
+        systemd-run --quiet --pipe --wait --collect --unit=homelab-agent-build $settings \
+            --property=DynamicUser=yes --property=CacheDirectory=homelab-agent-build --property=PrivateDevices=yes \
+            --property=CapabilityBoundingSet= --property=RestrictNamespaces=yes --property=UMask=0077 \
+            --setenv=SOURCE_DATE_EPOCH="$epoch" /bin/sh -c '
+                cd "$CACHE_DIRECTORY" && rm -rf work && mkdir work && cd work && tar -xf - && exec sh deploy/wheels.sh "$@"
+            ' sh "$python" "$builds" "${1:-all}"
+}
+
+write_launcher() {
+    name=$(basename "$python")
+    library=$("$python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
+    sed "s|@release@|$release|g; s|@python@|$name|g; s|@library@|$library|g; s|@checkout@|$root|g" \
+        "$root/deploy/launcher.sh" >"$release/bin/homelab-agent"
+    chmod 755 "$release/bin/homelab-agent"
+}
+
+journal_library() { # native fields need systemd's library: the distribution's, or one that was built
+    site=$(site_of "$release")
+    [ -e "$site/systemd" ] || rm -f "$site/systemd"
+    if ! "$release/bin/python" -I -c 'import systemd.journal' 2>/dev/null; then
+        theirs=$("$python" -I -c 'import os, systemd.journal; print(os.path.dirname(systemd.__file__))' 2>/dev/null || :)
+        if [ -z "$theirs" ]; then
+            say "The journal gets JSON lines, without fields of its own (HOMELAB_COMPONENT=...): systemd's library for this Python is not here. For them: $(install_line python3-systemd python3-systemd python-systemd py3-systemd python3-systemd) && make install"
+            return
+        fi
+        ln -sfn "$theirs" "$site/systemd" # that one package alone, as the distribution keeps it
+        changed="$changed systemd-python"
+        did "took systemd's journal library from $theirs"
+    fi
+}
+
+place() { # $1 is put to $2 if that is another; what is ours is noted
+    echo "$2" >>"$prefix/placed.new"
+    if cmp -s "$1" "$2"; then return; fi
+    mkdir -p "$(dirname "$2")"
+    install -m 644 "$1" "$2.new"
+    mv "$2.new" "$2"
+    changed="$changed ${2##*/}"
+    did "put $2"
+}
+
+place_files() { # the units of release $1 and what belongs to them; away with what an older one had
+    from=$prefix/releases/$1/units
+    : >"$prefix/placed.new"
+    (cd "$from" && find . -type f) >"$prefix/files" # not through a pipe, behind which variables are lost
+    while read -r file; do
+        file=${file#./}
+        case $file in
+        *.sysusers.conf) place "$from/$file" "$lib/sysusers.d/${file%.sysusers.conf}.conf" ;;
+        *.tmpfiles.conf) place "$from/$file" "$lib/tmpfiles.d/${file%.tmpfiles.conf}.conf" ;;
+        *.catalog) place "$from/$file" "$lib/systemd/catalog/${file##*/}" ;;
+        *.d/[0-9][0-9][0-9].conf) # for systemd of that version and newer
+            least=${file##*/}
+            [ "$systemd" -lt "${least%.conf}" ] || place "$from/$file" "$units/$file"
+            ;;
+        *.service | *.socket | *.timer | *.target | *.path | *.conf) place "$from/$file" "$units/$file" ;;
+        esac
+    done <"$prefix/files"
+    place_completion "$1"
+    write_credentials >"$prefix/credentials.conf"
+    place "$prefix/credentials.conf" "$units/$service.d/credentials.conf"
+    "$prefix/releases/$1/bin/homelab-agent" --config $etc/config.toml installing listen >"$prefix/listen.conf"
+    [ ! -s "$prefix/listen.conf" ] || place "$prefix/listen.conf" "$units/homelab-agent.socket.d/listen.conf"
+    if [ -e "$prefix/placed" ]; then
+        while read -r file; do
+            grep -Fqx "$file" "$prefix/placed.new" || { rm -f "$file"; changed="$changed ${file##*/}"; did "removed $file"; }
+        done <"$prefix/placed"
+    fi
+    mv "$prefix/placed.new" "$prefix/placed"
+    rm -f "$prefix/files" "$prefix/credentials.conf" "$prefix/listen.conf"
+    systemctl daemon-reload
+    case $changed in *.catalog*) journalctl --update-catalog ;; esac
+}
+
+place_completion() { # of release $1, for each shell where it looks by itself
+    while read -r shell file; do
+        "$prefix/releases/$1/bin/homelab-agent" completion "$shell" >"$prefix/completion"
+        place "$prefix/completion" "/usr/local/share/$file"
+    done <<END
+bash bash-completion/completions/homelab-agent
+zsh zsh/site-functions/_homelab-agent
+fish fish/vendor_completions.d/homelab-agent.fish
+END
+    rm -f "$prefix/completion"
+}
+
+write_credentials() { # every file there is a credential of its name; NAME.cred was encrypted by systemd-creds
+    echo "# Written by make install: a file in $etc/credentials is the secret credential:NAME."
+    echo "[Service]"
+    for file in "$etc"/credentials/*; do
+        name=${file##*/}
+        case $name in
+        '*' | *[!a-zA-Z0-9._-]*) ;;
+        *.cred) echo "LoadCredentialEncrypted=${name%.cred}:$file" ;;
+        *) echo "LoadCredential=$name:$file" ;;
+        esac
+    done
+}
+
+use() { # have release $1 be the one that starts
+    [ "$(current)" = "$1" ] || {
+        ln -sfn "releases/$1" "$prefix/current.new"
+        mv -T "$prefix/current.new" "$prefix/current"
+        changed="$changed release"
+        did "chose $1"
+    }
+    if [ "$(readlink $command 2>/dev/null)" != ../../../opt/homelab-agent/current/bin/homelab-agent ]; then
+        mkdir -p "$(dirname $command)"
+        ln -sfn ../../../opt/homelab-agent/current/bin/homelab-agent $command
+        did "linked $command"
+    fi
+}
+
+ours() { # the names of our units of a kind that want to be enabled
+    grep "^$units/[^/]*\.$1\$" "$prefix/placed" | while read -r file; do
+        ! grep -q '^\[Install\]' "$file" 2>/dev/null || echo "${file##*/}"
+    done
+}
+
+bring_up() { # start what is enabled, anew where something has changed, and wait for READY
+    sockets=$(ours socket)
+    case $changed in
+    *.socket* | *listen.conf*) systemctl stop $service homelab-agent-privileged.service 2>/dev/null || : ;;
+    esac
+    # shellcheck disable=SC2086 # several words
+    case $changed in
+    *.socket* | *listen.conf*) systemctl restart $sockets || return 1 ;;
+    *) systemctl start $sockets || return 1 ;;
+    esac
+    if [ -n "$changed" ]; then
+        systemctl reset-failed $service 2>/dev/null || :
+        systemctl restart $service || return 1
+        systemctl stop homelab-agent-privileged.service 2>/dev/null || : # the next call starts the new one
+    else
+        systemctl start $service || return 1
+    fi
+}
+
+last_words() { # what the journal has of a start that failed
+    say "Its last words:"
+    journalctl --quiet --no-pager --output=cat --lines=12 --unit=$service --unit=homelab-agent.socket | sed 's/^/  /'
+}

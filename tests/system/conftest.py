@@ -1,0 +1,34 @@
+"""What the tests of the installed service stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.installed import Checkout, bare_with_checkout
+from tests.neighbours import machine, wheels
+from tests.neighbours.machine import Machine
+
+
+@pytest.fixture(scope="module")
+def checkout() -> Iterator[Checkout]:
+    """The checkout on a machine on which `make install` has just made it a service; one for all tests of a module."""
+    with bare_with_checkout() as one:
+        one.said = one.made("install")
+        yield one
+
+
+@pytest.fixture(scope="module")
+def installed(checkout: Checkout) -> Machine:
+    """That machine."""
+    return checkout.machine
+
+
+@pytest.fixture(scope="module")
+def equipped() -> Iterator[Checkout]:
+    """The checkout, installed on a machine that has all that this host has: Docker, which is not started yet, git."""
+    with machine.running(shared=[wheels.directory()]) as one:
+        there = Checkout(one)
+        there.said = there.made("install")
+        yield there
