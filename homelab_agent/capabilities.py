@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 from types import ModuleType
 
-NAMES = ("metrics", "gitops", "gate", "reading", "backup")
+NAMES = ("metrics", "gitops", "gate", "reading", "backup", "notify")
 
 
 def import_room(name: str, room: str) -> ModuleType:

@@ -66,6 +66,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
                 Entry("deliveries", "gitops.delivery_commands", "The webhooks that came, and what became of each."),
                 Entry("gate", "gate.commands", "The doors to the internet and the tailnet: why they are open or shut."),
                 Entry("reading", "reading.commands", "Sync what was read into PostgreSQL, and prove that all came."),
+                Entry("notify", "notify.commands", "Who is told what needs a person: a test, a mute, what was told."),
                 Entry("backup", "backup.commands", "Back up what containers keep, and read it back."),
                 Entry(
                     "restore", "backup.restore_command", "Bring a copy back, in place or beside it, each file proven."

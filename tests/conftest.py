@@ -30,6 +30,7 @@ pytest_plugins = [
     "tests.fixtures.machine",
     "tests.fixtures.mongodb",
     "tests.fixtures.mount",
+    "tests.fixtures.ntfy",
     "tests.fixtures.openbao",
     "tests.fixtures.page",
     "tests.fixtures.postgres",

@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from homelab_agent.core.capability import Chart, Series
+from homelab_agent.core.capability import Chart, Listing, Mark, Series
 from homelab_agent.core.health import State
 from homelab_agent.core.jobs.run import Progress, RunRecord, RunState
 from homelab_agent.web.overview import Line, Need, Overview, Upcoming
@@ -30,6 +30,16 @@ FUNNEL = Need(
     detail="The tailnet's policy does not let this node use Funnel.",
     repair="Add port 8443 to the node's attribute; see `homelab-agent doctor gate`.",
     since=NOW - timedelta(days=1, hours=2),
+)
+
+
+TOLD = Listing(
+    "Told",
+    (
+        Mark("muted by me until", "degraded", NOW + timedelta(hours=2), "moving the house"),
+        Mark("phone: database", "ok", NOW - timedelta(minutes=38), "it answers 200 OK"),
+        Mark("test of phone", "failed", NOW - timedelta(days=1), "Connection refused"),
+    ),
 )
 
 
@@ -105,6 +115,7 @@ def overview(
     runs: Sequence[RunRecord] = (),
     upcoming: Sequence[Upcoming] = (),
     charts: Sequence[Chart] = (),
+    listings: Sequence[Listing] = (),
 ) -> Overview:
     """Return an overview whose state is that of the first need."""
     usual = (
@@ -124,6 +135,7 @@ def overview(
         runs=tuple(runs),
         upcoming=tuple(upcoming),
         charts=tuple(charts),
+        listings=tuple(listings),
     )
 
 
@@ -136,4 +148,5 @@ def busy() -> Overview:
         runs=runs(),
         upcoming=(Upcoming("reading.sync", NOW + timedelta(hours=2)),),
         charts=charts(),
+        listings=(TOLD,),
     )

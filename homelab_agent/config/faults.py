@@ -159,7 +159,16 @@ def _fault(
         problem = "; ".join(dict.fromkeys(_said(error) for error in said))
     else:
         problem = f"expected {_accepts(model, path)}"
-    return Fault(key, where, problem, secrecy.shown(path, value) if value is not None else "")
+    return Fault(key, where, problem, _shown(path, value, model) if value is not None else "")
+
+
+def _shown(path: KeyPath, value: Any, model: Model) -> str:
+    """Return a faulty value as it may be seen: one that stands where a reference to a secret belongs may be that."""
+    field = keys.find(model, path)
+    is_secret = field is not None and bool(keys.note(field, "secret"))
+    if is_secret and isinstance(value, str) and value and not secrecy.is_reference(value):
+        return secrecy.MASK
+    return secrecy.shown(path, value)
 
 
 def _said(error: ErrorDetails) -> str:

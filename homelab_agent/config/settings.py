@@ -15,6 +15,7 @@ from homelab_agent.database.settings import DatabaseSettings
 from homelab_agent.gate.settings import GateSettings
 from homelab_agent.gitops.settings import GitopsSettings
 from homelab_agent.metrics.settings import MetricsSettings
+from homelab_agent.notify.settings import NotifySettings
 from homelab_agent.reading.settings import ReadingSettings
 from homelab_agent.secrets import reference
 from homelab_agent.secrets.settings import SecretsSettings
@@ -34,6 +35,7 @@ class Settings(Section):
     gate: GateSettings | None = None
     reading: ReadingSettings | None = None
     backup: BackupSettings | None = None
+    notify: NotifySettings | None = None
 
     @model_validator(mode="after")
     def _can_ask_openbao(self) -> Self:

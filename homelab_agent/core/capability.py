@@ -51,6 +51,24 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """One line of a listing: what, when, how it went ("ok", "running", "degraded", "failed"), and more in words."""
+
+    text: str
+    state: str
+    at: datetime | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A section of a capability's own on the status page: a few lines, the newest first."""
+
+    title: str
+    marks: Sequence[Mark]
+
+
+@dataclass(frozen=True, slots=True)
 class Capability:
     """One capability, built by its `service.build(settings, base)`.
 
@@ -66,5 +84,6 @@ class Capability:
     checks: Sequence[Check] = ()
     summary: Callable[[], str] | None = None
     charts: Callable[[], Sequence[Chart]] | None = None
+    listings: Callable[[], Sequence[Listing]] | None = None
     exposition: Callable[[], bytes] | None = None
     reload: Callable[[Any], None] | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import homelab_agent
-from homelab_agent.core.capability import Capability, Chart
+from homelab_agent.core.capability import Capability, Chart, Listing
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Standing, State, pressing
 from homelab_agent.core.http import Caller
@@ -65,6 +65,7 @@ class Overview:
     runs: tuple[RunRecord, ...]
     upcoming: tuple[Upcoming, ...]
     charts: tuple[Chart, ...]
+    listings: tuple[Listing, ...] = ()
     caller: Caller | None = None
 
 
@@ -91,6 +92,9 @@ async def collect(
         runs=tuple(await base.jobs.history(limit=LAST_RUNS)),
         upcoming=tuple(Upcoming(job, at) for job, at in base.jobs.next_times()),
         charts=tuple(chart for capability in capabilities if capability.charts for chart in capability.charts()),
+        listings=tuple(
+            listing for capability in capabilities if capability.listings for listing in capability.listings()
+        ),
         caller=caller,
     )
 

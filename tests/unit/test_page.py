@@ -18,7 +18,7 @@ from homelab_agent.core.health import State
 from homelab_agent.core.jobs.run import Progress, RunRecord
 from homelab_agent.web.overview import Line, Need, Upcoming
 from homelab_agent.web.page import assets, render
-from tests.overviews import DATABASE, FUNNEL, NOW, busy, charts, overview, points, run
+from tests.overviews import DATABASE, FUNNEL, NOW, TOLD, busy, charts, overview, points, run
 
 VOID = {"meta", "link", "input", "br"}
 SHAPES = {"line", "path", "circle", "use"}
@@ -137,6 +137,15 @@ def test_a_server_without_needs_is_calm() -> None:
     assert "Nothing needs you. Capabilities: 1 working, 2 off. Next: backup.nightly in 13 h." in said
     odd = dataclasses.replace(overview(), state=State.DEGRADED)
     assert "All is well" not in whole(render.render(odd)).words
+
+
+def test_a_capabilitys_own_section_has_its_lines_with_time_and_answer() -> None:
+    said = whole(render.render(overview(listings=[TOLD]), zone=ZoneInfo("Europe/Berlin"))).words
+    begin = said.index("Told")
+    assert begin < said.index("muted by me until") < said.index("moving the house") < said.index("phone: database")
+    assert said.index("test of phone") < said.index("yesterday 15:23") < said.index("Connection refused")
+    assert 'data-live="listings"' in render.fragment(overview(listings=[TOLD]))
+    assert "Nothing yet." in whole(render.render(overview(listings=[dataclasses.replace(TOLD, marks=())]))).words
 
 
 def test_a_job_that_is_due_is_not_announced_for_the_past() -> None:

@@ -182,6 +182,20 @@ def test_a_check_is_told_when_it_comes_to_need_somebody_and_when_it_does_so_no_m
     ]  # fmt: skip
 
 
+def test_messages_to_targets_are_told_with_what_became_of_them() -> None:
+    known = {"target": "phone", "severity": "failed", "title": "nas: web is failed", "checks": "web", "made_at": AT}
+    told = tell(
+        notification=[
+            {**known, "id": "n1", "ended_at": after(2), "outcome": "sent", "tries": 1, "answer": "it answers 200 OK"},
+            {**known, "id": "n2", "ended_at": after(90000), "outcome": "given up", "tries": 99, "answer": "refused"},
+        ]
+    )
+    assert texts(told) == [
+        "notify: phone was told of web: it answers 200 OK", "notify: phone was not told, given up, of web: refused",
+    ]  # fmt: skip
+    assert [one.standing for one in told] == [Standing.DONE, Standing.FAILED]
+
+
 def test_secrets_holds_gaps_and_drills_are_told_in_words() -> None:
     told = tell(
         secret_change=[

@@ -8,8 +8,8 @@ from compose.grafana.build.shapes import BARS, logs
 from compose.grafana.build.variable import Fixed, Text
 
 COMPONENTS = (
-    "agent,backup,config,database,gate,gitops,health,jobs,metrics,privileged,reading,secrets,shipper,spool,supervisor,"
-    "watchdog,web,system,container"
+    "agent,backup,config,database,gate,gitops,health,jobs,metrics,notify,privileged,reading,secrets,shipper,spool,"
+    "supervisor,watchdog,web,system,container"
 )
 SELECTED = '{job=~".+", host=~"${host:regex}", component=~"${component:regex}"} |~ `(?i)${search:regex}`'
 OURS = '{job=~".+", host=~"${host:regex}", component=~"${component:regex}", component!~"system|container"}'

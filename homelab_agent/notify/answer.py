@@ -1,0 +1,28 @@
+"""What the other side answered, and when it is asked again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_FIRST_SECONDS = 10.0
+_LONGEST_SECONDS = 900.0
+_HEED_SECONDS = 3600.0
+"""A side that says when to come again is heeded for up to so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether a message was taken; `words` are the other side's. `retry_after` is in seconds, 0 if it does not say."""
+
+    ok: bool
+    words: str
+    retry_after: float = 0.0
+
+
+def pause(failures: int, answer: Answer, chance: float) -> float:
+    """Return the seconds until the next try after so many failures in a row; `chance` is drawn from [0, 1).
+
+    Between half and all of what doubles each time, but never sooner than the other side wants.
+    """
+    ceiling = min(_LONGEST_SECONDS, _FIRST_SECONDS * 2.0 ** min(max(failures - 1, 0), 10))
+    return max(ceiling * (0.5 + chance / 2), min(answer.retry_after, _HEED_SECONDS))

@@ -1,0 +1,125 @@
+"""Tells one target what waits for it: in order, again until it is taken, given up after a bound; it delays nobody."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta, tzinfo
+from typing import Protocol
+
+from homelab_agent.core import journal
+from homelab_agent.core.clock import LONGEST_SLEEP_SECONDS, Clock, about
+from homelab_agent.core.errors import AgentError
+from homelab_agent.core.health import Finding
+from homelab_agent.core.nudge import Nudge
+from homelab_agent.notify.answer import Answer, pause
+from homelab_agent.notify.batch import next_batch
+from homelab_agent.notify.message import Text, Writer
+from homelab_agent.notify.queue import Promise, Queue
+from homelab_agent.notify.target import Target
+
+_BETWEEN_SECONDS = 1.0
+
+log = journal.logger("notify")
+
+
+class Sends(Protocol):
+    """What sends: `sender.Sender`."""
+
+    async def address(self) -> str:
+        """Return where it goes; what is secret in it is masked from then on."""
+
+    async def send(self, text: Text) -> Answer:
+        """Send a message and return the answer."""
+
+
+class Courier:
+    """The messages of one target. `report` is told how it stands."""
+
+    def __init__(
+        self,
+        target: Target,
+        sender: Sends,
+        queue: Queue,
+        writer: Writer,
+        clock: Clock,
+        *,
+        page: Callable[[], str],
+        give_up: float,
+    ) -> None:
+        """`give_up` in seconds after the first try; `page` is where the status page is."""
+        self.target = target
+        self.sender = sender
+        self.news = Nudge(clock)
+        self._retry = Nudge(clock)
+        self.report: Callable[[Finding], None] = lambda _: None
+        self._queue = queue
+        self._writer = writer
+        self._clock = clock
+        self._page = page
+        self._give_up = timedelta(seconds=give_up)
+        self._failures = 0
+        self._given_up = 0
+        self._last = Answer(ok=True, words="")
+        self._local: tzinfo | None = writer.zone
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        self.report(self.finding())
+        with suppress(AgentError):  # a send says what it is
+            await self.sender.address()
+        while True:
+            batch = self._next()
+            if not batch:
+                await self.news.sleep(about(self._clock.read(), LONGEST_SLEEP_SECONDS))
+                continue
+            wait = await self._tell(batch)
+            self.report(self.finding())
+            await self._retry.sleep(wait)
+
+    def try_now(self) -> None:
+        """Have what waits tried at once: the target has been seen to take messages."""
+        self._retry.give()
+
+    def finding(self) -> Finding:
+        """Say whether it takes messages."""
+        waiting = len(self._queue.waiting(self.target.name))
+        test = f"homelab-agent notify test {self.target.name}"
+        if self._given_up:
+            said = f"it was not told of {self._given_up} messages, which are given up: {self._last.words}"
+            return Finding.failed(said, test)
+        if self._failures:
+            return Finding.degraded(f"it takes no messages, {waiting} wait: {self._last.words}", test)
+        return Finding.ok("it has taken all messages" if not waiting else f"messages that wait: {waiting}")
+
+    def text(self, batch: Sequence[Promise]) -> Text:
+        """Return what a batch says."""
+        return self._writer.write([item for one in batch for item in one.items], self._page())
+
+    def _next(self) -> Sequence[Promise]:
+        local = self._now().astimezone(self._local)
+        return next_batch(self._queue.waiting(self.target.name), quiet=self.target.is_quiet(local))
+
+    def _now(self) -> datetime:
+        return self._clock.read().wall
+
+    async def _tell(self, batch: Sequence[Promise]) -> float:
+        """Send a batch and note what became of it; return the seconds until the next."""
+        text, name = self.text(batch), self.target.name
+        answer = self._last = await self.sender.send(text)
+        if answer.ok:
+            self._failures = self._given_up = 0
+            await self._queue.end(batch, "sent", answer.words, text.title)
+            log.info("notify.sent", target=name, messages=len(batch), title=text.title, answer=answer.words)
+            return _BETWEEN_SECONDS
+        self._failures += 1
+        await self._queue.tried(batch, answer.words)
+        if self._failures == 1:
+            log.warning("notify.not_taken", target=name, title=text.title, answer=answer.words)
+        overdue = [one for one in batch if one.tried_at is not None and self._now() - one.tried_at > self._give_up]
+        if overdue:
+            self._given_up += len(overdue)
+            await self._queue.end(overdue, "given up", answer.words, text.title)
+            log.error("notify.given_up", target=name, messages=len(overdue), title=text.title, answer=answer.words)
+        return pause(self._failures, answer, random.random())  # noqa: S311 - not a secret

@@ -1,0 +1,46 @@
+"""What can be said of the targets from outside, while no agent runs: nothing is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from homelab_agent.core.errors import AgentError
+from homelab_agent.core.health import Check, Finding
+from homelab_agent.core.secret import Secrets
+from homelab_agent.notify import sender
+from homelab_agent.notify.settings import NotifySettings
+
+_SECONDS = 15.0
+
+
+def checks(settings: NotifySettings, directory: Path, secrets: Secrets) -> Sequence[Check]:
+    """Return a check of each target."""
+    if not settings.target and settings.heartbeat is None:
+        return [Check("notify.targets", _nothing)]
+    return beside(settings, directory, secrets)
+
+
+def beside(settings: NotifySettings, directory: Path, secrets: Secrets) -> Sequence[Check]:  # noqa: ARG001
+    """Return those that a running agent does not ask itself: whether each address can be read and is understood."""
+    return [
+        Check(f"notify.{one.name}.url", partial(_readable, one.url, one.name, secrets), deadline=_SECONDS)
+        for one in settings.target
+    ]
+
+
+async def _nothing() -> Finding:
+    return Finding.degraded("there is nobody to tell", "add a [[notify.target]]")
+
+
+async def _readable(reference: str, name: str, secrets: Secrets) -> Finding:
+    try:
+        url = await secrets.find(reference).latest()
+        wrong = await asyncio.to_thread(sender.understood, url)
+    except AgentError as error:
+        return Finding.of(error)
+    if wrong:
+        return Finding.failed(f"{reference}: {wrong}", "see https://github.com/caronc/apprise/wiki for its form")
+    return Finding.ok(f"its address is understood; `homelab-agent notify test {name}` sends a test")

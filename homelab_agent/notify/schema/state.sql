@@ -1,0 +1,49 @@
+-- What notify keeps in state.db (queue.py, book.py, mute.py). Times are microseconds since 1970 in UTC.
+
+-- What was told of each check, so that a restart tells nothing twice and no recovery is forgotten.
+CREATE TABLE IF NOT EXISTS notify_case (
+    check_name TEXT PRIMARY KEY,
+    told       INTEGER NOT NULL, -- severity: 0 none, 1 warning, 2 failed, 3 critical
+    began      INTEGER,
+    tells      TEXT    NOT NULL  -- times of what was told within a day, as JSON
+) STRICT;
+
+-- Messages, each for one target, from before anything is sent; the order is that of rowid.
+CREATE TABLE IF NOT EXISTS notify_message (
+    id       TEXT PRIMARY KEY,
+    target   TEXT    NOT NULL,
+    made_at  INTEGER NOT NULL,
+    severity INTEGER NOT NULL,
+    items    TEXT    NOT NULL,
+    tried_at INTEGER,          -- when it was first tried
+    tries    INTEGER NOT NULL DEFAULT 0,
+    answer   TEXT    NOT NULL DEFAULT '',
+    ended_at INTEGER,          -- NULL while it waits
+    outcome  TEXT    NOT NULL DEFAULT '' -- sent, given up
+) STRICT;
+CREATE INDEX IF NOT EXISTS notify_message_waiting ON notify_message (target) WHERE ended_at IS NULL;
+
+-- The operator's word: nothing is told until then.
+CREATE TABLE IF NOT EXISTS notify_mute (
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    who    TEXT    NOT NULL,
+    reason TEXT    NOT NULL,
+    since  INTEGER NOT NULL,
+    until  INTEGER NOT NULL
+) STRICT;
+
+-- The last test of each target.
+CREATE TABLE IF NOT EXISTS notify_test (
+    target TEXT PRIMARY KEY,
+    at     INTEGER NOT NULL,
+    ok     INTEGER NOT NULL,
+    answer TEXT    NOT NULL
+) STRICT;
+
+-- The agent's last life: one that did not end by itself is told by the next.
+CREATE TABLE IF NOT EXISTS notify_life (
+    one      INTEGER PRIMARY KEY CHECK (one = 1),
+    boot     TEXT    NOT NULL,
+    began_at INTEGER NOT NULL,
+    ended_at INTEGER
+) STRICT;

@@ -1,0 +1,154 @@
+"""Looks at health, has it decided what is told, and promises it: a thin loop around `decision.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+
+from homelab_agent.core import journal
+from homelab_agent.core.clock import about, boot_id
+from homelab_agent.core.foundation import Foundation
+from homelab_agent.core.health import Standing
+from homelab_agent.core.state import StateUnavailable
+from homelab_agent.notify import book, life, message, severity
+from homelab_agent.notify.courier import Courier
+from homelab_agent.notify.decision import Case, Item, Seen, Timing, decide
+from homelab_agent.notify.mute import Mute
+from homelab_agent.notify.queue import Promise, Queue
+from homelab_agent.notify.trial import Trials
+
+LOOK_SECONDS = 30.0
+"""Nobody tells that an announced outage is over, or that a clock was set: the picture is looked at this often."""
+
+log = journal.logger("notify")
+
+
+class Teller:
+    """What becomes news, for all targets."""
+
+    def __init__(
+        self,
+        base: Foundation,
+        couriers: Sequence[Courier],
+        queue: Queue,
+        mute: Mute,
+        trials: Trials,
+        timing: Timing,
+        critical: Sequence[str],
+    ) -> None:
+        """`critical` are patterns of checks whose failure is."""
+        self._base = base
+        self._couriers = couriers
+        self._queue = queue
+        self._mute = mute
+        self._trials = trials
+        self._timing = timing
+        self._critical = critical
+        self._book: Mapping[str, Case] = {}
+        self._is_ready = False
+
+    async def run(self) -> None:
+        """Take up what was left, then look until cancelled; when told to stop, note that this was no accident."""
+        with self._base.health.changes.subscribe() as changes:
+            try:
+                while True:
+                    again = await self._look() if await self._ready() else None
+                    while not changes.empty():
+                        changes.get_nowait()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(self._pause(again)):
+                            await changes.get()
+            except asyncio.CancelledError:
+                with suppress(StateUnavailable):
+                    now = self._now()
+                    await self._base.state.write(lambda connection: life.end(connection, now))
+                raise
+
+    async def _ready(self) -> bool:
+        """Take up, once, what the agent before this one has left."""
+        if self._is_ready:
+            return True
+        boot, now = await asyncio.to_thread(boot_id), self._now()
+        try:
+            self._book = await self._base.state.read(book.read)
+            await self._mute.recover()
+            await self._trials.recover()
+            await self._queue.recover()
+            lived = await self._base.state.write(lambda connection: _begin(connection, boot, now, self))
+        except StateUnavailable as error:
+            log.warning("notify.nothing_known", error=error)
+            return True  # that state.db is not to be had is what must be told now
+        self._is_ready = True
+        if lived:
+            await self._queue.recover()
+            self._wake()
+        return True
+
+    async def _look(self) -> datetime | None:
+        """Decide once, and promise what is told; return when to look again though nothing changes."""
+        now = self._now()
+        picture = self._picture()
+        decision = decide(self._book, picture, now, self._timing, muted=self._mute.current() is not None)
+        before, self._book = self._book, decision.book
+        if decision.told:
+            await self._promise(self.promises([self._clean(item) for item in decision.told], now))
+        elif _tells(before) != _tells(self._book):
+            with suppress(StateUnavailable):
+                await self._base.state.write(lambda connection: book.write(connection, self._book))
+        return decision.again
+
+    async def _promise(self, promises: Sequence[Promise]) -> None:
+        await self._queue.promise(promises, lambda connection: book.write(connection, self._book))
+        self._wake()
+
+    def promises(self, items: Sequence[Item], now: datetime) -> list[Promise]:
+        """Return a message for each target that wants one; none for what nobody wants."""
+        wanted = [(one.target, tuple(item for item in items if one.target.wants(item))) for one in self._couriers]
+        return [Promise(target.name, some, now) for target, some in wanted if some]
+
+    def _wake(self) -> None:
+        for courier in self._couriers:
+            courier.news.give()
+
+    def _picture(self) -> list[Seen]:
+        answered = {standing.check for standing in self._base.health.answered()}
+        return [self._seen(standing, known=standing.check in answered) for standing in self._base.health.picture()]
+
+    def _seen(self, standing: Standing, *, known: bool) -> Seen:
+        """Return how a check stands; what nobody knows of, or was announced, is neither trouble nor well."""
+        if not known or standing.expected:
+            return Seen(standing.check, None, standing.since)
+        finding = standing.finding
+        how = severity.of(standing.check, finding.state, self._critical)
+        return Seen(standing.check, how, standing.since, finding.detail, finding.repair)
+
+    def _clean(self, item: Item) -> Item:
+        """Return what is told without secrets, and without what could pass for a line of a message."""
+        mask = self._base.redactor.mask
+        detail = message.one_line(mask(item.detail), message.DETAIL_MAX)
+        return replace(item, detail=detail, repair=message.one_line(mask(item.repair), message.REPAIR_MAX))
+
+    def _pause(self, again: datetime | None) -> float:
+        if again is None:
+            return about(self._base.clock.read(), LOOK_SECONDS)
+        return min(max((again - self._now()).total_seconds(), 0.05), LOOK_SECONDS)
+
+    def _now(self) -> datetime:
+        return self._base.clock.read().wall
+
+
+def _begin(connection: sqlite3.Connection, boot: str, now: datetime, teller: Teller) -> bool:
+    """Note that a life begins, and promise in the same transaction what is to be told of the one before."""
+    began = life.begin(connection, boot, now)
+    promises = teller.promises([life.item(now, began)], now) if began is not None else []
+    for promise in promises:
+        promise.insert(connection)
+    return bool(promises)
+
+
+def _tells(cases: Mapping[str, Case]) -> Mapping[str, object]:
+    return {check: (case.told, case.tells) for check, case in cases.items() if case.told or case.tells}

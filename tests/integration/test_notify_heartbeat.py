@@ -1,0 +1,88 @@
+"""Silence is missed elsewhere: the agent calls while it does its work, and each run of a job says how it went."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from homelab_agent.core.health import Check, Finding
+from homelab_agent.core.jobs import Job, Outcome, Run
+from tests.clock import until
+from tests.neighbours.monitors import Healthchecks, UptimeKuma
+from tests.notified import nothing, room, secret
+
+
+def heartbeat(directory: Path, url: str, jobs: dict[str, str] | None = None, **more: Any) -> dict[str, Any]:
+    told = [{"job": job, "url": secret(directory, job, address)} for job, address in (jobs or {}).items()]
+    of_agent = {"url": secret(directory, "heartbeat", url)} if url else {}
+    return {"heartbeat": {**of_agent, "every": 1, "job": told, **more}}
+
+
+async def fails(run: Run) -> Outcome:
+    for number in range(60):
+        run.say(f"line {number}")
+    run.say("with canary-of-a-password")
+    return Outcome(ok=False, detail="the disk is full")
+
+
+async def test_the_agent_calls_as_long_as_the_watchdogs_truth_holds(tmp_path: Path, healthchecks: Healthchecks) -> None:
+    address = healthchecks.check()
+    async with room(tmp_path, heartbeat(tmp_path, address)) as house:
+        await until(lambda: len(healthchecks.of(address)) >= 2, "it calls, again and again")
+        assert house.finding("notify.heartbeat").state == "ok"
+        house.base.health.add([Check("sampling", blocks=frozenset({"watchdog"}))])
+        house.report("sampling", Finding.failed("no sample was taken"))
+        await until(lambda: house.finding("notify.heartbeat").state == "degraded", "it knows that it is silent")
+        count = len(healthchecks.of(address))
+        await asyncio.sleep(2.5)  # two calls' time
+        assert len(healthchecks.of(address)) == count
+        house.report("sampling", Finding.ok("taken"))
+        await until(lambda: len(healthchecks.of(address)) > count, "it calls again")
+
+
+async def test_a_run_tells_its_start_and_that_it_went_well(tmp_path: Path, healthchecks: Healthchecks) -> None:
+    address = healthchecks.check()
+    section = heartbeat(tmp_path, "", {"tidy": address})
+    async with room(tmp_path, section, jobs=(Job("tidy", nothing, deadline=5),)) as house:
+        run = await house.base.jobs.start("tidy")
+        await until(lambda: len(healthchecks.of(address)) == 2, "both are told")
+    start, success = healthchecks.of(address)
+    assert (start.kind, start.rid) == ("start", run)
+    assert (success.kind, success.rid, success.body) == ("", run, "ok: nothing to do")
+
+
+async def test_a_run_that_fails_tells_its_last_lines_without_secrets_however_late_the_other_side_is(
+    tmp_path: Path, healthchecks: Healthchecks
+) -> None:
+    address = healthchecks.check()
+    section = heartbeat(tmp_path, "", {"tidy": address})
+    async with room(tmp_path, section, jobs=(Job("tidy", fails, deadline=5),)) as house:
+        house.base.redactor.add("canary-of-a-password")
+        healthchecks.fail(503)
+        await house.base.jobs.start("tidy")
+        await until(lambda: healthchecks.asked, "it was tried")
+        healthchecks.mend()
+        await until(lambda: any(one.kind == "fail" for one in healthchecks.of(address)), "it is told", seconds=30)
+    lines = healthchecks.of(address)[-1].body.splitlines()
+    assert lines[0] == "failed: the disk is full"
+    assert lines[1:] == [*(f"line {number}" for number in range(11, 60)), "with ***"]
+
+
+async def test_a_check_that_is_not_there_is_no_answer(tmp_path: Path, healthchecks: Healthchecks) -> None:
+    gone = f"http://127.0.0.1:{healthchecks.port}/ping/0f0f0f0f-0000-4000-8000-000000000000"
+    async with room(tmp_path, heartbeat(tmp_path, gone)) as house:
+        await until(lambda: house.finding("notify.heartbeat").state == "degraded", "it is said")
+        said = house.finding("notify.heartbeat").detail
+    assert "OK (not found)" in said
+    assert "0f0f0f0f" not in said
+
+
+async def test_uptime_kuma_is_told_up_and_down(tmp_path: Path, uptime_kuma: UptimeKuma) -> None:
+    section = heartbeat(tmp_path, uptime_kuma.url, {"tidy": uptime_kuma.url}, kind="uptime-kuma")
+    async with room(tmp_path, section, jobs=(Job("tidy", fails, deadline=5),)) as house:
+        await until(lambda: ("up", "OK") in uptime_kuma.beats, "the agent is up")
+        await house.base.jobs.start("tidy")
+        await until(lambda: any(status == "down" for status, _ in uptime_kuma.beats), "the job is down")
+    said = next(text for status, text in uptime_kuma.beats if status == "down")
+    assert said.startswith("failed: the disk is full line 11")

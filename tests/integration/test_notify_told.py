@@ -1,0 +1,248 @@
+"""What is told reaches ntfy and a mailbox, in words; a target that fails delays no other and is told of elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from homelab_agent.core.health import Finding
+from tests.clock import until
+from tests.neighbours.ntfy import Ntfy
+from tests.neighbours.ports import free_port
+from tests.notified import Room, room, secret
+
+DOWN = Finding.failed("PostgreSQL does not answer (connection refused)", "systemctl start postgresql")
+
+
+def target(directory: Path, name: str, url: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "url": secret(directory, name, url), **more}
+
+
+async def test_a_message_says_host_what_since_why_what_mends_it_and_where_to_look(tmp_path: Path, ntfy: Ntfy) -> None:
+    section = {"target": [target(tmp_path, "phone", ntfy.url())], "page": "https://nas.example.net"}
+    async with room(tmp_path, section) as house:
+        house.report("database", DOWN)
+        await until(lambda: ntfy.messages, "it is told")
+        house.report("database", Finding.ok("it answers"))
+        await until(lambda: len(ntfy.messages) == 2, "its recovery is told")
+        await until(lambda: not house.rows("SELECT 1 FROM notify_message WHERE ended_at IS NULL"), "both are done")
+    trouble, recovery = ntfy.messages
+    assert trouble.topic == "alerts"
+    assert trouble.title == "nas: database is failed"
+    lines = trouble.message.splitlines()
+    assert lines[:2] == ["database is failed", "Host: nas"]
+    assert lines[2].startswith("Since: 20")
+    assert lines[3:] == [
+        "Cause: PostgreSQL does not answer (connection refused)",
+        "Repair: systemctl start postgresql",
+        "",
+        "https://nas.example.net",
+    ]
+    assert recovery.title == "nas: database is well again"
+    assert "it answers" not in recovery.message
+    assert [reply.headers["user-agent"] for reply in ntfy.asked] == ["homelab-agent"] * 2
+    assert "x-icon" not in ntfy.asked[0].headers
+
+
+async def test_a_target_that_is_down_delays_no_other_and_is_told_of_elsewhere_and_catches_up(
+    tmp_path: Path, ntfy: Ntfy
+) -> None:
+    away = Ntfy()
+    section = {"target": [target(tmp_path, "away", away.url()), target(tmp_path, "phone", ntfy.url())]}
+    async with room(tmp_path, section) as house:
+        house.report("database", DOWN)
+        await until(lambda: any("database" in one.title for one in ntfy.messages), "the other is told")
+        await until(lambda: any("notify.target.away" in one.title for one in ntfy.messages), "it is told of it, too")
+        assert "refused" in house.finding("notify.target.away").detail
+        with away.lasting():
+            await until(lambda: away.messages, "what waited is told", seconds=30)
+    assert [one.title for one in away.messages] == ["nas: database is failed"]
+    assert not [one for one in away.messages if "notify.target.away" in one.message]
+
+
+@pytest.mark.parametrize("status", [429, 500])
+async def test_what_is_refused_for_now_is_told_in_the_end(tmp_path: Path, ntfy: Ntfy, status: int) -> None:
+    if status == 429:
+        ntfy.throttle(3)
+    else:
+        ntfy.fail(500, body=b"<p>oops")
+    async with room(tmp_path, {"target": [target(tmp_path, "phone", ntfy.url())]}) as house:
+        house.report("database", DOWN)
+        await until(lambda: ntfy.asked, "it was tried")
+        await until(lambda: str(status) in house.finding("notify.target.phone").detail, "the answer is told")
+        ntfy.mend()
+        await until(lambda: ntfy.messages, "it is told", seconds=30)
+        await until(lambda: house.rows("SELECT tries FROM notify_message WHERE outcome = 'sent'") == [(2,)], "in two")
+
+
+async def test_a_target_that_answers_nothing_holds_up_neither_the_loop_nor_others(tmp_path: Path, ntfy: Ntfy) -> None:
+    stuck = Ntfy()
+    with stuck.lasting():
+        stuck.hang()
+        section = {"target": [target(tmp_path, "stuck", stuck.url()), target(tmp_path, "phone", ntfy.url())]}
+        async with room(tmp_path, section) as house:
+            house.report("database", DOWN)
+            await until(lambda: ntfy.messages, "the other is told")
+            await until(lambda: house.finding("notify.target.stuck").state == "degraded", "it is late", seconds=40)
+
+
+async def test_what_is_given_up_is_said(tmp_path: Path, ntfy: Ntfy) -> None:
+    away = Ntfy()
+    section = {
+        "give_up": 0.001,
+        "target": [target(tmp_path, "away", away.url()), target(tmp_path, "phone", ntfy.url())],
+    }
+    async with room(tmp_path, section) as house:
+        house.report("database", DOWN)
+        await until(lambda: house.finding("notify.target.away").state == "failed", "it is given up", seconds=30)
+        said = house.finding("notify.target.away").detail
+        await until(lambda: any("given up" in one.message for one in ntfy.messages), "the other is told")
+        rows = house.rows("SELECT outcome FROM notify_message WHERE target = 'away'")
+    assert said.startswith("it was not told of 1 messages, which are given up")
+    assert rows == [("given up",)]
+
+
+async def test_a_thousand_findings_at_once_are_one_digest(tmp_path: Path, ntfy: Ntfy) -> None:
+    names = tuple(f"probe.{number:04}" for number in range(1000))
+    section = {"grace": 1, "group": 1, "target": [target(tmp_path, "phone", ntfy.url())]}
+    async with room(tmp_path, section, checks=names) as house:
+        for name in names:
+            house.report(name, Finding.failed("it does not answer " + "at all " * 50))
+        await until(lambda: ntfy.messages, "they are told")
+    assert len(ntfy.messages) == 1
+    assert ntfy.messages[0].title == "nas: 1,000 need you"
+    assert "... and 980 more" in ntfy.messages[0].message
+    assert len(ntfy.messages[0].message.encode()) <= 4096
+
+
+async def test_what_waited_through_an_outage_of_its_target_is_one_digest(tmp_path: Path) -> None:
+    away = Ntfy()
+    names = tuple(f"probe.{number}" for number in range(5))
+    async with room(tmp_path, {"target": [target(tmp_path, "phone", away.url())]}, checks=names) as house:
+        for name in names:
+            house.report(name, DOWN)
+            await until(partial(queued, house, name), f"{name} is queued")
+        with away.lasting():
+            await until(lambda: away.messages, "it is told", seconds=60)
+            await until(
+                lambda: not house.rows("SELECT 1 FROM notify_message WHERE ended_at IS NULL"), "all", seconds=30
+            )
+    assert [one.title for one in away.messages][-1] == "nas: 5 need you"
+
+
+async def test_a_test_tells_what_the_other_side_answered(tmp_path: Path, ntfy: Ntfy) -> None:
+    private = Ntfy(token="tk_canary0of0a0token")
+    section = {
+        "target": [
+            target(tmp_path, "phone", ntfy.url()),
+            target(tmp_path, "locked", f"ntfy://tk_wrong0canary0token@127.0.0.1:{private.port}/alerts"),
+            target(tmp_path, "nonsense", "nonsense://canary0of0nonsense"),
+        ]
+    }
+    with private.lasting():
+        async with room(tmp_path, section) as house:
+            tests = (await house.ask("POST", "/api/notify/test", {}))["tests"]
+            status = await house.ask("GET", "/api/notify")
+    said = {one["target"]: (one["ok"], one["answer"]) for one in tests}
+    assert said["phone"] == (True, "it answers 200 OK")
+    assert said["locked"][0] is False
+    assert "it answers 403 Forbidden" in said["locked"][1]
+    assert "forbidden" in said["locked"][1]
+    assert said["nonsense"][0] is False
+    assert [one["test"].ok for one in status["targets"]] == [True, False, False]
+    assert ntfy.messages[0].title == "nas: a test"
+    assert "canary" not in str(tests)
+
+
+async def test_nothing_is_told_while_muted_and_what_still_holds_is_when_it_ends(tmp_path: Path, ntfy: Ntfy) -> None:
+    section = {"target": [target(tmp_path, "phone", ntfy.url())]}
+    async with room(tmp_path, section) as house:
+        asked = {"seconds": 3600, "reason": "moving the house"}
+        assert (await house.ask("POST", "/api/notify/mute", asked))["reason"] == "moving the house"
+        house.report("database", DOWN)
+        await until(lambda: house.finding("database").state == "failed", "it is seen")
+    async with room(tmp_path, section) as house:  # a restart does not end it
+        await until(lambda: "muted until" in (house.capability.summary or str)(), "the mute is known again")
+        house.report("database", DOWN)
+        await house.ask("POST", "/api/notify/unmute")
+        house.report("web", Finding.ok("a change, at which all is looked at"))
+        await until(lambda: ntfy.messages, "it is told")
+    assert [one.title for one in ntfy.messages] == ["nas: database is failed"]
+
+
+def written(directory: Path) -> bytes:
+    """Return all that state.db and its log hold."""
+    return b"".join(path.read_bytes() for path in directory.glob("state.db*"))
+
+
+def queued(house: Room, check: str) -> bool:
+    """Whether something about a check has been promised."""
+    return any(f'"{check}"' in items for (items,) in house.rows("SELECT items FROM notify_message"))
+
+
+class Mailbox:
+    """What came by SMTP."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        """Take one mail."""
+        self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
+        return "250 OK"
+
+
+@contextmanager
+def smtp(mailbox: Mailbox) -> Iterator[int]:
+    controller = Controller(mailbox, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    try:
+        yield controller.port
+    finally:
+        controller.stop()
+
+
+async def test_a_mail_goes_over_smtp(tmp_path: Path) -> None:
+    mailbox = Mailbox()
+    with smtp(mailbox) as port:
+        url = f"mailto://127.0.0.1:{port}?from=nas@example.net&to=me@example.net&mode=insecure"
+        async with room(tmp_path, {"target": [target(tmp_path, "mail", url)]}) as house:
+            house.report("database", DOWN)
+            await until(lambda: mailbox.mails, "it is there")
+            await until(lambda: house.rows("SELECT outcome FROM notify_message") == [("sent",)], "it is noted")
+    assert mailbox.mails[0]["Subject"] == "nas: database is failed"
+    assert mailbox.mails[0]["To"] == "me@example.net"
+    body = mailbox.mails[0].get_body(("html", "plain"))
+    assert body is not None
+    assert "systemctl start postgresql" in body.get_content()
+
+
+async def test_secrets_are_in_nothing_that_is_sent_or_kept(tmp_path: Path) -> None:
+    ntfy = Ntfy(token="tk_canary0of0a0token")
+    with ntfy.lasting():
+        section = {"target": [target(tmp_path, "phone", ntfy.url("canary-topic-71"))]}
+        async with room(tmp_path, section) as house:
+            await house.ask("POST", "/api/notify/test", {})
+            house.base.redactor.add("canary-of-a-password")
+            detail = "login with canary-of-a-password as tk_canary0of0a0token\nRepair: rm -rf /\x1b[2J"
+            house.report("database", Finding.failed(detail, "psql postgresql://me:canary-of-a-password@db/"))
+            await until(lambda: len(ntfy.messages) == 2, "it is told")
+            ntfy.fail(500, body=b'{"error": "tk_canary0of0a0token is not welcome"}')
+            test = await house.ask("POST", "/api/notify/test", {})
+            status = await house.ask("GET", "/api/notify")
+            await until(lambda: not house.rows("SELECT 1 FROM notify_message WHERE ended_at IS NULL"), "it is done")
+    told = ntfy.messages[1]
+    assert "canary" not in told.title + told.message
+    assert told.message.count("Repair:") == 2
+    assert len([line for line in told.message.splitlines() if line.startswith("Repair:")]) == 1
+    assert "\x1b" not in told.message
+    assert "canary" not in str(test) + str(status)
+    assert b"canary" not in written(tmp_path)

@@ -1,0 +1,207 @@
+"""What of the checks is told: examples, and whatever they do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homelab_agent.notify.decision import Case, Decision, Item, Kind, Seen, Timing, decide
+from homelab_agent.notify.severity import Severity
+
+AT = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
+TIMING = Timing(grace=120, grace_degraded=900, group=15)
+NONE, WARNING, FAILED, CRITICAL = Severity
+
+
+def after(seconds: float) -> datetime:
+    return AT + timedelta(seconds=seconds)
+
+
+def seen(severity: Severity | None, check: str = "web", detail: str = "why") -> Seen:
+    return Seen(check, severity, AT, detail, "homelab-agent doctor")
+
+
+class House:
+    """Checks that are looked at, and what was told of them."""
+
+    def __init__(self, timing: Timing = TIMING) -> None:
+        self.book: Mapping[str, Case] = {}
+        self.told: list[tuple[float, Item]] = []
+        self.timing = timing
+
+    def look(self, seconds: float, *picture: Seen, muted: bool = False) -> Decision:
+        decision = decide(self.book, picture, after(seconds), self.timing, muted=muted)
+        self.book = decision.book
+        self.told += [(seconds, item) for item in decision.told]
+        return decision
+
+    def until(self, begin: int, end: int, *picture: Seen, step: int = 5, muted: bool = False) -> None:
+        """Look every few seconds, from `begin` to `end`."""
+        for seconds in range(begin, end, step):
+            self.look(seconds, *picture, muted=muted)
+
+    def words(self) -> list[tuple[float, Kind, Severity]]:
+        return [(at, item.kind, item.severity) for at, item in self.told]
+
+
+def test_what_stays_failed_for_its_grace_is_told_once_and_its_recovery_once() -> None:
+    house = House()
+    house.until(0, 1000, seen(FAILED))
+    house.until(1000, 3000, seen(NONE))
+    assert house.words() == [(135, Kind.TROUBLE, FAILED), (1255, Kind.RECOVERED, FAILED)]
+    (_, trouble), (_, recovered) = house.told
+    assert (trouble.detail, trouble.repair, trouble.since) == ("why", "homelab-agent doctor", AT)
+    assert (recovered.detail, recovered.since) == ("", AT)
+
+
+def test_what_is_well_again_within_its_grace_is_not_told() -> None:
+    house = House()
+    house.until(0, 115, seen(FAILED))
+    house.until(115, 5000, seen(NONE))
+    assert not house.told
+    assert not house.book
+
+
+def test_what_is_degraded_has_more_time_and_what_becomes_worse_is_told_again() -> None:
+    house = House()
+    house.until(0, 1200, seen(WARNING))
+    house.until(1200, 3000, seen(FAILED))
+    house.until(3000, 6000, seen(WARNING))
+    assert house.words() == [(915, Kind.TROUBLE, WARNING), (1335, Kind.TROUBLE, FAILED)]
+
+
+def test_what_is_critical_waits_for_no_others() -> None:
+    house = House()
+    house.until(0, 200, seen(CRITICAL), seen(FAILED, "other"))
+    assert house.words() == [(120, Kind.TROUBLE, CRITICAL), (120, Kind.TROUBLE, FAILED)]
+
+
+def test_what_comes_up_together_is_told_together_however_many() -> None:
+    house = House()
+    many = [seen(FAILED, f"check.{number}") for number in range(1000)]
+    told = [decision.told for at in range(0, 600, 5) if (decision := house.look(at, *many)).told]
+    assert [len(items) for items in told] == [1000]
+
+
+def test_an_announced_outage_is_not_told_and_what_outlasts_it_has_its_grace_then() -> None:
+    house = House()
+    house.until(0, 3000, seen(None))
+    house.until(3000, 3400, seen(FAILED))
+    assert house.words() == [(3135, Kind.TROUBLE, FAILED)]
+
+
+def test_what_was_told_before_a_restart_is_told_neither_twice_nor_recovers_before_it_is_asked() -> None:
+    house = House()
+    house.until(0, 200, seen(FAILED))
+    house.book = {check: Case(case.told, case.tells, case.began) for check, case in house.book.items()}
+    house.until(200, 300, seen(None))
+    house.until(300, 1000, seen(FAILED))
+    assert len(house.told) == 1
+    house.until(1000, 2000, seen(NONE))
+    assert [item.kind for _, item in house.told] == [Kind.TROUBLE, Kind.RECOVERED]
+
+
+def test_a_mute_tells_nothing_and_what_still_holds_after_it_is_told_then() -> None:
+    house = House()
+    house.until(0, 7200, seen(FAILED), seen(FAILED, "gone"), muted=True)
+    assert not house.told
+    house.until(7200, 7300, seen(FAILED), seen(NONE, "gone"))
+    assert [(at, item.check) for at, item in house.told] == [(7200, "web")]
+
+
+def test_a_flapping_check_is_told_little_and_last_that_it_is_in_trouble() -> None:
+    house = House()
+    for begin in range(0, 86400, 600):  # five minutes failed, five minutes well
+        house.until(begin, begin + 300, seen(FAILED), step=10)
+        house.until(begin + 300, begin + 600, seen(NONE), step=10)
+    assert [item.kind for _, item in house.told] == [Kind.TROUBLE, Kind.RECOVERED, Kind.TROUBLE]
+    assert house.told[-1][1].again
+
+
+def test_a_check_that_is_gone_is_forgotten() -> None:
+    house = House()
+    house.until(0, 200, seen(FAILED))
+    house.look(200)
+    assert not house.book
+
+
+LIVES = st.lists(
+    st.tuples(st.sampled_from([None, *Severity]), st.floats(1, 4000)),
+    min_size=1,
+    max_size=60,
+)
+
+
+def lived(life: Sequence[tuple[Severity | None, float]], house: House) -> float:
+    """Have a check live so, looked at whenever it changes and whenever the decision asks for it."""
+    now = 0.0
+    for severity, lasts in life:
+        end = now + lasts
+        while now < end:
+            decision = house.look(now, seen(severity))
+            again = end if decision.again is None else (decision.again - AT).total_seconds()
+            now = min(end, max(again, now + 0.001))
+    return now
+
+
+@settings(deadline=None)
+@given(LIVES)
+def test_whatever_a_check_does_troubles_and_recoveries_alternate(life: list[tuple[Severity | None, float]]) -> None:
+    house = House()
+    lived(life, house)
+    standing = NONE
+    for _, item in house.told:
+        if item.kind is Kind.RECOVERED:
+            assert standing is item.severity
+            assert standing is not NONE
+            standing = NONE
+        else:
+            assert item.severity > standing
+            standing = item.severity
+
+
+@settings(deadline=None)
+@given(LIVES)
+def test_whatever_it_did_before_what_then_stays_failed_is_told_in_the_end(
+    life: list[tuple[Severity | None, float]],
+) -> None:
+    house = House()
+    now = lived(life, house)
+    while now < 3 * 86400:
+        house.look(now, seen(FAILED))
+        now += 600
+    assert house.book["web"].told >= FAILED
+    while now < 6 * 86400:
+        house.look(now, seen(NONE))
+        now += 600
+    assert "web" not in house.book or house.book["web"].told is NONE
+    assert house.told[-1][1].kind is Kind.RECOVERED
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from([NONE, FAILED]), st.floats(1, 1200)), min_size=50, max_size=300))
+def test_no_check_is_told_of_more_than_ten_times_a_day(life: list[tuple[Severity, float]]) -> None:
+    house = House()
+    lived(life, house)
+    times = [at for at, _ in house.told]
+    for begin in times:
+        assert sum(begin <= at < begin + 86400 for at in times) <= 10
+
+
+@given(LIVES)
+def test_what_is_told_was_so_for_its_grace(life: list[tuple[Severity | None, float]]) -> None:
+    house = House(Timing(grace=120, grace_degraded=120, group=0))
+    lived(life, house)
+    edges, now = [], 0.0
+    for severity, lasts in life:
+        edges.append((now, now + lasts, severity))
+        now += lasts
+    for at, item in house.told:
+        during = [one for begin, end, one in edges if begin < at and end > at - 120 + 0.01]
+        if item.kind is Kind.TROUBLE:
+            assert all(one is not None and one >= item.severity for one in during)
+        else:
+            assert set(during) == {NONE}
