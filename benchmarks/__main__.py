@@ -9,6 +9,7 @@ import sys
 
 NAMES = (
     "start",
+    "service",
     "drain",
     "imports",
     "queries",

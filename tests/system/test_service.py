@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.installed import CONFIG, PAGE, SERVICE, Checkout
+from tests.installed import CLIENTS, CONFIG, PAGE, SERVICE, Checkout
 from tests.neighbours.machine import Machine
 from tests.waiting import until
 
@@ -217,26 +217,6 @@ def test_with_a_bad_configuration_it_stays_ended_says_why_and_nobody_starts_it_b
 
 
 # Who waits meanwhile
-
-CLIENTS = f"""
-import json, os, sys, threading, time, urllib.request
-done, failed, longest = [0], [], [0.0]
-def ask():
-    while not os.path.exists(sys.argv[1]):
-        begun = time.monotonic()
-        try:
-            with urllib.request.urlopen("{PAGE}/api/health/live", timeout=60) as answer:
-                answer.read()
-            done[0] += 1
-        except OSError as error:
-            failed.append(repr(error))
-        longest[0] = max(longest[0], time.monotonic() - begun)
-        time.sleep(0.02)
-asking = [threading.Thread(target=ask) for _ in range(8)]
-for each in asking: each.start()
-for each in asking: each.join()
-print(json.dumps({{"done": done[0], "failed": failed, "longest": longest[0]}}))
-"""
 
 
 def test_of_twenty_restarts_under_eight_clients_nobody_hears_but_by_waiting(
