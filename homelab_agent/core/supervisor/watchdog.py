@@ -51,10 +51,10 @@ class Watchdog:
         self._reason = ""
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Beat until cancelled; the limit counts from the start, so the first beat is when all has been asked once."""
         while True:
-            self._beat()
             await self._clock.sleep(about(self._clock.read(), self._every))
+            self._beat()
 
     def _beat(self) -> None:
         reason = hunger(
