@@ -192,7 +192,7 @@ def _stopped(directory: Path) -> Iterator[None]:
 def _refuse_users(places: Sequence[Path]) -> None:
     """Raise `InUse` for a database that outlived its agent, and for whoever else works there."""
     if using := users.processes(places):
-        repair = "systemctl start homelab-agent; systemctl stop homelab-agent, which ends its database in order"
+        repair = "systemctl start homelab-agent; systemctl stop homelab-agent.socket, which ends its database in order"
         raise InUse(places=", ".join(map(str, places)), names=", ".join(using[:5]), repair=repair)
 
 

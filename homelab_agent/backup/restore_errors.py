@@ -59,7 +59,7 @@ class OutOfReach(AgentError):
 class AgentRuns(AgentError):
     """The agent's own state is not replaced while it runs: {directory} is held by {holder}."""
 
-    repair = "systemctl stop homelab-agent; then again; and after it: systemctl start homelab-agent"
+    repair = "systemctl stop homelab-agent.socket; then again; and after it: systemctl start homelab-agent"
     exit_code = Exit.BUSY
 
 
@@ -73,7 +73,7 @@ class OnlyBeside(AgentError):
 class NoStateYet(AgentError):
     """There is no state directory {directory} yet, whose owner would say as whom the agent runs."""
 
-    repair = "systemctl start homelab-agent; systemctl stop homelab-agent; then restore again"
+    repair = "systemctl start homelab-agent; systemctl stop homelab-agent.socket; then restore again"
 
 
 class VolumeGone(AgentError):

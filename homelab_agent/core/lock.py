@@ -17,7 +17,7 @@ from homelab_agent.core.errors import AgentError, Exit
 class StateDirectoryBusy(AgentError):
     """Another agent holds {directory}: {holder}."""
 
-    repair = "Stop it first (systemctl stop homelab-agent), or give this one its own directory ([agent] state)."
+    repair = "Stop it first (systemctl stop homelab-agent.socket), or give this one its own directory ([agent] state)."
     exit_code = Exit.BUSY
 
 
