@@ -14,8 +14,8 @@ pip() { env/bin/python -m pip --disable-pip-version-check --no-input "$@"; }
 pip install --quiet --require-hashes -r requirements/build.txt
 [ "$which" = own ] || pip wheel --quiet --require-hashes --wheel-dir wheels -r requirements/run.txt
 if [ "$which" != own ] && [ "$builds" = yes ]; then # what builds it is locked, too
-    pip install --quiet --require-hashes -r requirements/setuptools.txt
-    pip wheel --quiet --no-build-isolation --require-hashes --wheel-dir wheels -r requirements/systemd.txt ||
+    { pip install --quiet --require-hashes -r requirements/setuptools.txt &&
+        pip wheel --quiet --no-build-isolation --require-hashes --wheel-dir wheels -r requirements/systemd.txt; } ||
         echo "systemd's journal library could not be built: it goes without."
 fi
 env/bin/python -c 'from flit_core import buildapi; buildapi.build_wheel("wheels")'

@@ -241,7 +241,7 @@ async def test_a_screen_reader_finds_its_way(server: Server, page: Page) -> None
     for landmark in ("banner", "main", "contentinfo"):
         await expect(page.get_by_role(landmark)).to_have_count(1)
     headings = await page.get_by_role("heading", level=2).all_text_contents()
-    assert headings == ["2 need you", "Capabilities", "The last hour", "Last runs", "Next"]
+    assert headings == ["2 need you", "Capabilities", "The last hour", "Told", "Last runs", "Next"]
     for name in headings:
         await expect(page.get_by_role("region", name=name)).to_have_count(1)
     image = page.get_by_role("img", name="CPU Now 23 %. In the last hour between 3\N{NO-BREAK SPACE}% and")
