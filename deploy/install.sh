@@ -11,7 +11,7 @@ begin install
 find_python install
 identify
 old=$(current)
-if [ -e "$note" ] || { [ "$old" != "$release_id" ] && is_enabled && works "$old"; }; then
+if [ -e "$note/old" ] || { [ "$old" != "$release_id" ] && is_enabled && works "$old"; }; then
     exec 9>&- # the other one takes the lock
     exec "$root/deploy/upgrade.sh"
 fi
@@ -59,7 +59,10 @@ put_private() { # $1.new becomes $1, for root and the agent to read
 enable_units() {
     for kind in socket service timer; do
         for unit in $(ours $kind); do
-            systemctl is-enabled --quiet "$unit" 2>/dev/null || { systemctl enable --quiet "$unit" && did "enabled $unit"; }
+            if ! systemctl is-enabled --quiet "$unit" 2>/dev/null; then
+                systemctl enable --quiet "$unit"
+                did "enabled $unit"
+            fi
         done
     done
 }

@@ -28,6 +28,10 @@ begin() { # $1 is the target: what every one of them needs, and that it is alone
     target=$1
     [ "$(id -u)" -eq 0 ] || fail "make $target changes this host's services, which root may. Run: sudo make $target"
     [ -d /run/systemd/system ] || fail "systemd does not run here, so there can be no service. In the foreground it runs without: make run"
+    case $root/ in
+    "$prefix"/*) fail "This checkout is in $prefix, where the releases are and what make uninstall takes away. Move it: mv $root /srv/homelab-agent" ;;
+    esac
+    [ ! -e "$prefix" ] || [ "$(stat -c %u "$prefix")" -eq 0 ] || fail "$prefix is not root's, so its owner could have root run anything. Run: chown root: $prefix"
     systemd=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
     [ "${systemd:-0}" -ge 252 ] || fail "systemd 252 or newer is needed, this is ${systemd:-unknown}. In the foreground the agent runs without: make run"
     exec 9>/run/homelab-agent-install.lock
@@ -37,7 +41,8 @@ begin() { # $1 is the target: what every one of them needs, and that it is alone
     trap 'exit 143' TERM HUP
 }
 
-ended() {
+ended() { # by a signal it is cut short, and goes on next time; by a fault of its own in a change over, it goes back
+    [ "$1" -eq 0 ] || [ "$1" -gt 128 ] || [ -z "${switching:-}" ] || go_back
     [ "$1" -eq 0 ] || [ -z "$done_so_far" ] || say "make $target did not come to its end. What it had changed until then:$done_so_far
 It goes on from there: make $target" >&2
 }
@@ -135,7 +140,7 @@ make_wheels() { # $1 is own where no other wheel is needed; sources go in, wheel
     # shellcheck disable=SC2086,SC2016 # several words; what is single-quoted is for the other shell
     tar -C "$root" --exclude=__pycache__ --owner=root --group=root -cf - LICENSE README.md $kept |
         systemd-run --quiet --pipe --wait --collect --unit=homelab-agent-build $settings \
-            --property=DynamicUser=yes --property=CacheDirectory=homelab-agent-build --property=PrivateDevices=yes \
+            --property=DynamicUser=yes --property=ProtectHome=yes --property=CacheDirectory=homelab-agent-build --property=PrivateDevices=yes \
             --property=CapabilityBoundingSet= --property=RestrictNamespaces=yes --property=UMask=0077 \
             --setenv=SOURCE_DATE_EPOCH="$epoch" /bin/sh -c '
                 cd "$CACHE_DIRECTORY" && rm -rf work && mkdir work && cd work && tar -xf - && exec sh deploy/wheels.sh "$@"

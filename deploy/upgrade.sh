@@ -53,6 +53,7 @@ proven() {
 }
 
 go_back() {
+    switching=
     last_words
     works "$old" || fail "It is not well, and the release before it, $old, does not run on this host any more. Look: make logs"
     say "It is not well: back to $old."
@@ -77,6 +78,7 @@ journal_library
 check_configuration
 tell_migrations
 write_note
+switching=yes # from here on whatever fails leads back (ended, in release.sh)
 use "$release_id"
 place_files "$release_id"
 systemd-sysusers "$lib/sysusers.d/homelab-agent.conf"
@@ -84,6 +86,7 @@ systemd-tmpfiles --create "$lib/tmpfiles.d/homelab-agent.conf"
 changed="$changed release" # also where it was chosen before this was cut short
 say "Changing over from $old to $release_id ..."
 proven || go_back
+switching=
 rm -rf "$note"
 keep_one
 say "homelab-agent $release_id runs. $old is kept: to go back, check out its commit and run: sudo make upgrade"

@@ -46,4 +46,5 @@ def socket_drop_in(listen: str) -> str:
     if listen == LISTENS_AT:
         return ""
     head = "# Written by make install: as [web] listen says."
-    return f"{head}\n[Socket]\nListenStream=\nListenStream={listen}\nListenStream={SOCKET}\n"
+    free = "# At boot the address may come after the socket.\nFreeBind=yes"
+    return f"{head}\n[Socket]\nListenStream=\nListenStream={listen}\nListenStream={SOCKET}\n{free}\n"

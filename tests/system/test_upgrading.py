@@ -96,6 +96,15 @@ def test_a_release_that_does_not_come_up_is_left_again(newer: Checkout) -> None:
     assert newer.machine.show(SERVICE)["ActiveState"] == "active"
 
 
+def test_a_release_whose_files_cannot_be_put_is_left_again(newer: Checkout) -> None:
+    before, rows = newer.release(), tally(newer)
+    newer.change("deploy/systemd/homelab-agent.tmpfiles.conf", "0755 root root", "0755 nobody-of-that-name root")
+    said = newer.refused("upgrade", **SPARING)
+    assert f"{before} runs again" in said
+    assert newer.release() == before
+    until(lambda: tally(newer) > rows, "samples arrive", seconds=60)
+
+
 def test_a_configuration_that_the_new_release_does_not_take_changes_nothing(newer: Checkout) -> None:
     before, process = newer.release(), newer.process()
     newer.change("homelab_agent/core/settings.py", "    shutdown_deadline: float", "    stop_deadline: float")

@@ -60,4 +60,6 @@ def test_the_socket_listens_where_the_configuration_says() -> None:
         "ListenStream=",  # what the unit says is none any more
         "ListenStream=192.168.1.10:9000",
         "ListenStream=/run/homelab-agent/agent.sock",
+        "# At boot the address may come after the socket.",
+        "FreeBind=yes",
     ]
