@@ -57,22 +57,23 @@ put_private() { # $1.new becomes $1, for root and the agent to read
 }
 
 enable_units() {
+    enabled_now=
     for kind in socket service timer; do
         for unit in $(ours $kind); do
             if ! systemctl is-enabled --quiet "$unit" 2>/dev/null; then
                 systemctl enable --quiet "$unit"
                 did "enabled $unit"
+                enabled_now="$enabled_now $unit"
             fi
         done
     done
 }
 
-take_back() { # what did not come up is not enabled
-    for kind in service socket timer; do
-        # shellcheck disable=SC2046 # several words
-        systemctl disable --quiet --now $(ours $kind) 2>/dev/null || :
-    done
+take_back() { # what did not come up is not enabled, where it was not before
     last_words
+    [ -n "$enabled_now" ] || fail "The agent did not come up; it is tried again by systemd. When that is mended: make install"
+    # shellcheck disable=SC2086 # several words
+    systemctl disable --quiet --now $enabled_now 2>/dev/null || :
     fail "The agent did not come up; its units are disabled again. When that is mended: make install"
 }
 

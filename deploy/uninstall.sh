@@ -61,10 +61,11 @@ take_data() {
     rm -rf $state $etc $records
     did "removed $state, $etc, $records"
     userdel $user 2>/dev/null || :
-    for group in $user homelab; do
-        ! getent group "$group" >/dev/null || groupdel "$group"
-    done
-    did "removed the user $user and the group homelab"
+    ! getent group $user >/dev/null || groupdel $user
+    if getent group homelab | grep -q ':$'; then
+        groupdel homelab 2>/dev/null || : # somebody's own, who is not of it by name
+    fi
+    did "removed the user $user, and the group homelab where nobody is of it"
 }
 
 ask_about_data

@@ -95,7 +95,7 @@ def holder(directory: Path) -> str:
         held = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "FLOCK" in line]
     except OSError:
         return ""
-    return _holder(directory) if any(f":{inode}" in word for line in held for word in line[5:6]) else ""
+    return _holder(directory) if any(word.endswith(f":{inode}") for line in held for word in line[5:6]) else ""
 
 
 def _holder(directory: Path) -> str:

@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -147,9 +148,13 @@ def _pour(reader: Sequence[str], source: Path, writer: Sequence[str], target: Pa
     left_out = [f"--exclude=./{name}" for name in _NOT_COPIED]
     give = [*reader, "tar", f"--directory={source}", "--create", *left_out, "--exclude=./postgres/socket/*", "."]
     take = [*writer, "tar", f"--directory={target}", "--extract", "--preserve-permissions", "--no-same-owner"]
-    with subprocess.Popen(give, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as giving:
-        taken = subprocess.run(take, stdin=giving.stdout, capture_output=True, text=True, check=False)
-        assert giving.stderr is not None  # noqa: S101 - a pipe was asked for
-        said = giving.stderr.read().decode(errors="replace")
-    if giving.returncode or taken.returncode:
-        raise NotCopied(directory=source, cause=(said + taken.stderr).strip()[-500:])
+    with tempfile.TemporaryFile() as said:
+        with (
+            subprocess.Popen(give, stdout=subprocess.PIPE, stderr=said) as giving,
+            subprocess.Popen(take, stdin=giving.stdout, stdout=subprocess.DEVNULL, stderr=said) as taking,
+        ):
+            assert giving.stdout is not None  # noqa: S101 - a pipe was asked for
+            giving.stdout.close()  # so that who gives ends when nobody takes any more
+        if giving.returncode or taking.returncode:
+            said.seek(0)
+            raise NotCopied(directory=source, cause=said.read().decode(errors="replace").strip()[-500:])

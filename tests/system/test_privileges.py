@@ -83,7 +83,8 @@ def test_the_root_half_is_for_the_agents_user_and_for_nothing_but_its_verbs(inst
 
 def test_the_agents_socket_is_for_the_group_and_the_page_for_all_to_read(installed: Machine) -> None:
     installed("useradd", "--create-home", "stranger")
-    for user, reached in (("stranger", False), ("homelab-agent", False), ("root", True)):
+    installed("useradd", "--create-home", "--groups=homelab", "member")
+    for user, reached in (("stranger", False), ("homelab-agent", False), ("member", True), ("root", True)):
         done = installed.run(*as_user(user), "/usr/local/bin/homelab-agent", "status", "--json")
         assert (done.returncode == 0) is reached, f"{user}: {done.stderr}"
 
