@@ -30,8 +30,7 @@ make_accounts() {
 
 make_configuration() { # never over one that is there
     [ -d $etc ] || { install -d -m 755 $etc && did "made $etc"; }
-    "$release/bin/homelab-agent" config sample >$etc/config.toml.sample.new
-    put_private $etc/config.toml.sample
+    put_sample
     if [ ! -e $etc/config.toml ]; then
         (umask 077 && cp "$root/config.toml" $etc/config.toml.new)
         "$release/bin/homelab-agent" --config $etc/config.toml.new installing configuration
@@ -48,12 +47,6 @@ make_configuration() { # never over one that is there
         mv $etc/credentials/api-token.new $etc/credentials/api-token
         did "made $etc/credentials/api-token"
     fi
-}
-
-put_private() { # $1.new becomes $1, for root and the agent to read
-    chown root:$user "$1.new"
-    chmod 640 "$1.new"
-    if cmp -s "$1.new" "$1"; then rm -f "$1.new"; else mv "$1.new" "$1"; fi
 }
 
 enable_units() {

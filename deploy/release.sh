@@ -64,6 +64,17 @@ as_agent() { # run a command as the agent's user, with what the service gives it
         setpriv --reuid=$user --regid=$user --init-groups --no-new-privs "$@"
 }
 
+put_private() { # $1.new becomes $1, for root and the agent to read
+    chown root:$user "$1.new"
+    chmod 640 "$1.new"
+    if cmp -s "$1.new" "$1"; then rm -f "$1.new"; else mv "$1.new" "$1"; fi
+}
+
+put_sample() { # the release's own, beside the configuration
+    "$release/bin/homelab-agent" config sample >$etc/config.toml.sample.new
+    put_private $etc/config.toml.sample
+}
+
 identify() { # sets $release_id and $release: what this checkout is with this Python
     python=$("$python" -c 'import os, sys; print(os.path.realpath(sys.executable))')
     case $python in

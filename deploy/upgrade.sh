@@ -23,10 +23,7 @@ agent() { as_agent "$release/bin/homelab-agent" --config $etc/config.toml "$@"; 
 
 check_configuration() {
     agent config check || fail "The new release does not take $etc/config.toml; $old goes on running. When that is mended: make upgrade"
-    "$release/bin/homelab-agent" config sample >$etc/config.toml.sample.new
-    chown root:$user $etc/config.toml.sample.new
-    chmod 640 $etc/config.toml.sample.new
-    mv $etc/config.toml.sample.new $etc/config.toml.sample
+    put_sample
 }
 
 tell_migrations() {

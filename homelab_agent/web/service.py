@@ -9,6 +9,7 @@ from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
+from homelab_agent.core.secret import Secret
 from homelab_agent.web.application import Application, Policy
 from homelab_agent.web.credentials import Credentials
 from homelab_agent.web.limits import Limits
@@ -54,13 +55,6 @@ def build(
         where = ", ".join(origins(listeners, app.policy.hosts))
         return Finding.ok(f"answers at {where}; open connections: {server.connections}")
 
-    async def probe_token() -> Finding:
-        try:
-            await logins.read_given()
-        except AgentError as error:
-            return Finding.degraded(f"the token of [web] api_token cannot be had: {error}", error.repair)
-        return Finding.ok(f"{given} is a token")
-
     def take(changed: WebSettings) -> None:
         app.policy = policy(changed, listeners)
 
@@ -68,12 +62,23 @@ def build(
         name="web",
         tasks=[Task("web", server.run, critical=True)],
         routes=own,
-        checks=[Check("web", probe), *([Check("web.token", probe_token)] if given else [])],
+        checks=[Check("web", probe), *([_token_check(logins, given)] if given else [])],
         summary=lambda: f"{origins(listeners, app.policy.hosts)[0]}, open connections: {server.connections}",
         reload=take,
     )
     shown.append(web)
     return web
+
+
+def _token_check(logins: Logins, given: Secret) -> Check:
+    async def probe() -> Finding:
+        try:
+            await logins.read_given()
+        except AgentError as error:
+            return Finding.degraded(f"the token of [web] api_token cannot be had: {error}", error.repair)
+        return Finding.ok(f"{given} is a token")
+
+    return Check("web.token", probe)
 
 
 def policy(settings: WebSettings, listeners: Listeners) -> Policy:
