@@ -10,6 +10,7 @@ import sys
 NAMES = (
     "start",
     "service",
+    "day",
     "drain",
     "imports",
     "queries",
@@ -36,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of: {', '.join(NAMES)}")
     parser.add_argument(
-        "--minutes", type=float, default=10.0, help="length of `rest` and `written` after their warm-up"
+        "--minutes", type=float, default=10.0, help="length of `rest` and `written` after their warm-up, and of `day`"
     )
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES)

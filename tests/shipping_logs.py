@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from typing import Any
 
@@ -31,13 +30,27 @@ def say(stack: Stack, unit: str, script: str) -> None:
 
 
 def forge(stack: Stack, unit: str) -> Line:
-    """Have a unit send a line under all the agent's names; return what came of it."""
+    """Have a unit send a line under all the agent's names; return what came of it.
+
+    It lives until the line is found: journald asks /proc of what unit a sender is, too late for one that is gone.
+    """
     fields = (
         f"MESSAGE={FORGED}", "HOMELAB_COMPONENT=forged", "HOMELAB_EVENT=forged.event", "HOMELAB_RUN_ID=forged",
         "SYSLOG_IDENTIFIER=homelab-agent", "UNIT=homelab-agent.service",
     )  # fmt: skip
-    say(stack, unit, f"printf '%s\\n' {' '.join(shlex.quote(one) for one in fields)} | logger --journald")
-    return stack.until_found(f'{{job="systemd-journal"}} | unit="{unit}.service" |~ "forged.event.}}$"')
+    stack.machine("systemd-run", "--collect", f"--unit={unit}", "python3", "-c", _SEND, *fields)
+    try:
+        return stack.until_found(f'{{job="systemd-journal"}} | unit="{unit}.service" |~ "forged.event.}}$"')
+    finally:
+        stack.machine.systemctl("stop", f"{unit}.service")
+
+
+_SEND = """
+import signal, socket, sys
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.sendto("".join(f"{field}\\n" for field in sys.argv[1:]).encode(), "/run/systemd/journal/socket")
+signal.pause()
+"""
 
 
 def stream(stack: Stack, query: str) -> dict[str, Any]:

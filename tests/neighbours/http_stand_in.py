@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.neighbours.network import Network
 from tests.neighbours.ports import free_port
 
 
@@ -36,8 +37,10 @@ class Reply:
 class StandIn:
     """Listens on a port of its own from `up` to `down`; a subclass says what a request is answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, network: Network | None = None) -> None:
+        """It listens in this network of the tests', where one is given."""
         self.port = free_port()
+        self._network = network
         self.asked: list[Asked] = []
         self._failing: Reply | None = None
         self._go_on = threading.Event()
@@ -89,7 +92,12 @@ class StandIn:
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """Who hangs up, or is killed, does so."""
 
-        self._server = Server(("127.0.0.1", self.port), Handler)
+        self._server = Server(("127.0.0.1", self.port), Handler, bind_and_activate=False)
+        if self._network is not None:
+            self._server.socket.close()
+            self._server.socket = self._network.make_socket()
+        self._server.server_bind()
+        self._server.server_activate()
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="stand-in", daemon=True).start()
 
     def down(self) -> None:

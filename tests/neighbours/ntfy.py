@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.neighbours.http_stand_in import Asked, Reply, StandIn
+from tests.neighbours.network import Network
 
 MESSAGE_BYTES_MAX = 4096
 
@@ -27,8 +28,8 @@ class Message:
 class Ntfy(StandIn):
     """One server; with a `token` only its bearer may publish."""
 
-    def __init__(self, token: str = "") -> None:
-        super().__init__()
+    def __init__(self, token: str = "", *, network: Network | None = None) -> None:
+        super().__init__(network)
         self.token = token
         self.messages: list[Message] = []
 

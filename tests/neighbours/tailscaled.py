@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import socket
@@ -180,7 +181,15 @@ class Tailscaled(Server):
         self._control.meet(self.host)
         for other in self._control.hosts().values():
             if other.name != self.host:
-                self.ask("POST", f"ping?ip={other.address}&type=TSMP")
+                until(functools.partial(self._reaches, other.address), f"{self.host} reaches {other.name}")
+
+    def _reaches(self, address: str) -> bool:
+        """Whether one datagram to a node and the one that answers it arrive: any may be lost, and none is repeated."""
+        try:
+            self.ask("POST", f"ping?ip={address}&type=TSMP", seconds=1)
+        except TimeoutError:
+            return False
+        return True
 
     def restart(self) -> None:
         """Stop it in order and start it again, as an upgrade of the package does."""
