@@ -41,7 +41,7 @@ class Teller:
         timing: Timing,
         critical: Sequence[str],
     ) -> None:
-        """`critical` are patterns of checks whose failure is."""
+        """`couriers` are those of the moment; `critical` are patterns of checks whose failure is."""
         self._base = base
         self._couriers = couriers
         self._queue = queue
@@ -51,6 +51,10 @@ class Teller:
         self._critical = critical
         self._book: Mapping[str, Case] = {}
         self._is_ready = False
+
+    def adopt(self, timing: Timing, critical: Sequence[str]) -> None:
+        """Take new settings; they count from the next look on."""
+        self._timing, self._critical = timing, critical
 
     async def run(self) -> None:
         """Take up what was left, then look until cancelled; when told to stop, note that this was no accident."""
@@ -94,6 +98,7 @@ class Teller:
 
     async def _look(self) -> datetime | None:
         """Decide once, and promise what is told; return when to look again though nothing changes."""
+        await self._queue.drop_all_but([one.target.name for one in self._couriers])
         now = self._now()
         picture = self._picture()
         decision = decide(self._book, picture, now, self._timing, muted=self._mute.current() is not None)
