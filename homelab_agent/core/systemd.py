@@ -85,6 +85,12 @@ def credentials_directory() -> Path | None:
     return Path(directory) if directory else None
 
 
+def state_directory() -> Path | None:
+    """Return the first of StateDirectory=, None where the manager has given none."""
+    directory = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(directory) if directory else None
+
+
 def under_systemd() -> bool:
     """Return whether this very process was started by systemd; a shell in a service's session was not."""
     return "NOTIFY_SOCKET" in os.environ or os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())

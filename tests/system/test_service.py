@@ -147,11 +147,12 @@ def test_a_killed_root_half_is_started_again_by_the_next_call(installed: Machine
 
 @pytest.fixture
 def impatient(checkout: Checkout, installed: Machine) -> Iterator[None]:
-    """A watchdog that waits for eight seconds, for a test cannot for thirty; and a loop that a signal can block."""
+    """A watchdog that waits for eight seconds, for a test cannot for thirty; signals that block the loop or eat."""
     library = installed("find", f"/opt/homelab-agent/releases/{checkout.release()}", "-name", "site-packages")
     blocks = f"{library}/blocks.pth"
     block = "import signal, time; signal.signal(signal.SIGUSR2, lambda *_, t=time: t.sleep(1000))\n"
-    installed.path(blocks).write_text(block)
+    take = "import signal; signal.signal(signal.SIGWINCH, lambda *_: b'x' * 2**30)\n"
+    installed.path(blocks).write_text(block + take)
     installed.install(f"{SERVICE}.d/50-impatient.conf", "[Service]\nWatchdogSec=8\n")
     installed.systemctl("restart", SERVICE)
     is_well(checkout)
@@ -234,6 +235,55 @@ def test_of_twenty_restarts_under_eight_clients_nobody_hears_but_by_waiting(
     print(told)
     assert told["failed"] == []
     assert told["done"] >= 160
+
+
+# What the next one tells of how it ended
+
+TOLD = """
+import json, sqlite3
+asked = sqlite3.connect("file:/var/lib/homelab-agent/state.db?mode=ro", uri=True)
+items = [item for (said,) in asked.execute("SELECT items FROM notify_message") for item in json.loads(said)]
+print([item[4] for item in items if item[1] == "agent restarted"][-1:])
+"""
+
+
+@pytest.fixture
+def telling(checkout: Checkout, installed: Machine) -> Iterator[None]:
+    """Somebody to tell, who does not answer: what is told waits for him in state.db."""
+    address = "/var/lib/homelab-agent/phone"
+    installed("install", "--owner=homelab-agent", "--mode=600", "/dev/null", address)
+    installed.path(address).write_text("json://127.0.0.1:9/")
+    with configured(installed, f'[[notify.target]]\nname = "phone"\nurl = "file:{address}"'):
+        installed.systemctl("restart", SERVICE)
+        is_well(checkout)
+        yield
+    installed.systemctl("restart", SERVICE)
+
+
+def is_told(installed: Machine, how: str) -> None:
+    """Wait until it is told how the agent before this one ended."""
+    until(lambda: how in installed("python3", "-I", "-c", TOLD), f"it is told that it {how}", seconds=30)
+
+
+@pytest.mark.usefixtures("impatient", "telling")
+@pytest.mark.parametrize(
+    ("signal", "how"),
+    [
+        ("SIGWINCH", "was killed by the kernel for want of memory"),
+        ("SIGKILL", "was killed (signal KILL)"),
+        ("SIGSEGV", "crashed (signal SEGV)"),
+        ("SIGUSR2", "was ended by its watchdog"),
+    ],
+)
+def test_how_it_ended_is_told(checkout: Checkout, installed: Machine, signal: str, how: str) -> None:
+    before, limit = is_well(checkout), ("set-property", "--runtime", SERVICE)
+    installed.systemctl(*limit, "MemoryMax=512M", "MemorySwapMax=0", "MemoryHigh=infinity")
+    try:
+        installed.systemctl("kill", "--kill-whom=main", f"--signal={signal}", SERVICE)
+        until(lambda: checkout.process() not in {"0", before}, "it is started again", seconds=60)
+        is_told(installed, how)
+    finally:
+        installed.systemctl(*limit, "MemoryMax=1G", "MemorySwapMax=infinity", "MemoryHigh=768M")
 
 
 # What it may
