@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from homelab_agent.core.lock import DirectoryLock
+from homelab_agent.core.lock import DirectoryLock, StateDirectoryClosed, kept_free
 from homelab_agent.installing import adopting
 from tests.neighbours.neighbour import program
 
@@ -77,3 +77,26 @@ def test_without_room_nothing_is_copied(state: Path, tmp_path: Path) -> None:
     with pytest.raises(adopting.NoRoom):
         adopting.copy(state, tmp_path / "target")
     assert not (tmp_path / "target").exists()
+
+
+def test_a_link_is_no_directory_to_copy(state: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(state)
+    with pytest.raises(adopting.IsALink) as raised:
+        adopting.copy(link, tmp_path / "target")
+    assert f"ADOPT={state}" in raised.value.repair
+    with pytest.raises(StateDirectoryClosed), kept_free(link, link=False):
+        pass
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_directory_that_is_exchanged_while_it_is_copied_is_copied_all_the_same(state: Path, tmp_path: Path) -> None:
+    others, target = tmp_path / "others", tmp_path / "target"
+    for directory in (others, target):
+        directory.mkdir()
+    (others / "theirs").touch()
+    with kept_free(state, link=False) as opened:
+        state.rename(tmp_path / "away")
+        state.symlink_to(others)
+        adopting._pour([], opened, [], target, called=state)
+    assert [file.name for file in target.iterdir()] == ["state.id"]
