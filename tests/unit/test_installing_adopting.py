@@ -12,6 +12,7 @@ import pytest
 from homelab_agent.core.lock import DirectoryLock, StateDirectoryClosed, kept_free
 from homelab_agent.installing import adopting
 from tests.neighbours.neighbour import program
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def test_a_state_whose_postgresql_still_runs_is_not_taken(state: Path, tmp_path:
     shutil.copy(program("sleep", "apt install coreutils"), server)
     child = os.posix_spawn(server, ["postgres", "60"], {})
     try:
+        until(lambda: Path(f"/proc/{child}/comm").read_text() == "postgres\n", "the kernel calls it so")
         (data / "postmaster.pid").write_text(f"{child}\n{data}\n")
         with pytest.raises(adopting.StillInUse, match="its PostgreSQL, process"):
             adopting.check_at_rest(state)
