@@ -12,11 +12,15 @@ _HEED_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Whether a message was taken; `words` are the other side's. `retry_after` is in seconds, 0 if it does not say."""
+    """Whether a message was taken; `words` are the other side's. `retry_after` is in seconds, 0 if it does not say.
+
+    `unclear`: it was asked and said nothing in time, so that it has perhaps taken it.
+    """
 
     ok: bool
     words: str
     retry_after: float = 0.0
+    unclear: bool = False
 
 
 def pause(failures: int, answer: Answer, chance: float) -> float:
