@@ -134,6 +134,8 @@ def _words(heard: Heard, *, ok: bool) -> str:
     if 300 <= heard.status < 400:
         where = heard.elsewhere or "elsewhere"
         return f"it answers {status} and sends on to {where}: write that address (for https ntfys://, jsons:// ...)"
+    if heard.is_unclear:
+        return "it does not say whether it has taken the message: no answer in time"
     said = heard.cause or "; ".join(dict.fromkeys(heard.words)) or "it was not taken"
     return f"it answers {status}: {said}" if status else said
 
