@@ -40,7 +40,7 @@ class Service:
         self._couriers = [
             Courier(
                 Target.of(one),
-                Sender(one.name, base.secrets.find(one.url), base.redactor),
+                Sender(one.name, base.secrets.find(one.url), base.redactor, public=(base.host,)),
                 self._queue,
                 writer,
                 base.clock,
@@ -56,7 +56,7 @@ class Service:
         self._heartbeat: Heartbeat | None = None
         self._job_beats: JobBeats | None = None
         if settings.heartbeat is not None:
-            caller = Caller(settings.heartbeat, base.redactor)
+            caller = Caller(settings.heartbeat, base.redactor, public=(base.host,))
             if settings.heartbeat.url:
                 secret = base.secrets.find(settings.heartbeat.url)
                 self._heartbeat = Heartbeat(settings.heartbeat, secret, base, caller)
@@ -66,7 +66,7 @@ class Service:
     def capability(self) -> Capability:
         """Return what all this contributes."""
         tasks = [Task("notify", self._teller.run)]
-        tasks += [Task(f"notify.{one.target.name}", one.run) for one in self._couriers]
+        tasks += [Task(one.target.check, one.run) for one in self._couriers]
         checks = [Check(one.target.check) for one in self._couriers]
         if self._heartbeat is not None:
             report = partial(self._base.health.report, heartbeat.CHECK)
@@ -80,12 +80,12 @@ class Service:
         )
 
     def page(self) -> str:
-        """Return where the status page is, as a message says it."""
+        """Return where the status page is, as a message says it; "" where only this host itself reaches it."""
         if self._settings.page:
             return self._settings.page
         if self._base.door.names:
             return f"https://{min(self._base.door.names)}/"
-        return f"http://127.0.0.1:{self._base.port}/" if self._base.port is not None else ""
+        return ""
 
     def summary(self) -> str:
         """Return how many are told, what waits, and a mute, in words."""

@@ -136,12 +136,31 @@ def test_the_wait_grows_up_to_a_quarter_of_an_hour_and_heeds_who_asks_for_more(
     assert pause(failures, Answer(ok=False, words=""), chance) <= 900
 
 
+def test_who_has_perhaps_taken_it_is_asked_again_seldom() -> None:
+    unclear = Answer(ok=False, words="", unclear=True)
+    assert [pause(failures, unclear, 0.999) // 60 for failures in range(1, 7)] == [0, 4, 14, 59, 59, 59]
+    assert pause(9, Answer(ok=False, words="", retry_after=7200, unclear=True), 0) == 3600
+
+
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert seconds_after("120", AT) == 120
     assert seconds_after("Sun, 29 Nov 2026 12:01:00 GMT", AT) == 60
     assert seconds_after("Sun, 29 Nov 2026 11:00:00 GMT", AT) == 0
     for odd in ("", "soon", "-5", "Sun, 29 Nov 2026 12:01:00", "9" * 40):
         assert seconds_after(odd, AT) == 0
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"grace": float("inf")},
+        {"grace": float("nan")},
+        {"target": [{"name": "phone", "url": "file:/x", "quiet": "22:00-22:00"}]},
+    ],
+)
+def test_hours_without_an_end_are_refused(section: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"grace|quiet"):
+        settings.NotifySettings.model_validate(section)
 
 
 def test_a_target_takes_a_reference_and_no_address() -> None:
