@@ -11,7 +11,7 @@ from homelab_agent.core import errors
 from homelab_agent.core.console import CapabilityGroup, Console, local_time
 from homelab_agent.core.period import Duration
 
-_TEST_SECONDS = 60.0
+_TEST_SECONDS = 90.0
 
 
 class NotifyOff(errors.AgentError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
@@ -13,7 +14,7 @@ from homelab_agent.core.clock import LONGEST_SLEEP_SECONDS, Clock, about
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Finding
 from homelab_agent.core.nudge import Nudge
-from homelab_agent.notify.answer import Answer, pause
+from homelab_agent.notify.answer import UNCLEAR_MAX, Answer, pause
 from homelab_agent.notify.batch import next_batch
 from homelab_agent.notify.message import Text, Writer
 from homelab_agent.notify.queue import Promise, Queue
@@ -62,6 +63,7 @@ class Courier:
         self._masked: Sends | None = None
         self._failures = 0
         self._given_up = 0
+        self._unclear: Counter[str] = Counter()
         self._last = Answer(ok=True, words="")
         self._local: tzinfo | None = writer.zone
 
@@ -131,6 +133,7 @@ class Courier:
         answer = self._last = await self.sender.send(text)
         if answer.ok:
             self._failures = self._given_up = 0
+            self._unclear.clear()
             await self._queue.end(batch, "sent", answer.words, text.title)
             log.info("notify.sent", target=name, messages=len(batch), title=text.title, answer=answer.words)
             return _BETWEEN_SECONDS
@@ -138,9 +141,17 @@ class Courier:
         await self._queue.tried(batch, answer.words)
         if self._failures == 1:
             log.warning("notify.not_taken", target=name, title=text.title, answer=answer.words)
-        overdue = [one for one in batch if one.tried_at is not None and self._now() - one.tried_at > self._give_up]
+        if answer.unclear:
+            self._unclear.update(one.id for one in batch)
+        overdue = [one for one in batch if self._is_over(one)]
         if overdue:
             self._given_up += len(overdue)
             await self._queue.end(overdue, "given up", answer.words, text.title)
             log.error("notify.given_up", target=name, messages=len(overdue), title=text.title, answer=answer.words)
-        return pause(self._failures, answer, random.random())  # noqa: S311 - not a secret
+        failures = max(self._unclear[one.id] for one in batch) if answer.unclear else self._failures
+        return pause(failures, answer, random.random())  # noqa: S311 - not a secret
+
+    def _is_over(self, one: Promise) -> bool:
+        """Return whether a message is not tried again: for too long, or taken perhaps too often."""
+        is_late = one.tried_at is not None and self._now() - one.tried_at > self._give_up
+        return is_late or self._unclear[one.id] >= UNCLEAR_MAX

@@ -26,7 +26,7 @@ def checks(settings: NotifySettings, directory: Path, secrets: Secrets) -> Seque
 def beside(settings: NotifySettings, directory: Path, secrets: Secrets) -> Sequence[Check]:  # noqa: ARG001
     """Return those that a running agent does not ask itself: whether each address can be read and is understood."""
     return [
-        Check(f"notify.{one.name}.url", partial(_readable, one.url, one.name, secrets), deadline=_SECONDS)
+        Check(f"notify.address.{one.name}", partial(_readable, one.url, one.name, secrets), deadline=_SECONDS)
         for one in settings.target
     ]
 

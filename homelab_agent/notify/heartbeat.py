@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -26,6 +26,7 @@ from homelab_agent.core.jobs import RunRecord
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secret
 from homelab_agent.notify import message
+from homelab_agent.notify.address import heartbeat_parts
 from homelab_agent.notify.answer import Answer
 from homelab_agent.notify.settings import HeartbeatSettings
 
@@ -35,7 +36,8 @@ LINES_MAX = 50
 BODY_BYTES_MAX = 10_000
 """What self-hosted and hosted Healthchecks keep of a body, at least."""
 _MSG_MAX = 250
-_SAID_BYTES = 200
+_READ_BYTES = 4096
+_SAID_MAX = 200
 _AGENT = "homelab-agent"
 
 log = journal.logger("notify")
@@ -83,16 +85,20 @@ def beat_of(record: RunRecord) -> Beat | None:
             return Beat.SUCCESS
         case "failed" | "timed_out" | "interrupted":
             return Beat.FAIL
-        case "waiting" | "cancelled":
+        case "cancelled":  # who was told of a start waits for an end
+            return Beat.FAIL if record.started_at is not None else None
+        case "waiting":
             return None
 
 
 class Caller:
     """Makes calls over HTTP."""
 
-    def __init__(self, settings: HeartbeatSettings, redactor: Redactor) -> None:
+    def __init__(self, settings: HeartbeatSettings, redactor: Redactor, *, public: Collection[str] = ()) -> None:
+        """Nothing of `public` counts as a secret of an address."""
         self._settings = settings
         self._redactor = redactor
+        self._public = public
 
     async def say(self, secret: Secret, beat: Beat, *, run: str = "", text: str = "") -> Answer:
         """Say it once, and return what is answered; nothing is followed."""
@@ -100,9 +106,12 @@ class Caller:
             url = await secret.latest()
         except AgentError as error:
             return Answer(ok=False, words=str(error))
-        for part in urlsplit(url).path.split("/"):
-            self._hide(part)
-        made = call(self._settings.kind, url, beat, run=run, text=self._redactor.mask(text))
+        for part in heartbeat_parts(url, self._public):
+            self._redactor.add(part)
+        try:
+            made = call(self._settings.kind, url, beat, run=run, text=self._redactor.mask(text))
+        except ValueError as error:
+            return Answer(ok=False, words=f"its address is none: {self._redactor.mask(str(error))}")
         if made is None:
             return Answer(ok=True, words="it knows no start")
         timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
@@ -116,9 +125,8 @@ class Caller:
                     allow_redirects=False,
                 ) as answer,
             ):
-                said = message.one_line(
-                    (await answer.content.read(_SAID_BYTES)).decode("utf-8", "replace"), _SAID_BYTES
-                )
+                body = (await answer.content.read(_READ_BYTES)).decode("utf-8", "replace")
+                said = message.one_line(self._redactor.mask(body), _SAID_MAX)
                 words = self._redactor.mask(f"it answers {answer.status} {answer.reason or ''}: {said}".rstrip(": "))
                 # Healthchecks answers 200 for a check that it does not have, and says so.
                 return Answer(200 <= answer.status < 300 and "(not found)" not in said, words)
@@ -126,10 +134,6 @@ class Caller:
             return Answer(ok=False, words=f"no answer within {self._settings.timeout:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Answer(ok=False, words=message.one_line(self._redactor.mask(describe(error)), 300))
-
-    def _hide(self, part: str) -> None:
-        if len(part) >= 8:
-            self._redactor.add(part)
 
 
 class Heartbeat:

@@ -24,7 +24,7 @@ LINES_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A message as it is sent."""
+    """A message as it is sent; `severity` is that of what is not well, NONE where all is well again."""
 
     title: str
     body: str
@@ -46,7 +46,8 @@ class Writer:
         whole = len(latest) <= self.digest
         body = "\n\n".join(self._whole(item) for item in latest) if whole else self._digest(latest)
         end = f"\n\n{page}" if page else ""
-        return Text(title, cut(body, BODY_BYTES_MAX - len(end.encode())) + end, max(item.severity for item in latest))
+        worst = max((item.severity for item in latest if item.kind is not Kind.RECOVERED), default=Severity.NONE)
+        return Text(title, cut(body, BODY_BYTES_MAX - len(end.encode())) + end, worst)
 
     def _title(self, items: Sequence[Item]) -> str:
         if len(items) == 1:

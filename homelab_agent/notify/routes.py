@@ -20,7 +20,9 @@ from homelab_agent.notify.severity import Severity
 from homelab_agent.notify.trial import Trials
 
 MUTE_SECONDS_MAX = 30 * 86400
-TEST_SECONDS = sender.DEADLINE_SECONDS + 15
+TEST_SECONDS = 2 * sender.DEADLINE_SECONDS + 15
+"""The courier's own send comes first, then the test."""
+
 _REASON_MAX = 500
 
 log = journal.logger("notify")
@@ -93,6 +95,8 @@ class Api:
         """Send a test to the `target`, or to all, and give what each answers."""
         asked = await http.body(request)
         name = asked.get("target", "")
+        if not isinstance(name, str):
+            raise BadRequest(cause="target is a name")
         wanted = [one for one in self._couriers if name in ("", one.target.name)]
         if not wanted:
             raise NoTarget(target=name) if name else NoTargets

@@ -115,7 +115,8 @@ class Service:
         return courier
 
     def _sender(self, section: settings.Target) -> Sender:
-        return Sender(section.name, self._base.secrets.find(section.url), self._base.redactor)
+        base = self._base
+        return Sender(section.name, base.secrets.find(section.url), base.redactor, public=(base.host,))
 
     def _writer(self) -> Writer:
         return Writer(self._base.host, self._settings.digest)
@@ -124,7 +125,8 @@ class Service:
         """Return who calls for the agent, and who for runs of jobs."""
         if section is None:
             return None, None
-        base, caller = self._base, Caller(section, self._base.redactor)
+        base = self._base
+        caller = Caller(section, base.redactor, public=(base.host,))
         agent = Heartbeat(section, base.secrets.find(section.url), base, caller) if section.url else None
         jobs = {one.job: base.secrets.find(one.url) for one in section.job}
         return agent, JobBeats(jobs, base, caller, base.clock) if jobs else None
@@ -137,12 +139,12 @@ class Service:
         return self._heartbeat.last if self._heartbeat is not None else None
 
     def page(self) -> str:
-        """Return where the status page is, as a message says it."""
+        """Return where the status page is, as a message says it; "" where only this host itself reaches it."""
         if self._settings.page:
             return self._settings.page
         if self._base.door.names:
             return f"https://{min(self._base.door.names)}/"
-        return f"http://127.0.0.1:{self._base.port}/" if self._base.port is not None else ""
+        return ""
 
     def summary(self) -> str:
         """Return how many are told, what waits, and a mute, in words."""

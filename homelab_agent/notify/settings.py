@@ -55,6 +55,15 @@ class Target(Section):
 
     _url_is_reference = field_validator("url")(_is_reference)
 
+    @field_validator("quiet")
+    @classmethod
+    def _hours_have_an_end(cls, value: str) -> str:
+        begin, _, end = value.partition("-")
+        if value and begin == end:
+            message = 'its quiet hours end when they begin: all day is `severity = "critical"`, never is ""'
+            raise ValueError(message)
+        return value
+
 
 class JobHeartbeat(Section):
     """A job whose runs are told to a monitor that misses them."""
@@ -101,7 +110,11 @@ class NotifySettings(Section):
     """What needs a person is told to `[[notify.target]]`s, and `[notify.heartbeat]` has silence noticed."""
 
     grace: float = setting(
-        120.0, "How long a check must be failed before that is told, and well again before that is.", unit="s", ge=0
+        120.0,
+        "How long a check must be failed before that is told, and well again before that is.",
+        unit="s",
+        ge=0,
+        le=7 * 86400,
     )
     grace_degraded: float = setting(
         900.0, "How long a check must be degraded before that is told.", unit="s", ge=0, le=7 * 86400
@@ -123,8 +136,7 @@ class NotifySettings(Section):
     )
     page: str = setting(
         "",
-        "Address of the status page in messages; empty: its name in the tailnet where the gate knows it, else this "
-        "host's own.",
+        "Address of the status page in messages; empty: its name in the tailnet where the gate knows it, else no link.",
         example="https://nas.tailnet.ts.net",
         pattern=r"^(https?://\S+)?$",
     )

@@ -20,18 +20,16 @@ class Thread:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._thread: threading.Thread | None = None
+        self._outcome: Future[Any] | None = None
 
     async def run(self, function: Callable[..., T], *arguments: object, within: float) -> T:
         """Return what `function` returns, raise what it raises, TimeoutError after `within` seconds, `StillBusy`."""
-        if self._thread is not None and self._thread.is_alive():
-            self._thread.join(0)
-            if self._thread.is_alive():
-                raise StillBusy
+        if self._outcome is not None and not self._outcome.done():
+            raise StillBusy
         outcome: Future[Any] = Future()
         outcome.set_running_or_notify_cancel()  # so that who gives up waiting does not keep it from ending
-        self._thread = threading.Thread(target=_work, args=(outcome, function, arguments), name=self._name, daemon=True)
-        self._thread.start()
+        self._outcome = outcome
+        threading.Thread(target=_work, args=(outcome, function, arguments), name=self._name, daemon=True).start()
         async with asyncio.timeout(within):
             result: T = await asyncio.wrap_future(outcome)
             return result

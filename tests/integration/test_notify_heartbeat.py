@@ -78,6 +78,54 @@ async def test_a_check_that_is_not_there_is_no_answer(tmp_path: Path, healthchec
     assert "0f0f0f0f" not in said
 
 
+async def lasts(run: Run) -> Outcome:
+    await run.cancelled.wait()
+    return Outcome(ok=False, detail="it was told to stop")
+
+
+async def test_a_run_that_is_cancelled_ends_there_too(tmp_path: Path, healthchecks: Healthchecks) -> None:
+    address = healthchecks.check()
+    section, tidy = heartbeat(tmp_path, "", {"tidy": address}), Job("tidy", lasts, deadline=90)
+    async with room(tmp_path, section, jobs=(tidy,)) as house:
+        run = await house.base.jobs.start("tidy")
+        await until(lambda: [one.kind for one in healthchecks.of(address)] == ["start"], "its start is told")
+        await house.base.jobs.cancel(run)
+        await until(lambda: len(healthchecks.of(address)) == 2, "its end is told")
+    assert (healthchecks.of(address)[1].kind, healthchecks.of(address)[1].rid) == ("fail", run)
+    assert healthchecks.of(address)[1].body.startswith("cancelled")
+
+
+async def test_an_address_that_is_none_ends_no_beat(tmp_path: Path, healthchecks: Healthchecks) -> None:
+    good = healthchecks.check()
+    section = heartbeat(tmp_path, "http://[bad", {"bad": "http://[worse/x", "tidy": good})
+    jobs = (Job("bad", nothing, deadline=5), Job("tidy", nothing, deadline=5))
+    async with room(tmp_path, section, jobs=jobs) as house:
+        await until(lambda: house.finding("notify.heartbeat").state == "degraded", "it is said")
+        assert "[bad" not in house.finding("notify.heartbeat").detail
+        await house.base.jobs.start("bad")
+        await house.base.jobs.start("tidy")
+        await until(lambda: len(healthchecks.of(good)) == 2, "the other job is told")
+
+
+async def test_a_slug_is_no_secret(tmp_path: Path, healthchecks: Healthchecks) -> None:
+    key = "fqOOd6-F4MMNuCEnzTU01w"
+    address = f"http://127.0.0.1:{healthchecks.port}/ping/{key}/homelab-agent"
+    async with room(tmp_path, heartbeat(tmp_path, address)) as house:
+        await until(lambda: house.finding("notify.heartbeat").state == "degraded", "it is called")
+        assert house.base.redactor.mask(f"homelab-agent doctor web {key}") == "homelab-agent doctor web ***"
+
+
+async def test_what_is_answered_is_masked_before_it_is_cut(tmp_path: Path, healthchecks: Healthchecks) -> None:
+    address = healthchecks.check()
+    async with room(tmp_path, heartbeat(tmp_path, address)) as house:
+        house.base.redactor.add("canary-of-a-long-password")
+        for pad in range(150, 200, 10):
+            healthchecks.fail(500, body=b"x" * pad + b" canary-of-a-long-password")
+            healthchecks.asked.clear()
+            await until(lambda: len(healthchecks.asked) >= 2, "it is called and answered")
+            assert "canary" not in house.finding("notify.heartbeat").detail
+
+
 async def test_uptime_kuma_is_told_up_and_down(tmp_path: Path, uptime_kuma: UptimeKuma) -> None:
     section = heartbeat(tmp_path, uptime_kuma.url, {"tidy": uptime_kuma.url}, kind="uptime-kuma")
     async with room(tmp_path, section, jobs=(Job("tidy", fails, deadline=5),)) as house:

@@ -18,10 +18,10 @@ from homelab_agent.notify import message, settings, severity
 from homelab_agent.notify.answer import Answer, pause
 from homelab_agent.notify.batch import next_batch
 from homelab_agent.notify.decision import Item, Kind
+from homelab_agent.notify.hearing import seconds_after
 from homelab_agent.notify.heartbeat import Beat, Call, call
 from homelab_agent.notify.message import Writer
 from homelab_agent.notify.queue import Promise
-from homelab_agent.notify.sender import seconds_after, secret_parts
 from homelab_agent.notify.severity import Severity
 from homelab_agent.notify.target import Target
 from homelab_agent.notify.thread import StillBusy, Thread
@@ -66,6 +66,12 @@ def test_many_things_are_a_digest_the_worst_first_and_what_recovered_last() -> N
 def test_what_came_and_went_while_it_waited_is_told_once() -> None:
     text = WRITER.write([item("a"), item("a", Kind.RECOVERED), item("b")], "")
     assert text.title == "nas: 1 needs you, 1 well again"
+
+
+def test_how_bad_a_message_is_comes_from_what_is_not_well() -> None:
+    assert WRITER.write([item("a", Kind.RECOVERED, Severity.CRITICAL)], "").severity is Severity.NONE
+    mixed = [item("a", Kind.RECOVERED, Severity.CRITICAL), item("b", bad=Severity.WARNING)]
+    assert WRITER.write(mixed, "").severity is Severity.WARNING
 
 
 @given(st.lists(ITEMS, min_size=1, max_size=40))
@@ -130,6 +136,12 @@ def test_the_wait_grows_up_to_a_quarter_of_an_hour_and_heeds_who_asks_for_more(
     assert pause(failures, Answer(ok=False, words=""), chance) <= 900
 
 
+def test_who_has_perhaps_taken_it_is_asked_again_seldom() -> None:
+    unclear = Answer(ok=False, words="", unclear=True)
+    assert [pause(failures, unclear, 0.999) // 60 for failures in range(1, 7)] == [0, 4, 14, 59, 59, 59]
+    assert pause(9, Answer(ok=False, words="", retry_after=7200, unclear=True), 0) == 3600
+
+
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert seconds_after("120", AT) == 120
     assert seconds_after("Sun, 29 Nov 2026 12:01:00 GMT", AT) == 60
@@ -138,14 +150,17 @@ def test_retry_after_is_seconds_or_a_date() -> None:
         assert seconds_after(odd, AT) == 0
 
 
-def test_what_is_secret_in_an_address_is_known() -> None:
-    assert secret_parts("ntfy://me:pass%20word@ntfy.example.net/alerts") == ["pass word", "pass%20word"]
-    assert secret_parts("tgram://123456789:AAF-token_of_the_bot/12315544/") == [
-        "12315544",
-        "123456789",
-        "AAF-token_of_the_bot",
-    ]
-    assert secret_parts("json://localhost/hook?token=t0k3n0f0it") == ["t0k3n0f0it"]
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"grace": float("inf")},
+        {"grace": float("nan")},
+        {"target": [{"name": "phone", "url": "file:/x", "quiet": "22:00-22:00"}]},
+    ],
+)
+def test_hours_without_an_end_are_refused(section: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"grace|quiet"):
+        settings.NotifySettings.model_validate(section)
 
 
 def test_a_target_takes_a_reference_and_no_address() -> None:
