@@ -5,6 +5,12 @@ for as long. What was told within the last day makes the next wait longer, a rec
 flapping check is told of two or three times, and the last word on it is that it is in trouble. What comes due together
 is told together.
 
+What is critical and was well for less than its grace was not well: an agent that is held up, or a task that ends, for a
+moment each minute stays so for no two.
+
+How long something stands is monotonic time, which nobody sets; a time of the wall clock that is kept, and is ahead of
+it, was of a clock that was.
+
 The picture that it is given is always the whole one, so what was missed between two looks is made up for by the next.
 """
 
@@ -15,10 +21,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from homelab_agent.core.clock import Instant
 from homelab_agent.notify.severity import Severity
 
 REMEMBERED = timedelta(days=1)
 """So long what was told of a check makes it slower to be told again."""
+
+_DAMPED_SECONDS = 10.0
+"""What was told twice within that time has no shorter grace: a grace of nothing would never grow."""
 
 _LEVELS = (Severity.CRITICAL, Severity.FAILED, Severity.WARNING)
 
@@ -28,12 +38,14 @@ class Kind(StrEnum):
 
     TROUBLE = "trouble"
     RECOVERED = "recovered"
+    LOST = "lost"
+    """Nobody knows any more how it stands: it is disabled, or what was asked is not there."""
     HAPPENED = "happened"
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that is told; `severity` of a recovery is how bad it was. `since` is when it began to be so."""
+    """One thing that is told; `severity` of a recovery is how bad it was. `since` is when the trouble began."""
 
     kind: Kind
     check: str
@@ -42,33 +54,49 @@ class Item:
     detail: str = ""
     repair: str = ""
     again: bool = False
-    """Whether it was told within the last day already: it flaps."""
+    """Whether an earlier trouble, and its end, were told within the last day: it flaps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How a check stands now; `severity` is None where nobody knows, or its outage was announced."""
+    """How a check stands now; `severity` is None where it was not asked yet, or its outage was announced.
+
+    `known` is False where it is no trouble because it is disabled or not available.
+    """
 
     check: str
     severity: Severity | None
     since: datetime
     detail: str = ""
     repair: str = ""
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is remembered of a check: what was `told` of it and when, and since when it stands otherwise.
 
-    `above` has for each severity that is worse than was told since when it stands at least as bad; `calm` since when
-    it is well, while trouble is what was told. `began` is when the trouble that was told began.
+    `above` has for each severity that is worse than was told since when it stands at least as bad; `eased` since when
+    it is not critical, if it was until less than its grace ago; `calm` since when it is well, while trouble is what
+    was told: in seconds of monotonic time. `began` is when the trouble that was told began.
     """
 
     told: Severity = Severity.NONE
     tells: tuple[datetime, ...] = ()
     began: datetime | None = None
-    above: Mapping[Severity, datetime] = field(default_factory=dict)
-    calm: datetime | None = None
+    above: Mapping[Severity, float] = field(default_factory=dict)
+    eased: float | None = None
+    calm: float | None = None
+
+    @property
+    def reached(self) -> Mapping[Severity, float]:
+        """What of `above` it stands at now."""
+        return {level: at for level, at in self.above.items() if level < Severity.CRITICAL or self.eased is None}
+
+    @property
+    def flaps(self) -> bool:
+        """Whether it was told of before the trouble that was told last, or is about to be."""
+        return any(self.began is None or at < self.began for at in self.tells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,57 +107,58 @@ class Timing:
     grace_degraded: float
     group: float
 
-    def patience(self, case: Case, severity: Severity, now: datetime) -> timedelta:
-        """Return how long a check must stand at a severity before that is told; NONE is its recovery."""
-        count = sum(now - at < REMEMBERED for at in case.tells)
-        if severity is Severity.NONE:
-            return timedelta(seconds=self.grace * 2 ** min(count, 10))
+    def patience(self, case: Case, severity: Severity, now: datetime) -> float:
+        """Return for how many seconds a check must stand at a severity before it is told; NONE is its recovery."""
+        count = min(sum(now - at < REMEMBERED for at in case.tells), 20)
         grace = self.grace_degraded if severity is Severity.WARNING else self.grace
-        if case.told is not Severity.NONE:  # it has become worse: that cannot flap more than twice
-            return timedelta(seconds=grace)
-        return timedelta(seconds=grace * 2 ** min(count // 2, 10))
+        if severity is not Severity.NONE and case.told is not Severity.NONE:
+            return grace  # it has become worse: that cannot flap more than twice
+        if count > 1:
+            grace = max(grace, _DAMPED_SECONDS)
+        doublings: int = count if severity is Severity.NONE else count // 2
+        return grace * 2.0**doublings
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is remembered from now on, what is told now, and when to look again though nothing changes."""
+    """What is remembered from now on, what is told now, and when (monotonic) to look again though nothing changes."""
 
     book: Mapping[str, Case]
     told: tuple[Item, ...] = ()
-    again: datetime | None = None
+    again: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    at: datetime
+    at: float
     severity: Severity
 
 
 def decide(
-    book: Mapping[str, Case], picture: Sequence[Seen], now: datetime, timing: Timing, *, muted: bool = False
+    book: Mapping[str, Case], picture: Sequence[Seen], now: Instant, timing: Timing, *, muted: bool = False
 ) -> Decision:
     """Return what is to be told of the whole `picture`; while `muted` nothing is, and what then still holds is later.
 
     A check that the picture does not have any more is forgotten.
     """
-    cases = {seen.check: _watched(book.get(seen.check, Case()), seen, now) for seen in picture}
+    cases = {seen.check: _watched(book.get(seen.check, Case()), seen, now, timing) for seen in picture}
     dues = {seen.check: _due(cases[seen.check], now, timing) for seen in picture}
     coming = [due for due in dues.values() if due is not None]
     if muted or not coming:
         return Decision(_kept(cases))
-    group = timedelta(seconds=timing.group)
     first = min(due.at for due in coming)
-    urgent = any(due.at <= now and due.severity is Severity.CRITICAL for due in coming)
-    if not urgent and first + group > now:
+    urgent = any(due.at <= now.monotonic and due.severity is Severity.CRITICAL for due in coming)
+    if not urgent and first + timing.group > now.monotonic:
         later = [due.at for due in coming if due.severity is Severity.CRITICAL]
-        return Decision(_kept(cases), again=min([first + group, *later]))
+        return Decision(_kept(cases), again=min([first + timing.group, *later]))
     items = []
     for seen in picture:
         due = dues[seen.check]
-        if due is not None and due.at <= now:
-            items.append(_item(cases[seen.check], seen, due, now))
-            cases[seen.check] = _told(cases[seen.check], seen, due, now)
-    left = [due.at for check, due in dues.items() if due is not None and due.at > now]
+        if due is not None and due.at <= now.monotonic:
+            item = _item(cases[seen.check], seen, due, now)
+            items.append(item)
+            cases[seen.check] = _told(cases[seen.check], item, now)
+    left = [due.at for due in coming if due.at > now.monotonic]
     return Decision(_kept(cases), tuple(items), min(left, default=None))
 
 
@@ -137,40 +166,56 @@ def _kept(cases: Mapping[str, Case]) -> Mapping[str, Case]:
     return {check: case for check, case in cases.items() if case != Case()}
 
 
-def _watched(case: Case, seen: Seen, now: datetime) -> Case:
+def _watched(case: Case, seen: Seen, now: Instant, timing: Timing) -> Case:
     """Return the case with the time noted since when the check stands as it does."""
-    tells = tuple(at for at in case.tells if now - at < REMEMBERED)
+    tells = tuple(min(at, now.wall) for at in case.tells if now.wall - at < REMEMBERED)
+    began = None if case.began is None else min(case.began, now.wall)
+    case = replace(case, tells=tells, began=began)
     if seen.severity is None:
-        return replace(case, above={}, calm=None, tells=tells)
-    above = {level: case.above.get(level, now) for level in _LEVELS if case.told < level <= seen.severity}
+        return replace(case, above={}, eased=None, calm=None)
+    before, eased = dict(case.above), case.eased
+    if eased is not None and now.monotonic - eased >= timing.grace:
+        del before[Severity.CRITICAL]
+        eased = None
+    above = {level: before.get(level, now.monotonic) for level in _LEVELS if case.told < level <= seen.severity}
+    if Severity.CRITICAL in above:
+        eased = None
+    elif Severity.CRITICAL in before and timing.grace:
+        above[Severity.CRITICAL] = before[Severity.CRITICAL]
+        eased = now.monotonic if eased is None else eased
     is_calm = seen.severity is Severity.NONE and case.told is not Severity.NONE
-    return replace(case, above=above, calm=(case.calm or now) if is_calm else None, tells=tells)
+    calm = (now.monotonic if case.calm is None else case.calm) if is_calm else None
+    return replace(case, above=above, eased=eased, calm=calm)
 
 
-def _due(case: Case, now: datetime, timing: Timing) -> _Due | None:
+def _due(case: Case, now: Instant, timing: Timing) -> _Due | None:
     """Return what is to be told next of a case if it stays as it is: what is due, the worst first, else the soonest."""
     if case.calm is not None:
-        return _Due(case.calm + timing.patience(case, Severity.NONE, now), Severity.NONE)
+        return _Due(case.calm + timing.patience(case, Severity.NONE, now.wall), Severity.NONE)
+    reached = case.reached
     dues = [
-        _Due(case.above[level] + timing.patience(case, level, now), level) for level in _LEVELS if level in case.above
+        _Due(reached[level] + timing.patience(case, level, now.wall), level) for level in _LEVELS if level in reached
     ]
-    ripe = [due for due in dues if due.at <= now]
+    ripe = [due for due in dues if due.at <= now.monotonic]
     return ripe[0] if ripe else min(dues, key=lambda due: due.at, default=None)
 
 
-def _item(case: Case, seen: Seen, due: _Due, now: datetime) -> Item:
-    again = any(now - at < REMEMBERED for at in case.tells)
+def _item(case: Case, seen: Seen, due: _Due, now: Instant) -> Item:
     if due.severity is Severity.NONE:
+        since = case.began or seen.since
+        if not seen.known:
+            return Item(Kind.LOST, seen.check, case.told, since, seen.detail, seen.repair, case.flaps)
         # What a check says when it is well is nobody's business: it may hold what strangers sent.
-        return Item(Kind.RECOVERED, seen.check, case.told, case.began or seen.since, again=again)
-    since = case.above.get(Severity.WARNING, seen.since)
-    return Item(Kind.TROUBLE, seen.check, due.severity, min(since, seen.since), seen.detail, seen.repair, again)
+        return Item(Kind.RECOVERED, seen.check, case.told, since, again=case.flaps)
+    stood = now.monotonic - min(case.reached.values())
+    since = min(now.wall - timedelta(seconds=stood), seen.since)
+    return Item(Kind.TROUBLE, seen.check, due.severity, since, seen.detail, seen.repair, case.flaps)
 
 
-def _told(case: Case, seen: Seen, due: _Due, now: datetime) -> Case:
-    tells = (*case.tells, now)
-    if due.severity is Severity.NONE:
+def _told(case: Case, item: Item, now: Instant) -> Case:
+    tells = (*case.tells, now.wall)
+    if item.kind is not Kind.TROUBLE:
         return Case(tells=tells)
-    began = case.began or min(case.above[due.severity], seen.since)
-    above = {level: at for level, at in case.above.items() if level > due.severity}
-    return Case(told=due.severity, tells=tells, began=began, above=above)
+    above = {level: at for level, at in case.above.items() if level > item.severity}
+    eased = case.eased if Severity.CRITICAL in above else None
+    return Case(told=item.severity, tells=tells, began=case.began or item.since, above=above, eased=eased)
