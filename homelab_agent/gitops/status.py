@@ -146,7 +146,7 @@ def _behind(known: _Known) -> int | None:
 def trouble(word: Word, detail: str, repair: str) -> Finding:
     """Return what a verdict that is not good amounts to."""
     state = State.NOT_AVAILABLE if word == "not_available" else State.DEGRADED
-    return Finding(state, f"{word}: {detail}", repair)
+    return Finding(state, f"{word}: {detail}", repair, frozenset({word}))
 
 
 def _ago(seconds: float) -> str:

@@ -124,7 +124,7 @@ class Teller:
             return Seen(standing.check, None, standing.since)
         finding = standing.finding
         how = severity.of(standing.check, finding.state, self._critical)
-        return Seen(standing.check, how, standing.since, finding.detail, finding.repair)
+        return Seen(standing.check, how, standing.since, finding.detail, finding.repair, finding.about)
 
     def _clean(self, item: Item) -> Item:
         """Return what is told without secrets, and without what could pass for a line of a message."""
@@ -151,4 +151,9 @@ def _begin(connection: sqlite3.Connection, boot: str, now: datetime, teller: Tel
 
 
 def _tells(cases: Mapping[str, Case]) -> Mapping[str, object]:
-    return {check: (case.told, case.tells) for check, case in cases.items() if case.told or case.tells}
+    """Return what of the cases is to be on disk."""
+    return {
+        check: (case.told, case.tells, {name: (part.is_told, part.tells) for name, part in case.parts.items()})
+        for check, case in cases.items()
+        if case.told or case.tells
+    }
