@@ -10,6 +10,13 @@ fail() { # the first line says what is wrong, those after it how it is mended
     exit 1
 }
 
+quoted() { # prints $1 as it is typed in a shell
+    case $1 in
+    '' | *[!a-zA-Z0-9/._+:=@%-]*) printf "'%s'\n" "$(printf %s "$1" | sed "s/'/'\\\\''/g")" ;;
+    *) printf '%s\n' "$1" ;;
+    esac
+}
+
 install_line() { # the command that installs a package here: $1 Debian, $2 Fedora, $3 Arch, $4 Alpine, $5 openSUSE
     id=$(sed -n 's/^ID=//p; s/^ID_LIKE=//p' /etc/os-release 2>/dev/null | tr -d '"' | tr '\n' ' ')
     sudo=sudo

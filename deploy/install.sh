@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make this checkout a service of this host: `make install`. Again and again it changes nothing that is as it should be.
 #   PYTHON=/usr/bin/python3.12   with this one
+#   GROUP=yes                    although there is a group homelab that this has not made, and somebody is of it
 #   ADOPT=DIRECTORY|no           take over what `make run` has gathered there (else it is looked for), or start fresh
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -17,11 +18,27 @@ if [ -e "$note/old" ] || { [ "$old" != "$release_id" ] && is_enabled && works "$
 fi
 agent() { as_agent "$release/bin/homelab-agent" --config $etc/config.toml "$@"; }
 
+members() { # prints who is of the group homelab, by name or as their own first one
+    IFS=: read -r _ _ gid names <<END
+$(getent group homelab)
+END
+    { printf '%s\n' "$names" | tr , '\n' && getent passwd | awk -F : -v gid="$gid" '$4 == gid { print $1 }'; } |
+        sort -u | sed '/^$/d' | tr '\n' ' ' | sed 's/ $//'
+}
+
+check_group() { # of one that was there before our user, nobody has meant that who is of it may administer the agent
+    if getent passwd $user >/dev/null || ! getent group homelab >/dev/null; then return; fi
+    who=$(members)
+    [ -n "$who" ] || { say "There is a group homelab already, and nobody is of it: who will be may administer the agent."; return; }
+    [ "${GROUP:-}" = yes ] ||
+        fail "There is a group homelab already, and of it are: $who. Who is of it may administer the agent without a log-in." \
+            "If these may: sudo make install GROUP=yes" \
+            "If not, have it be called otherwise: sudo groupmod --new-name homelab-old homelab; or take them out: sudo gpasswd --delete NAME homelab"
+}
+
 make_accounts() {
     place_accounts=$lib/sysusers.d/homelab-agent.conf
-    mkdir -p "${place_accounts%/*}"
-    cmp -s "$root/deploy/systemd/homelab-agent.sysusers.conf" "$place_accounts" ||
-        install -m 644 "$root/deploy/systemd/homelab-agent.sysusers.conf" "$place_accounts"
+    place "$root/deploy/systemd/homelab-agent.sysusers.conf" "$place_accounts"
     if ! getent passwd $user >/dev/null || ! getent group homelab >/dev/null; then
         systemd-sysusers "$place_accounts"
         did "made the user $user and the group homelab"
@@ -72,6 +89,8 @@ take_back() { # what did not come up is not enabled, where it was not before
 
 say_what_is_next() {
     say "homelab-agent $release_id runs, and starts with this host."
+    who=$(members)
+    [ -z "$who" ] || say "  who is of homelab  $who: may administer it without a log-in"
     "$command" installing greet || :
     say "  what needs you     sudo homelab-agent, or without sudo after: sudo usermod -aG homelab ${SUDO_USER:-YOU}
   its log            make logs
@@ -79,6 +98,7 @@ say_what_is_next() {
   a newer one        git pull && sudo make upgrade"
 }
 
+check_group
 build_release
 journal_library
 make_accounts
@@ -93,9 +113,11 @@ place_files "$release_id"
 systemd-tmpfiles --create "$lib/tmpfiles.d/homelab-agent.conf"
 enable_units
 if [ "$was" = active ] && [ -z "$changed" ]; then
+    tidy
     say "Nothing has changed: homelab-agent $release_id goes on running."
     exit 0
 fi
 [ "$was" != active ] || say "Restarting it, for these have changed:$changed"
 bring_up || take_back
+tidy
 say_what_is_next

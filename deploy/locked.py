@@ -2,8 +2,8 @@
 
     locked.py WHEELS LOCK...
 
-Prints requirements with hashes for pip. A wheel that was downloaded has a hash that its lock has; one that was built
-here has not, and is named on standard error; one that no lock names, in that version, is refused.
+Prints requirements with hashes for pip. A wheel that was downloaded has a hash that its lock has for it; any other is
+refused, but for the two that are built here, of locked sources: our own, and systemd's journal library.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import sys
 from pathlib import Path
 
 OWN = "homelab-agent"
-_PINNED = re.compile(r"^([a-z0-9-]+)==([^\s;]+)")
+BUILT_HERE = "systemd-python"
+"""There is no wheel of it anywhere."""
+_PINNED = re.compile(r"^([a-z0-9-]+)==([^\s;]+)(.*)", re.MULTILINE)
 
 
-def read(lock: str) -> tuple[dict[str, str], set[str]]:
-    """Return of a lock's text the versions by name, and all hashes."""
-    versions = {found[1]: found[2] for line in lock.splitlines() if (found := _PINNED.match(line))}
-    return versions, set(re.findall(r"--hash=sha256:([0-9a-f]{64})", lock))
+def read(lock: str) -> dict[tuple[str, str], set[str]]:
+    """Return of a lock's text the hashes by name and version."""
+    return {
+        (found[1], found[2]): set(re.findall(r"--hash=sha256:([0-9a-f]{64})", found[3]))
+        for found in _PINNED.finditer(lock.replace("\\\n", " "))
+    }
 
 
 def named(wheel: str) -> tuple[str, str]:
@@ -29,22 +33,30 @@ def named(wheel: str) -> tuple[str, str]:
     return re.sub(r"[-_.]+", "-", name).lower(), version
 
 
+def refusal(name: str, version: str, digest: str, locked: dict[tuple[str, str], set[str]]) -> str:
+    """Return why root does not install a wheel, "" where it does."""
+    if name == OWN:
+        return ""
+    hashes = locked.get((name, version))
+    if hashes is None:
+        return "is in no lock: it is not installed"
+    if digest in hashes or name == BUILT_HERE:
+        return ""
+    return "is not the file that the locks name, by its hash: it is not installed"
+
+
 def main(directory: Path, locks: list[Path]) -> int:
     """Print the requirements; return the exit code."""
-    versions: dict[str, str] = {}
-    hashes: set[str] = set()
+    locked: dict[tuple[str, str], set[str]] = {}
     for lock in locks:
-        more, theirs = read(lock.read_text())
-        versions |= more
-        hashes |= theirs
+        for pinned, hashes in read(lock.read_text()).items():
+            locked.setdefault(pinned, set()).update(hashes)
     for wheel in sorted(directory.glob("*.whl")):
         name, version = named(wheel.name)
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        if name != OWN and versions.get(name) != version:
-            print(f"{wheel.name} is in no lock: it is not installed", file=sys.stderr)
+        if why := refusal(name, version, digest, locked):
+            print(f"{wheel.name} {why}", file=sys.stderr)
             return 1
-        if name != OWN and digest not in hashes:
-            print(f"  {name} {version} was built here, as there is no wheel of it for this system", file=sys.stderr)
         print(f"{name}=={version} --hash=sha256:{digest}")
     return 0
 

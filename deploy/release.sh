@@ -10,11 +10,14 @@ command=/usr/local/bin/homelab-agent
 lib=/usr/local/lib
 units=$lib/systemd/system
 service=homelab-agent.service
+lock=/run/homelab-agent-install.lock
 # shellcheck disable=SC2034 # it is the others'
 note=$prefix/upgrading # while an upgrade is not proven: the release before it, and how that stood
 kept='pyproject.toml homelab_agent requirements deploy'
+before=$prefix/before # the name of the release before the one in use
 done_so_far=
 changed=
+. "$root/deploy/placing.sh"
 
 did() { # say what was changed, and remember it
     done_so_far="$done_so_far
@@ -29,13 +32,15 @@ begin() { # $1 is the target: what every one of them needs, and that it is alone
     [ "$(id -u)" -eq 0 ] || fail "make $target changes this host's services, which root may. Run: sudo make $target"
     [ -d /run/systemd/system ] || fail "systemd does not run here, so there can be no service. In the foreground it runs without: make run"
     case $root/ in
-    "$prefix"/*) fail "This checkout is in $prefix, where the releases are and what make uninstall takes away. Move it: mv $root /srv/homelab-agent" ;;
+    "$prefix"/*) fail "This checkout is in $prefix, where the releases are and what make uninstall takes away. Move it: mv $(quoted "$root") /srv/homelab-agent" ;;
     esac
     [ ! -e "$prefix" ] || [ "$(stat -c %u "$prefix")" -eq 0 ] || fail "$prefix is not root's, so its owner could have root run anything. Run: chown root: $prefix"
+    [ "$target" = uninstall ] || check_command
     systemd=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
     [ "${systemd:-0}" -ge 252 ] || fail "systemd 252 or newer is needed, this is ${systemd:-unknown}. In the foreground the agent runs without: make run"
-    exec 9>/run/homelab-agent-install.lock
-    flock --nonblock 9 || fail "Another make install, upgrade or uninstall is at work. Wait for it: flock /run/homelab-agent-install.lock true"
+    exec 9>$lock
+    { flock --nonblock 9 && [ "$(stat -Lc %i /proc/self/fd/9)" = "$(stat -c %i $lock 2>/dev/null)" ]; } || # uninstall removes it
+        fail "Another make install, upgrade or uninstall is at work. Wait for it: flock $lock true"
     trap 'ended $?' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
@@ -47,6 +52,12 @@ ended() { # by a signal it is cut short, and goes on next time; by a fault of it
 It goes on from there: make $target" >&2
 }
 
+check_command() { # what somebody else has put where the command is to be is not written over
+    if { [ -e "$command" ] || [ -L "$command" ]; } && ! is_our_command; then
+        fail "$command is there already, and not by make install (by pip?). Look at it, and move it away: mv $command $command.old"
+    fi
+}
+
 current() { # prints the release that is in use
     ! [ -L "$prefix/current" ] || basename "$(readlink "$prefix/current")"
 }
@@ -56,7 +67,11 @@ is_enabled() { # whether an install has come to its end here
 }
 
 works() { # whether a release's program runs at all
-    [ -n "$1" ] && "$prefix/releases/$1/bin/homelab-agent" --version >/dev/null 2>&1
+    [ -n "$1" ] && as_agent "$prefix/releases/$1/bin/homelab-agent" --version >/dev/null 2>&1
+}
+
+is_our_command() { # whether the command is the one that was put there for the releases
+    [ "$(readlink "$command")" = ../../../opt/homelab-agent/current/bin/homelab-agent ]
 }
 
 as_agent() { # run a command as the agent's user, with what the service gives it
@@ -71,7 +86,7 @@ put_private() { # $1.new becomes $1, for root and the agent to read
 }
 
 put_sample() { # the release's own, beside the configuration
-    "$release/bin/homelab-agent" config sample >$etc/config.toml.sample.new
+    as_agent "$release/bin/homelab-agent" config sample >$etc/config.toml.sample.new
     put_private $etc/config.toml.sample
 }
 
@@ -132,7 +147,7 @@ make_environment() { # what is in the locks has its hash; libraries that another
         cp -al "$(site_of "$like")/." "$(site_of "$release")"
         rm -rf "$(site_of "$release")"/homelab_agent "$(site_of "$release")"/homelab_agent-*.dist-info
     fi
-    "$release/bin/python" -I "$root/deploy/locked.py" "$release/wheels" "$root"/requirements/*.txt >"$release/locked.txt"
+    "$release/bin/python" -I "$root/deploy/locked.py" "$release/wheels" "$root/requirements/run.txt" "$root/requirements/systemd.txt" >"$release/locked.txt"
     pip="$release/bin/python -I -m pip --isolated --disable-pip-version-check --no-input"
     $pip install --quiet --no-index --find-links "$release/wheels" --no-deps --only-binary :all: --require-hashes \
         -r "$release/locked.txt"
@@ -144,25 +159,38 @@ site_of() { # prints where a release has its libraries
     "$1/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 }
 
-make_wheels() { # $1 is own where no other wheel is needed; sources go in, wheels come out, and no directory is shared
+make_wheels() { # $1 is own where no other wheel is needed; settings and sources go in, wheels come out, and no directory is shared
     systemctl stop homelab-agent-build.service 2>/dev/null || : # of one that was killed
-    settings=$(env | sed -n 's/^\(PIP_[A-Z_]*\|[a-zA-Z]*_proxy\|[A-Z]*_PROXY\|SSL_CERT_FILE\|SSL_CERT_DIR\|REQUESTS_CA_BUNDLE\)=.*/--setenv=\1/p')
+    settings=$(builder_settings)
     epoch=$(git -C "$root" log -1 --format=%ct 2>/dev/null || echo 315532800) # else zip's first day
     # shellcheck disable=SC2086,SC2016 # several words; what is single-quoted is for the other shell
-    tar -C "$root" --exclude=__pycache__ --owner=root --group=root -cf - LICENSE README.md $kept |
-        systemd-run --quiet --pipe --wait --collect --unit=homelab-agent-build $settings \
+    { printf '%s\n' "$settings" && tar -C "$root" --exclude=__pycache__ --owner=root --group=root -cf - LICENSE README.md $kept; } |
+        systemd-run --quiet --pipe --wait --collect --unit=homelab-agent-build \
             --property=DynamicUser=yes --property=ProtectHome=yes --property=CacheDirectory=homelab-agent-build --property=PrivateDevices=yes \
             --property=CapabilityBoundingSet= --property=RestrictNamespaces=yes --property=UMask=0077 \
             --setenv=SOURCE_DATE_EPOCH="$epoch" /bin/sh -c '
-                cd "$CACHE_DIRECTORY" && rm -rf work && mkdir work && cd work && tar -xf - && exec sh deploy/wheels.sh "$@"
+                IFS= read -r settings && eval "$settings" && cd "$CACHE_DIRECTORY" && rm -rf work && mkdir work && cd work && tar -xf - && exec sh deploy/wheels.sh "$@"
             ' sh "$python" "$builds" "${1:-all}"
+}
+
+builder_settings() { # prints what pip is told of proxies, mirrors and certificates, as a line of shell; a password
+    # among them goes through the pipe: the environment of a unit is everybody's to read (systemctl show)
+    "$python" -I -c '
+import os, re, shlex
+wanted = re.compile("PIP_[A-Z_]+|[a-zA-Z]+_proxy|[A-Z]+_PROXY|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE")
+given = {name: value for name, value in os.environ.items() if wanted.fullmatch(name) and "\n" not in value}
+print("export", "PIP_NO_INPUT=1", *(f"{name}={shlex.quote(value)}" for name, value in given.items()))'
 }
 
 write_launcher() {
     name=$(basename "$python")
     library=$("$python" -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')
-    sed "s|@release@|$release|g; s|@python@|$name|g; s|@library@|$library|g; s|@checkout@|$root|g" \
-        "$root/deploy/launcher.sh" >"$release/bin/homelab-agent"
+    {
+        say "#!/bin/sh"
+        say "release=$(quoted "$release") python=$(quoted "$name") library=$(quoted "$library")"
+        say "checkout=$(quoted "$(quoted "$root")") # as it is typed"
+        cat "$root/deploy/launcher.sh"
+    } >"$release/bin/homelab-agent"
     chmod 755 "$release/bin/homelab-agent"
 }
 
@@ -181,74 +209,6 @@ journal_library() { # native fields need systemd's library: the distribution's, 
     fi
 }
 
-place() { # $1 is put to $2 if that is another; what is ours is noted
-    echo "$2" >>"$prefix/placed.new"
-    if cmp -s "$1" "$2"; then return; fi
-    mkdir -p "$(dirname "$2")"
-    install -m 644 "$1" "$2.new"
-    mv "$2.new" "$2"
-    changed="$changed ${2##*/}"
-    did "put $2"
-}
-
-place_files() { # the units of release $1 and what belongs to them; away with what an older one had
-    from=$prefix/releases/$1/units
-    : >"$prefix/placed.new"
-    (cd "$from" && find . -type f) >"$prefix/files" # not through a pipe, behind which variables are lost
-    while read -r file; do
-        file=${file#./}
-        case $file in
-        *.sysusers.conf) place "$from/$file" "$lib/sysusers.d/${file%.sysusers.conf}.conf" ;;
-        *.tmpfiles.conf) place "$from/$file" "$lib/tmpfiles.d/${file%.tmpfiles.conf}.conf" ;;
-        *.catalog) place "$from/$file" "$lib/systemd/catalog/${file##*/}" ;;
-        *.d/[0-9][0-9][0-9].conf) # for systemd of that version and newer
-            least=${file##*/}
-            [ "$systemd" -lt "${least%.conf}" ] || place "$from/$file" "$units/$file"
-            ;;
-        *.service | *.socket | *.timer | *.target | *.path | *.conf) place "$from/$file" "$units/$file" ;;
-        esac
-    done <"$prefix/files"
-    place_completion "$1"
-    write_credentials >"$prefix/credentials.conf"
-    place "$prefix/credentials.conf" "$units/$service.d/credentials.conf"
-    "$prefix/releases/$1/bin/homelab-agent" --config $etc/config.toml installing listen >"$prefix/listen.conf"
-    [ ! -s "$prefix/listen.conf" ] || place "$prefix/listen.conf" "$units/homelab-agent.socket.d/listen.conf"
-    if [ -e "$prefix/placed" ]; then
-        while read -r file; do
-            grep -Fqx "$file" "$prefix/placed.new" || { rm -f "$file"; changed="$changed ${file##*/}"; did "removed $file"; }
-        done <"$prefix/placed"
-    fi
-    mv "$prefix/placed.new" "$prefix/placed"
-    rm -f "$prefix/files" "$prefix/credentials.conf" "$prefix/listen.conf"
-    systemctl daemon-reload
-    case $changed in *.catalog*) journalctl --update-catalog ;; esac
-}
-
-place_completion() { # of release $1, for each shell where it looks by itself
-    while read -r shell file; do
-        "$prefix/releases/$1/bin/homelab-agent" completion "$shell" >"$prefix/completion"
-        place "$prefix/completion" "/usr/local/share/$file"
-    done <<END
-bash bash-completion/completions/homelab-agent
-zsh zsh/site-functions/_homelab-agent
-fish fish/vendor_completions.d/homelab-agent.fish
-END
-    rm -f "$prefix/completion"
-}
-
-write_credentials() { # every file there is a credential of its name; NAME.cred was encrypted by systemd-creds
-    echo "# Written by make install: a file in $etc/credentials is the secret credential:NAME."
-    echo "[Service]"
-    for file in "$etc"/credentials/*; do
-        name=${file##*/}
-        case $name in
-        '*' | *[!a-zA-Z0-9._-]*) ;;
-        *.cred) echo "LoadCredentialEncrypted=${name%.cred}:$file" ;;
-        *) echo "LoadCredential=$name:$file" ;;
-        esac
-    done
-}
-
 use() { # have release $1 be the one that starts
     [ "$(current)" = "$1" ] || {
         ln -sfn "releases/$1" "$prefix/current.new"
@@ -256,17 +216,11 @@ use() { # have release $1 be the one that starts
         changed="$changed release"
         did "chose $1"
     }
-    if [ "$(readlink $command 2>/dev/null)" != ../../../opt/homelab-agent/current/bin/homelab-agent ]; then
-        mkdir -p "$(dirname $command)"
-        ln -sfn ../../../opt/homelab-agent/current/bin/homelab-agent $command
+    if ! is_our_command; then
+        make_directory "${command%/*}"
+        ln -s ../../../opt/homelab-agent/current/bin/homelab-agent "$command"
         did "linked $command"
     fi
-}
-
-ours() { # the names of our units of a kind that want to be enabled
-    grep "^$units/[^/]*\.$1\$" "$prefix/placed" | while read -r file; do
-        ! grep -q '^\[Install\]' "$file" 2>/dev/null || echo "${file##*/}"
-    done
 }
 
 bring_up() { # start what is enabled, anew where something has changed, and wait for READY
@@ -291,4 +245,11 @@ bring_up() { # start what is enabled, anew where something has changed, and wait
 last_words() { # what the journal has of a start that failed
     say "Its last words:"
     journalctl --quiet --no-pager --output=cat --lines=12 --unit=$service --unit=homelab-agent.socket | sed 's/^/  /'
+}
+
+tidy() { # of the releases stay the one in use and the one before it
+    before_it=$(cat "$before" 2>/dev/null || :)
+    for each in "$prefix"/releases/*; do
+        case ${each##*/} in "$(current)" | "$before_it") ;; *) rm -rf "$each" ;; esac
+    done
 }

@@ -7,13 +7,30 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/deploy/host.sh"
 . "$root/deploy/release.sh"
 
+find_records() { # prints where the root half has its notes: the configuration may say another place
+    python3 -I -c 'import sys, tomllib; print(tomllib.load(open(sys.argv[1], "rb"))["backup"]["records"])' $etc/config.toml 2>/dev/null ||
+        echo $notes
+}
+
+own_changes() { # prints what the operator has changed of our units, by `systemctl edit` or another way
+    for unit in homelab-agent.service homelab-agent.socket homelab-agent-privileged.service homelab-agent-privileged.socket homelab-agent-resume.service; do
+        for each in "/etc/systemd/system/$unit" "/etc/systemd/system/$unit.d" "/etc/systemd/system.control/$unit.d"; do
+            if [ -e "$each" ] || [ -L "$each" ]; then echo "$each"; fi
+        done
+    done
+}
+
 begin uninstall
-records=/var/lib/homelab-agent-backup
+remember
+notes=/var/lib/homelab-agent-backup
+records=$(find_records)
 
 ask_about_data() {
     [ -n "${PURGE:-}" ] || return 0
     say "This removes for ever:"
-    for each in $state $etc $records; do [ ! -e "$each" ] || say "  $each ($(du -sh "$each" | cut -f 1))"; done
+    for each in $state $etc $notes; do [ ! -e "$each" ] || say "  $each ($(du -sh "$each" | cut -f 1))"; done
+    [ "$records" = $notes ] || [ ! -e "$records" ] || say "  what the root half has noted in $records"
+    own_changes | sed 's/^/  /'
     say "Backups elsewhere, as in /var/backups/homelab-agent, stay."
     [ -z "${YES:-}" ] || return 0
     printf 'Type purge to go on: '
@@ -41,9 +58,9 @@ take_units() {
         done
     done
     while read -r file; do
-        rm -f "$file"
-        rmdir "$(dirname "$file")" 2>/dev/null || :
+        displace "$file"
     done <"$prefix/placed"
+    leave_directories
     systemctl daemon-reload
     systemctl reset-failed 'homelab-agent*' 2>/dev/null || :
     ! grep -q '\.catalog$' "$prefix/placed" || journalctl --update-catalog
@@ -51,15 +68,22 @@ take_units() {
 }
 
 take_program() {
-    [ ! -L $command ] || rm -f $command
+    ! is_our_command || rm -f $command
     rm -rf "$prefix" /var/cache/private/homelab-agent-build
     rm -f /var/cache/homelab-agent-build $lib/sysusers.d/homelab-agent.conf
     did "removed $prefix"
 }
 
 take_data() {
-    rm -rf $state $etc $records
-    did "removed $state, $etc, $records"
+    rm -rf $state $etc $notes
+    did "removed $state, $etc, $notes"
+    if [ "$records" != $notes ] && [ -d "$records" ]; then
+        (cd "$records" && rm -rf frozen hooks undo trust kit.json restic drill)
+        rmdir "$records" 2>/dev/null || say "  $records stays, for there is more in it than the root half's notes"
+        did "removed the notes in $records"
+    fi
+    own_changes | while read -r each; do rm -rf "$each" && say "  removed $each"; done
+    systemctl daemon-reload
     userdel $user 2>/dev/null || :
     ! getent group $user >/dev/null || groupdel $user
     if getent group homelab | grep -q ':$'; then
@@ -72,10 +96,13 @@ ask_about_data
 stop_units
 take_units
 take_program
-rm -rf /run/homelab-agent /run/homelab-agent-install.lock
+rm -rf /run/homelab-agent
 if [ -n "${PURGE:-}" ]; then
     take_data
     say "homelab-agent is gone."
 else
+    stays=$(own_changes | tr '\n' ' ')
     say "homelab-agent is uninstalled. Its data stays in $state, its configuration in $etc, with their owners; make install goes on with them, make uninstall PURGE=1 removes them."
+    [ -z "$stays" ] || say "Your changes to its units stay as well: $stays"
 fi
+rm -f $lock

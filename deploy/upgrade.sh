@@ -64,12 +64,6 @@ go_back() {
     fail "The upgrade to $release_id failed; $old runs again, on all data and on whatever the new one has added to the database. The new one is kept in $release; its log: journalctl -u homelab-agent"
 }
 
-keep_one() { # beside the new release the one before it, and no other
-    for each in "$prefix"/releases/*; do
-        case ${each##*/} in "$release_id" | "$old") ;; *) rm -rf "$each" ;; esac
-    done
-}
-
 build_release
 journal_library
 check_configuration
@@ -84,6 +78,8 @@ changed="$changed release" # also where it was chosen before this was cut short
 say "Changing over from $old to $release_id ..."
 proven || go_back
 switching=
+echo "$old" >"$before.new"
+mv "$before.new" "$before"
 rm -rf "$note"
-keep_one
+tidy
 say "homelab-agent $release_id runs. $old is kept: to go back, check out its commit and run: sudo make upgrade"

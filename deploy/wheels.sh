@@ -12,7 +12,7 @@ mkdir wheels
 "$python" -m venv env
 pip() { env/bin/python -m pip --disable-pip-version-check --no-input "$@"; }
 pip install --quiet --require-hashes -r requirements/build.txt
-[ "$which" = own ] || pip wheel --quiet --require-hashes --wheel-dir wheels -r requirements/run.txt
+[ "$which" = own ] || pip wheel --quiet --only-binary :all: --require-hashes --wheel-dir wheels -r requirements/run.txt
 if [ "$which" != own ] && [ "$builds" = yes ]; then # what builds it is locked, too
     { pip install --quiet --require-hashes -r requirements/setuptools.txt &&
         pip wheel --quiet --no-build-isolation --require-hashes --wheel-dir wheels -r requirements/systemd.txt; } ||

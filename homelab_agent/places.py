@@ -11,7 +11,7 @@ from pathlib import Path
 
 from homelab_agent import config
 from homelab_agent.config import environment, references, secrecy
-from homelab_agent.core import privilege, secret
+from homelab_agent.core import privilege, secret, systemd
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secrets
@@ -36,8 +36,8 @@ def state_directory(agent: AgentSettings) -> Path:
     """Return where the agent keeps its state: the key, systemd's, or the user's own place."""
     if agent.state is not None:
         return agent.state.expanduser().absolute()
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.split(":")[0])
+    if given := systemd.state_directory():
+        return given
     if os.geteuid() == 0:
         return Path("/var/lib/homelab-agent")
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"

@@ -52,6 +52,11 @@ class Room:
         finally:
             connection.close()
 
+    def reload(self, section: dict[str, Any]) -> None:
+        """Have the room take another section, as a reload of the configuration does."""
+        assert self.capability.reload is not None
+        self.capability.reload(NotifySettings.model_validate({**AT_ONCE, **section}))
+
     async def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call a route's handler, as the web server does."""
         route = next(one for one in self.capability.routes if (one.method, one.path) == (method, path))

@@ -74,18 +74,20 @@ class DirectoryLock:
 
 
 @contextmanager
-def kept_free(directory: Path) -> Iterator[None]:
+def kept_free(directory: Path, *, link: bool = True) -> Iterator[int]:
     """Let no agent start in a directory while the context lasts, for who is none; nothing is made or changed there.
 
-    Raises `StateDirectoryBusy`, `StateDirectoryClosed`.
+    Yields the directory's descriptor: whatever its path leads to later, that is the one. With `link=False` it may not
+    be a link to one. Raises `StateDirectoryBusy`, `StateDirectoryClosed`.
     """
+    flags = os.O_RDONLY | os.O_DIRECTORY | (0 if link else os.O_NOFOLLOW)
     with ExitStack() as held:
         try:
-            descriptor = _open(held, directory, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = _open(held, directory, flags)
         except OSError as error:
             raise StateDirectoryClosed(directory=directory, cause=error) from error
         _lock(descriptor, directory)
-        yield
+        yield descriptor
 
 
 def holder(directory: Path) -> str:

@@ -6,7 +6,7 @@ Seconds of exposure are counted by the monotonic clock: nobody sets it, and it s
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -25,6 +25,9 @@ BEAT_SECONDS = 60.0
 
 KEPT = 1000
 """So many openings stay in state.db."""
+
+PAUSE_SECONDS = 600.0
+"""A door that was shut for no longer than this is open at a stretch: an agent that restarts begins nothing anew."""
 
 KILLED = "the agent ended"
 
@@ -74,6 +77,7 @@ class Ledger:
         self._shut_at: Instant | None = None
         self._owed: list[Exposure] = []
         self._given_up: list[str] = []
+        self._earlier = 0.0
         self._seconds = Counter(
             "homelab_agent_gate_exposure_seconds", "Seconds for which the internet was let in.", registry=registry
         )
@@ -83,6 +87,11 @@ class Ledger:
         """Whether there is something that the disk was not told, or may not have heard."""
         return bool(self._owed or self._given_up)
 
+    @property
+    def stretch(self) -> float:
+        """For how many seconds the door has been open at a stretch, but for pauses; 0 while it is shut."""
+        return self._earlier + self.present.seconds if self.present is not None else 0.0
+
     async def begin(self, why: str) -> Exposure:
         """Record that the door opens now; it may open when this returns, and not if it raises."""
         if self.present is not None:
@@ -91,8 +100,14 @@ class Ledger:
         await self.settle()
         now = self._clock.read()
         begun = Exposure(uuid7(), now.wall, recordable(why), now.wall)
+
+        def work(connection: sqlite3.Connection) -> float:
+            earlier = _stretch(_select(connection, "true ORDER BY rowid DESC LIMIT ?", (KEPT,)), now.wall)
+            _save(connection, begun)
+            return earlier
+
         try:
-            await self._state.write(lambda connection: _save(connection, begun))
+            self._earlier = await self._state.write(work)
         except BaseException:
             self._given_up.append(begun.id)  # it may be on disk all the same
             raise
@@ -175,6 +190,16 @@ class Ledger:
 
     def _row(self, exposure: Exposure) -> Row:
         return Row("gate_exposure", ("host", "id"), {"host": self._host, **exposure.as_fields()}, exposure.seen_at)
+
+
+def _stretch(openings: Iterable[Exposure], now: datetime) -> float:
+    """Return the seconds of earlier openings, the newest first, with which one that begins now is one stretch."""
+    seconds = 0.0
+    for one in openings:
+        if one.closed_at is None or abs((now - one.closed_at).total_seconds()) > PAUSE_SECONDS:
+            break
+        seconds, now = seconds + one.seconds, one.opened_at
+    return seconds
 
 
 # What follows runs in a transaction of state.db.

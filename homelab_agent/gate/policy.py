@@ -31,6 +31,9 @@ DEAD_VISITS = 2
 PROMPT_TRIES = 10
 """So often a session is ended as promptly as in any doubt; what lasts longer, we can do nothing about."""
 
+STRAY_LOOKS = 12
+"""A session of an agent that has just ended is taken back by then; one that so many looks in a row meet stays."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -80,10 +83,11 @@ class Gate:
     """How a door stands: `why` in words, `repair` where a person can do something, `since` in monotonic seconds.
 
     `doubt` is what is amiss while the door is open still, and shuts it if it stays so. `good` and `bad` count looks in
-    a row that found the agent ready or not, `blind` those that could not ask tailscaled. `session_at` is when the
-    session was begun; `kept` says that a closing door still has it, `tries` counts how often it was to be ended.
-    `shut_at`, `shut_why` and `shut_repair` are of the last time that it shut, `wait` is how long it stays so. `dead`
-    counts visits from outside that failed in a row, `repairs` how often the door was opened anew for that.
+    a row that found the agent ready or not, `blind` those that could not ask tailscaled, `stray` those that met a
+    session which is nobody's here. `session_at` is when the session was begun; `kept` says that a closing door still
+    has it, `tries` counts how often it was to be ended. `shut_at`, `shut_why` and `shut_repair` are of the last time
+    that it shut, `wait` is how long it stays so. `dead` counts visits from outside that failed in a row, `repairs` how
+    often the door was opened anew for that.
     """
 
     phase: Phase = "closed"
@@ -95,6 +99,7 @@ class Gate:
     good: int = 0
     bad: int = 0
     blind: int = 0
+    stray: int = 0
     session_at: float | None = None
     kept: bool = False
     tries: int = 0
@@ -167,6 +172,7 @@ def _counted(gate: Gate, seen: Seen) -> Gate:
         good=gate.good + 1 if is_ready else 0,
         bad=0 if is_ready else gate.bad + 1,
         blind=gate.blind + 1 if seen.entry == "unknown" else 0,
+        stray=gate.stray + 1 if seen.entry == "leftover" else 0,
     )
 
 

@@ -6,7 +6,7 @@ from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
-from homelab_agent.gate import telling
+from homelab_agent.gate import exposure, telling
 from homelab_agent.gate.child import Command, Session, Verb
 from homelab_agent.gate.front import Front, PublicFront
 from homelab_agent.gate.intent import Hold, Intent
@@ -72,9 +72,19 @@ class Service:
             name="gate",
             tasks=tasks,
             routes=Api(self.keepers, self.public, self.intent, self.ledger, self._base.door, self._base.clock).routes(),
-            checks=[Check(f"gate.{keeper.name}") for keeper in self.keepers],
+            checks=self._checks(),
             summary=lambda: telling.summary(self.keepers),
+            reload=self.reload,
         )
+
+    def reload(self, settings: GateSettings) -> None:
+        """Take new settings; they count from the next look on."""
+        self._settings = settings
+
+    def _checks(self) -> list[Check]:
+        """Return what is reported at each look."""
+        doors = [Check(f"gate.{keeper.name}") for keeper in self.keepers]
+        return [*doors, Check(exposure.CHECK)] if self.public is not None else doors
 
     def _keeper(self, name: str, at: int, web: int) -> Keeper:
         """Return the keeper of a door at the port `at`; `web` is the web server's port."""
@@ -100,6 +110,9 @@ class Service:
     def _looked(self, keeper: Keeper) -> None:
         """Report how a door stands, and under which name the web server is asked through it."""
         self._base.health.report(f"gate.{keeper.name}", telling.finding(keeper))
+        if keeper is self.public:
+            bound = self._settings.tell_open_after
+            self._base.health.report(exposure.CHECK, exposure.finding(keeper.gate, self.ledger.stretch, bound))
         if keeper.watch.found.told is not None:
             self._base.door.names = frozenset({keeper.watch.found.told.name})
 

@@ -76,6 +76,15 @@ class GateSettings(Section):
         ge=0,
         le=3600,
     )
+    tell_open_after: float = setting(
+        0.0,
+        "How long the door to the internet may be open at a stretch before you are told, where it is meant to be open "
+        "for a while only; it stays open. 0: never, as it is meant to be open while all is well.",
+        unit="s",
+        reload=True,
+        ge=0,
+        le=366 * 86400,
+    )
     opening_at_most: float = setting(
         15.0, "How long tailscaled may take to publish a door before it is shut again.", unit="s", gt=0, le=600
     )

@@ -35,6 +35,13 @@ class NothingToAdopt(AgentError):
     exit_code = Exit.USAGE
 
 
+class IsALink(AgentError):
+    """{directory} is a link, and whose it is may exchange it."""
+
+    repair = "name the directory that it leads to: make install ADOPT={target}; make install ADOPT=no starts fresh"
+    exit_code = Exit.USAGE
+
+
 class StateInTheWay(AgentError):
     """{directory} holds something already, so nothing is put there."""
 
@@ -113,9 +120,12 @@ def take_over(directory: Path = STATE) -> None:
 def copy(source: Path, target: Path = STATE) -> None:
     """Have `target` be a copy of a user's state, whole or not at all: read by that user, written by the agent's.
 
-    So whatever that user has put there, nobody reads more than they may, and nothing is written elsewhere. Raises
-    `StillInUse`, `StateInTheWay`, `NoRoom`, `NotCopied`.
+    So whatever that user has put there, nobody reads more than they may, and nothing is written elsewhere; nor does it
+    help to exchange the directory for another while it is copied. Raises `StillInUse`, `IsALink`, `StateInTheWay`,
+    `NoRoom`, `NotCopied`.
     """
+    if source.is_symlink():
+        raise IsALink(directory=source, target=source.resolve())
     check_at_rest(source)
     if target.exists() and any(one.name not in _NOT_COPIED for one in target.iterdir()):
         raise StateInTheWay(directory=target)
@@ -125,8 +135,8 @@ def copy(source: Path, target: Path = STATE) -> None:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(mode=0o700)
     os.chown(new, agent.pw_uid, agent.pw_gid)
-    with lock.kept_free(source):
-        _pour(_as(source.stat().st_uid), source, _as(agent.pw_uid), new)
+    with lock.kept_free(source, link=False) as opened:
+        _pour(_as(os.fstat(opened).st_uid), opened, _as(agent.pw_uid), new, called=source)
     subprocess.run(["sync", "-f", new], check=True)
     if target.exists():
         shutil.rmtree(target)
@@ -144,17 +154,18 @@ def _as(uid: int) -> Sequence[str]:
     return ["setpriv", f"--reuid={uid}", f"--regid={person.pw_gid}", "--init-groups"]
 
 
-def _pour(reader: Sequence[str], source: Path, writer: Sequence[str], target: Path) -> None:
+def _pour(reader: Sequence[str], source: int, writer: Sequence[str], target: Path, *, called: Path) -> None:
+    """Copy what is below an open directory; `called` is what errors call it."""
     left_out = [f"--exclude=./{name}" for name in _NOT_COPIED]
-    give = [*reader, "tar", f"--directory={source}", "--create", *left_out, "--exclude=./postgres/socket/*", "."]
+    give = [*reader, "tar", "--create", *left_out, "--exclude=./postgres/socket/*", "."]
     take = [*writer, "tar", f"--directory={target}", "--extract", "--preserve-permissions", "--no-same-owner"]
     with tempfile.TemporaryFile() as said:
         with (
-            subprocess.Popen(give, stdout=subprocess.PIPE, stderr=said) as giving,
+            subprocess.Popen(give, cwd=f"/proc/self/fd/{source}", stdout=subprocess.PIPE, stderr=said) as giving,
             subprocess.Popen(take, stdin=giving.stdout, stdout=subprocess.DEVNULL, stderr=said) as taking,
         ):
             assert giving.stdout is not None  # noqa: S101 - a pipe was asked for
             giving.stdout.close()  # so that who gives ends when nobody takes any more
         if giving.returncode or taking.returncode:
             said.seek(0)
-            raise NotCopied(directory=source, cause=said.read().decode(errors="replace").strip()[-500:])
+            raise NotCopied(directory=called, cause=said.read().decode(errors="replace").strip()[-500:])

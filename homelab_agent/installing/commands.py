@@ -43,6 +43,14 @@ def listen(console: Console) -> None:
 
 @commands.command()
 @click.pass_obj
+def records(console: Console) -> None:
+    """Print what homelab-agent-resume.service needs beside it, for where the root half notes what it froze."""
+    section = console.section("backup")
+    click.echo(fitting.resume_drop_in(section.records) if section else "", nl=False)
+
+
+@commands.command()
+@click.pass_obj
 def free(console: Console) -> None:
     """Fail where somebody else listens already where the service is to."""
     from homelab_agent.web import sockets

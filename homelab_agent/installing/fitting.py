@@ -10,6 +10,9 @@ from homelab_agent.config import references, writer
 from homelab_agent.installing import adopting
 
 TOKEN = "credential:api-token"  # noqa: S105 - where it is
+RECORDS = Path("/var/lib/homelab-agent-backup")
+"""Where homelab-agent-resume.service looks itself for notes of the root half."""
+NOTES = ("frozen", "hooks", "undo")
 LISTENS_AT = "127.0.0.1:8085"
 """What homelab-agent.socket says itself."""
 SOCKET = Path("/run/homelab-agent/agent.sock")
@@ -48,3 +51,12 @@ def socket_drop_in(listen: str) -> str:
     head = "# Written by make install: as [web] listen says."
     free = "# At boot the address may come after the socket.\nFreeBind=yes"
     return f"{head}\n[Socket]\nListenStream=\nListenStream={listen}\nListenStream={SOCKET}\n{free}\n"
+
+
+def resume_drop_in(records: Path) -> str:
+    """Return the drop-in of the unit that resumes, for `[backup] records`; "" where the unit looks there itself."""
+    if records == RECORDS:
+        return ""
+    place = str(records).replace("%", "%%")  # else a specifier (systemd.unit(5))
+    lines = "".join(f"ConditionDirectoryNotEmpty=|{place}/{name}\n" for name in NOTES)
+    return f"# Written by make install: as [backup] records says.\n[Unit]\n{lines}"

@@ -50,7 +50,7 @@ class Courier:
     ) -> None:
         """`give_up` in seconds after the first try; `page` is where the status page is."""
         self.target = target
-        self.sender = sender
+        self.sender: Sends = sender
         self.news = Nudge(clock)
         self._retry = Nudge(clock)
         self.report: Callable[[Finding], None] = lambda _: None
@@ -59,17 +59,22 @@ class Courier:
         self._clock = clock
         self._page = page
         self._give_up = timedelta(seconds=give_up)
+        self._masked: Sends | None = None
         self._failures = 0
         self._given_up = 0
         self._last = Answer(ok=True, words="")
         self._local: tzinfo | None = writer.zone
 
+    @property
+    def check(self) -> str:
+        """The check that says whether its target takes messages."""
+        return self.target.check
+
     async def run(self) -> None:
         """Send until cancelled."""
         self.report(self.finding())
-        with suppress(AgentError):  # a send says what it is
-            await self.sender.address()
         while True:
+            await self._mask()
             batch = self._next()
             if not batch:
                 await self.news.sleep(about(self._clock.read(), LONGEST_SLEEP_SECONDS))
@@ -77,6 +82,15 @@ class Courier:
             wait = await self._tell(batch)
             self.report(self.finding())
             await self._retry.sleep(wait)
+
+    def adopt(self, target: Target, sender: Sends | None, writer: Writer, *, give_up: float) -> None:
+        """Take new settings; with another `sender` what waits is tried at once."""
+        self.target, self._writer, self._give_up = target, writer, timedelta(seconds=give_up)
+        if sender is not None:
+            self.sender, self._failures, self._given_up = sender, 0, 0
+            self.report(self.finding())
+            self.try_now()
+        self.news.give()  # quiet hours may be others
 
     def try_now(self) -> None:
         """Have what waits tried at once: the target has been seen to take messages."""
@@ -96,6 +110,13 @@ class Courier:
     def text(self, batch: Sequence[Promise]) -> Text:
         """Return what a batch says."""
         return self._writer.write([item for one in batch for item in one.items], self._page())
+
+    async def _mask(self) -> None:
+        """Have what is secret in the address masked, before anything is sent there."""
+        if self._masked is not self.sender:
+            self._masked = self.sender
+            with suppress(AgentError):  # a send says what it is
+                await self.sender.address()
 
     def _next(self) -> Sequence[Promise]:
         local = self._now().astimezone(self._local)

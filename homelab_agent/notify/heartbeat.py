@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import aiohttp
@@ -28,7 +29,7 @@ from homelab_agent.notify import message
 from homelab_agent.notify.answer import Answer
 from homelab_agent.notify.settings import HeartbeatSettings
 
-CHECK = "notify.heartbeat"
+CHECK, JOBS_CHECK = "notify.heartbeat", "notify.heartbeat.jobs"
 TRIES = 3
 LINES_MAX = 50
 BODY_BYTES_MAX = 10_000
@@ -139,10 +140,12 @@ class Heartbeat:
         self._secret = secret
         self._base = base
         self._caller = caller
+        self.check = CHECK
         self.last: Answer | None = None
 
-    async def run(self, report: Callable[[Finding], None]) -> None:
+    async def run(self) -> None:
         """Call until cancelled."""
+        report = partial(self._base.health.report, self.check)
         while True:
             why = self.silence()
             if why:
@@ -182,6 +185,11 @@ class JobBeats:
         self._base = base
         self._caller = caller
         self._clock = clock
+        self.check = JOBS_CHECK
+
+    def finding(self) -> Finding:
+        """Say whose runs are told; that a call is missed, the other side says."""
+        return Finding.ok(f"runs are told of: {', '.join(self._secrets)}")
 
     async def run(self) -> None:
         """Tell until cancelled, of each job in order; one monitor that does not answer delays no other."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
@@ -25,6 +25,7 @@ TABLE = "notification"
 KEPT = 50
 """So many of each target are kept after their end, to be looked at."""
 _CHECKS_MAX = 400
+_GONE = "it is not configured any more"
 RECENT = 6
 """So many the status page shows."""
 
@@ -145,6 +146,13 @@ class Queue:
         ended = {one.id for one in promises}
         for target in {one.target for one in promises}:
             self._waiting[target] = [one for one in self._waiting.get(target, []) if one.id not in ended]
+
+    async def drop_all_but(self, targets: Collection[str]) -> None:
+        """Give up what waits for targets that are not configured any more."""
+        for target in [name for name, waiting in self._waiting.items() if waiting and name not in targets]:
+            waiting = self._waiting[target]
+            log.warning("notify.given_up", target=target, messages=len(waiting), title=waiting[0].checks, answer=_GONE)
+            await self.end(waiting, "given up", _GONE, waiting[0].checks)
 
     async def last(self, count: int) -> list[Promise]:
         """Return the newest messages, the newest first, ended or not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,6 @@ from homelab_agent.core.http import Answer, BadRequest, Json, NotFound, Request,
 from homelab_agent.notify import sender
 from homelab_agent.notify.answer import Answer as Said
 from homelab_agent.notify.courier import Courier
-from homelab_agent.notify.heartbeat import Heartbeat
 from homelab_agent.notify.message import Text
 from homelab_agent.notify.mute import Mute, Muted
 from homelab_agent.notify.queue import Promise, Queue
@@ -36,7 +35,7 @@ class NoTarget(NotFound):
 class NoTargets(NotFound):
     """There is no target to test."""
 
-    repair = "add a [[notify.target]], then restart the agent"
+    repair = "add a [[notify.target]], then: homelab-agent reload"
 
 
 class Api:
@@ -49,10 +48,11 @@ class Api:
         queue: Queue,
         mute: Mute,
         trials: Trials,
-        heartbeat: Heartbeat | None,
+        heartbeat: Callable[[], Said | None],
     ) -> None:
+        """`couriers` are those of the moment; `heartbeat` gives the last call's answer."""
         self._base = base
-        self._couriers = {one.target.name: one for one in couriers}
+        self._couriers = couriers
         self._queue = queue
         self._mute = mute
         self._trials = trials
@@ -70,23 +70,22 @@ class Api:
     async def status(self, request: Request) -> Answer:
         """Give each target as it stands with its last test, the newest messages, and the mute in force."""
         messages = await self._queue.last(limit(request, usual=20, most=200))
-        heartbeat = self._heartbeat.last if self._heartbeat is not None else None
         return Json(
             {
                 "muted": muted(self._mute.current()),
                 "targets": [
                     {
-                        "name": name,
+                        "name": one.target.name,
                         "severity": one.target.least.word,
                         "state": one.finding().state,
                         "detail": one.finding().detail,
-                        "waiting": len(self._queue.waiting(name)),
-                        "test": self._trials.last(name),
+                        "waiting": len(self._queue.waiting(one.target.name)),
+                        "test": self._trials.last(one.target.name),
                     }
-                    for name, one in self._couriers.items()
+                    for one in self._couriers
                 ],
                 "messages": [told(one) for one in messages],
-                "heartbeat": heartbeat,
+                "heartbeat": self._heartbeat(),
             }
         )
 
@@ -94,11 +93,9 @@ class Api:
         """Send a test to the `target`, or to all, and give what each answers."""
         asked = await http.body(request)
         name = asked.get("target", "")
-        if name and name not in self._couriers:
-            raise NoTarget(target=name)
-        wanted = [self._couriers[name]] if name else list(self._couriers.values())
+        wanted = [one for one in self._couriers if name in ("", one.target.name)]
         if not wanted:
-            raise NoTargets
+            raise NoTarget(target=name) if name else NoTargets
         return Json({"tests": await asyncio.gather(*(self._test(one) for one in wanted))})
 
     async def _test(self, courier: Courier) -> Mapping[str, object]:

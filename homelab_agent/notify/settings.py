@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from homelab_agent.core.settings import NAME, Section, check_unique, setting
+from homelab_agent.core import settings
+from homelab_agent.core.settings import NAME, Section, check_unique
+
+setting = partial(settings.setting, reload=True)
+"""Every key of this section applies on reload."""
 
 _REFERENCE = re.compile(r"(env|file|credential|openbao):\S+")
 _QUIET = r"^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])?$"
@@ -124,7 +129,7 @@ class NotifySettings(Section):
         pattern=r"^(https?://\S+)?$",
     )
     target: list[Target] = setting([], "The targets.", max_length=16)
-    heartbeat: HeartbeatSettings | None = None
+    heartbeat: HeartbeatSettings | None = setting(None, "Who misses the agent.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

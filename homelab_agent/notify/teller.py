@@ -9,14 +9,15 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from homelab_agent.core import journal
+from homelab_agent.core import journal, systemd
 from homelab_agent.core.clock import about, boot_id
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Standing
 from homelab_agent.core.state import StateUnavailable
-from homelab_agent.notify import book, life, message, severity
+from homelab_agent.notify import book, ending, life, message, severity
 from homelab_agent.notify.courier import Courier
 from homelab_agent.notify.decision import Case, Item, Seen, Timing, decide
+from homelab_agent.notify.ending import Ended
 from homelab_agent.notify.mute import Mute
 from homelab_agent.notify.queue import Promise, Queue
 from homelab_agent.notify.trial import Trials
@@ -40,7 +41,7 @@ class Teller:
         timing: Timing,
         critical: Sequence[str],
     ) -> None:
-        """`critical` are patterns of checks whose failure is."""
+        """`couriers` are those of the moment; `critical` are patterns of checks whose failure is."""
         self._base = base
         self._couriers = couriers
         self._queue = queue
@@ -50,6 +51,10 @@ class Teller:
         self._critical = critical
         self._book: Mapping[str, Case] = {}
         self._is_ready = False
+
+    def adopt(self, timing: Timing, critical: Sequence[str]) -> None:
+        """Take new settings; they count from the next look on."""
+        self._timing, self._critical = timing, critical
 
     async def run(self) -> None:
         """Take up what was left, then look until cancelled; when told to stop, note that this was no accident."""
@@ -72,17 +77,20 @@ class Teller:
         """Take up, once, what the agent before this one has left."""
         if self._is_ready:
             return True
-        boot, now = await asyncio.to_thread(boot_id), self._now()
+        boot, now, noted = await asyncio.to_thread(boot_id), self._now(), systemd.state_directory()
+        ended = await asyncio.to_thread(ending.read, noted) if noted is not None else None
         try:
             self._book = await self._base.state.read(book.read)
             await self._mute.recover()
             await self._trials.recover()
             await self._queue.recover()
-            lived = await self._base.state.write(lambda connection: _begin(connection, boot, now, self))
+            lived = await self._base.state.write(lambda connection: _begin(connection, boot, now, ended, self))
         except StateUnavailable as error:
             log.warning("notify.nothing_known", error=error)
             return True  # that state.db is not to be had is what must be told now
         self._is_ready = True
+        if noted is not None:
+            await asyncio.to_thread(ending.begin, noted)
         if lived:
             await self._queue.recover()
             self._wake()
@@ -90,6 +98,7 @@ class Teller:
 
     async def _look(self) -> datetime | None:
         """Decide once, and promise what is told; return when to look again though nothing changes."""
+        await self._queue.drop_all_but([one.target.name for one in self._couriers])
         now = self._now()
         picture = self._picture()
         decision = decide(self._book, picture, now, self._timing, muted=self._mute.current() is not None)
@@ -141,10 +150,10 @@ class Teller:
         return self._base.clock.read().wall
 
 
-def _begin(connection: sqlite3.Connection, boot: str, now: datetime, teller: Teller) -> bool:
+def _begin(connection: sqlite3.Connection, boot: str, now: datetime, ended: Ended | None, teller: Teller) -> bool:
     """Note that a life begins, and promise in the same transaction what is to be told of the one before."""
-    began = life.begin(connection, boot, now)
-    promises = teller.promises([life.item(now, began)], now) if began is not None else []
+    news = life.begin(connection, boot, now, ended)
+    promises = teller.promises([news], now) if news is not None else []
     for promise in promises:
         promise.insert(connection)
     return bool(promises)

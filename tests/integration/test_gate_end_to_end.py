@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -140,6 +141,31 @@ def test_what_a_dead_agent_left_is_taken_back_without_one_and_nothing_else(home:
     said = home.agent.run("gate", "close", "--now")
     assert (said.returncode, "8443" in said.stdout) == (0, True), said.stderr
     assert host.entries == others
+
+
+def test_a_door_that_is_open_for_longer_than_was_meant_is_told_and_shut_as_is_advised(home: Home) -> None:
+    home.start().open()
+    home.agent.until("gate.exposure", "ok")
+    home.configure("tell_open_after = 2\n")
+    assert "gate.tell_open_after" in home.agent.run("reload").stdout
+    told = home.agent.until("gate.exposure", "degraded")
+    assert told["detail"] == "the internet has been let in for more than 2 s ([gate] tell_open_after)"
+    assert home.door["phase"] == "open"
+    home.agent.run(*shlex.split(told["repair"])[1:])
+    assert home.becomes("closed", "held")["why"].endswith("it is not needed any more")
+    home.agent.until("gate.exposure", "ok")
+
+
+def test_a_session_of_nobodys_on_the_doors_port_is_told_and_ended_by_what_is_advised(home: Home) -> None:
+    home.start().open()
+    assert home.agent.run("gate", "close", "--reason", "an upgrade").returncode == 0
+    home.becomes("closed", "held")
+    with home.tailnet.homelab.session(home.agent.port, port=8443, public=True):
+        told = home.agent.until("gate.exposure", "failed")
+        assert "was not begun by this agent" in told["detail"]
+        assert home.refused()
+        assert home.agent.run(*shlex.split(told["repair"])[1:]).returncode == 0
+        home.agent.until("gate.exposure", "ok")
 
 
 def open_and_shut(home: Home, rounds: Iterable[int]) -> None:

@@ -192,7 +192,7 @@ def test_doctor_says_how_confined_both_are_and_what_the_root_half_can_do(house: 
     assert "homelab-agent 1." in sandbox["detail"]
     assert "homelab-agent-privileged" in sandbox["detail"]
     assert "move a working copy forward" in finding(house, "unit.root_half")["detail"]
-    for check in ("enabled", "sockets", "files", "program"):
+    for check in ("enabled", "sockets", "files", "program", "credentials"):
         assert finding(house, f"unit.{check}")["state"] == "ok"
 
 
@@ -213,3 +213,20 @@ def test_doctor_finds_what_was_done_to_the_units_and_its_repairs_mend_it(house: 
         command = found["repair"].partition(": ")[2] if check == "sandbox" else found["repair"]
         machine("sh", "-ec", command.rpartition("away with it: ")[2].replace("sudo ", ""))
         assert finding(house, f"unit.{check}")["state"] == "ok"
+
+
+def test_doctor_says_which_credential_is_not_given_and_which_is_gone(house: Checkout) -> None:
+    machine = house.machine
+    before, token = machine.path(CONFIG).read_text(), "/etc/homelab-agent/credentials/api-token"
+    machine("cp", token, f"{token}-2")
+    assert "not given to the service yet: api-token-2" in finding(house, "unit.credentials")["detail"]
+    assert "credential:api-token" in before
+    machine.path(CONFIG).write_text(before.replace("credential:api-token", "credential:api-token-2"))
+    found = finding(house, "unit.credentials")
+    assert (found["state"], "web.api_token" in found["detail"]) == ("failed", True)
+    machine.path(CONFIG).write_text(before)
+    machine("mv", f"{token}-2", token)
+    assert finding(house, "unit.credentials")["state"] == "ok"
+    machine("mv", token, "/root/away")
+    assert "does not start again" in finding(house, "unit.credentials")["detail"]
+    machine("mv", "/root/away", token)

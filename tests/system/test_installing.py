@@ -96,6 +96,32 @@ def test_where_the_configuration_listens_the_socket_does(checkout: Checkout, ins
     assert checkout.asked("/api/health/live")[0] == 200
 
 
+def test_where_the_configuration_has_the_records_it_is_looked_for_what_is_to_resume(
+    checkout: Checkout, installed: Machine
+) -> None:
+    unit = "homelab-agent-resume.service"
+    resumed = ("systemctl", "show", "--value", "--property=ConditionResult", unit)
+    installed("homelab-agent", "config", "set", "backup.records", "/srv/50% of it")
+    installed("mkdir", "--parents", "/srv/50% of it/undo/one")
+    assert "put /usr/local/lib/systemd/system/homelab-agent-resume.service.d/records.conf" in checkout.made("install")
+    installed.run("systemctl", "start", unit)
+    assert installed(*resumed) == "yes"
+    installed("rm", "-r", "/srv/50% of it")
+    installed.run("systemctl", "restart", unit)
+    assert installed(*resumed) == "no"
+    installed("homelab-agent", "config", "set", "backup.records", "/var/lib/homelab-agent-backup")
+    assert "removed /usr/local/lib/systemd/system/homelab-agent-resume.service.d/records.conf" in checkout.made(
+        "install"
+    )
+
+
+def test_a_checkout_may_be_called_anything(checkout: Checkout, installed: Machine) -> None:
+    strange = "/srv/it's my lab & home"
+    installed("cp", "-R", HERE, strange)
+    done = installed.run("make", "-C", strange, "install", seconds=120)
+    assert "Nothing has changed" in done.stdout, done.stderr
+
+
 def test_without_systemds_library_there_are_json_lines_and_with_it_fields(
     checkout: Checkout, installed: Machine
 ) -> None:

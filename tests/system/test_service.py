@@ -6,8 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -147,11 +146,12 @@ def test_a_killed_root_half_is_started_again_by_the_next_call(installed: Machine
 
 @pytest.fixture
 def impatient(checkout: Checkout, installed: Machine) -> Iterator[None]:
-    """A watchdog that waits for eight seconds, for a test cannot for thirty; and a loop that a signal can block."""
+    """A watchdog that waits for eight seconds, for a test cannot for thirty; signals that block the loop or eat."""
     library = installed("find", f"/opt/homelab-agent/releases/{checkout.release()}", "-name", "site-packages")
     blocks = f"{library}/blocks.pth"
     block = "import signal, time; signal.signal(signal.SIGUSR2, lambda *_, t=time: t.sleep(1000))\n"
-    installed.path(blocks).write_text(block)
+    take = "import signal; signal.signal(signal.SIGWINCH, lambda *_: b'x' * 2**30)\n"
+    installed.path(blocks).write_text(block + take)
     installed.install(f"{SERVICE}.d/50-impatient.conf", "[Service]\nWatchdogSec=8\n")
     installed.systemctl("restart", SERVICE)
     is_well(checkout)
@@ -178,19 +178,24 @@ def test_an_agent_that_stands_still_is_killed_by_the_watchdog_says_where_and_run
     assert "nothing was open" in said
 
 
-def killed_for_memory() -> int:
-    """Return how many processes this kernel has killed for want of memory."""
-    return int(dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())["oom_kill"])
+def killed_for_memory(machine: Machine) -> int:
+    """Return how many processes of the service were killed for want of memory, since its control group was made."""
+    group = f"system.slice/{SERVICE}"
+    for file in (f"{group}/memory.events", f"memory/{group}/memory.oom_control"):  # of version 2, and 1
+        with suppress(FileNotFoundError):
+            counted = machine.path(f"/sys/fs/cgroup/{file}").read_text()
+            return int(dict(line.split() for line in counted.splitlines())["oom_kill"])
+    return 0
 
 
 def test_killed_for_want_of_memory_it_is_started_again(checkout: Checkout, installed: Machine) -> None:
-    killed, since = killed_for_memory(), cursor(installed)
+    since = cursor(installed)
     limit = ("set-property", "--runtime", SERVICE)
     installed.systemctl(*limit, "MemoryMax=24M", "MemorySwapMax=0", "MemoryHigh=infinity")
     try:
         installed.systemctl("--no-block", "restart", SERVICE)
+        until(lambda: killed_for_memory(installed), "the kernel has killed one of it", seconds=60)
         until(lambda: int(installed.show(SERVICE)["NRestarts"]) > 1, "it is killed and started again", seconds=60)
-        assert killed_for_memory() > killed
         assert any("status=9/KILL" in one for one in messages(installed, since))
     finally:
         installed.systemctl(*limit, "MemoryMax=1G", "MemorySwapMax=infinity", "MemoryHigh=768M")
@@ -234,6 +239,55 @@ def test_of_twenty_restarts_under_eight_clients_nobody_hears_but_by_waiting(
     print(told)
     assert told["failed"] == []
     assert told["done"] >= 160
+
+
+# What the next one tells of how it ended
+
+TOLD = """
+import json, sqlite3
+asked = sqlite3.connect("file:/var/lib/homelab-agent/state.db?mode=ro", uri=True)
+items = [item for (said,) in asked.execute("SELECT items FROM notify_message") for item in json.loads(said)]
+print([item[4] for item in items if item[1] == "agent restarted"][-1:])
+"""
+
+
+@pytest.fixture
+def telling(checkout: Checkout, installed: Machine) -> Iterator[None]:
+    """Somebody to tell, who does not answer: what is told waits for him in state.db."""
+    address = "/var/lib/homelab-agent/phone"
+    installed("install", "--owner=homelab-agent", "--mode=600", "/dev/null", address)
+    installed.path(address).write_text("json://127.0.0.1:9/")
+    with configured(installed, f'[[notify.target]]\nname = "phone"\nurl = "file:{address}"'):
+        installed.systemctl("restart", SERVICE)
+        is_well(checkout)
+        yield
+    installed.systemctl("restart", SERVICE)
+
+
+def is_told(installed: Machine, how: str) -> None:
+    """Wait until it is told how the agent before this one ended."""
+    until(lambda: how in installed("python3", "-I", "-c", TOLD), f"it is told that it {how}", seconds=30)
+
+
+@pytest.mark.usefixtures("impatient", "telling")
+@pytest.mark.parametrize(
+    ("signal", "how"),
+    [
+        ("SIGWINCH", "was killed by the kernel for want of memory"),
+        ("SIGKILL", "was killed (signal KILL)"),
+        ("SIGSEGV", "crashed (signal SEGV)"),
+        ("SIGUSR2", "was ended by its watchdog"),
+    ],
+)
+def test_how_it_ended_is_told(checkout: Checkout, installed: Machine, signal: str, how: str) -> None:
+    before, limit = is_well(checkout), ("set-property", "--runtime", SERVICE)
+    installed.systemctl(*limit, "MemoryMax=512M", "MemorySwapMax=0", "MemoryHigh=infinity")
+    try:
+        installed.systemctl("kill", "--kill-whom=main", f"--signal={signal}", SERVICE)
+        until(lambda: checkout.process() not in {"0", before}, "it is started again", seconds=60)
+        is_told(installed, how)
+    finally:
+        installed.systemctl(*limit, "MemoryMax=1G", "MemorySwapMax=infinity", "MemoryHigh=768M")
 
 
 # What it may

@@ -128,3 +128,6 @@ def test_killed_in_the_middle_it_goes_on(newer: Checkout) -> None:
     assert tally(newer) >= rows
     assert releases(newer) == {before, newer.release()}, "what was there before these is gone"
     assert machine.run("test", "-e", "/opt/homelab-agent/upgrading").returncode == 1
+    machine("mkdir", f"{RELEASES}/0.0.1-older")  # as one that was killed before it was away
+    newer.made("install")
+    assert releases(newer) == {before, newer.release()}

@@ -82,7 +82,7 @@ async def test_an_opening_ends_when_the_door_is_shut_however_long_it_takes_to_sa
 
 async def test_an_opening_that_was_given_up_while_the_disk_took_its_time_is_none(life: Life) -> None:
     disk = Disk(life)
-    disk.swallows = True
+    disk.swallows = 0.0
     beginning = asyncio.create_task(life.ledger.begin("ready"))
     await until(lambda: disk.swallowed, "it is on disk")
     beginning.cancel()

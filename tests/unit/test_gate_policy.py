@@ -222,7 +222,9 @@ def test_a_door_does_not_open_beside_a_session_that_leads_here_already() -> None
     assert (door.gate.phase, door.gate.overlay) == ("closed", "")
     assert door.gate.why == "a session that was not begun by this agent leads here, and has not ended yet"
     assert door.gate.repair == "homelab-agent gate close --now"
+    assert door.gate.stray == 5
     assert door.look(READY) == ["open"]
+    assert door.gate.stray == 0
 
 
 def test_what_cannot_be_ended_is_tried_at_the_usual_pace_after_a_while() -> None:

