@@ -8,20 +8,31 @@ is told together.
 A check may stand for many things, a disk each, say: what gets into trouble beside what was told is told, too, after
 its grace; what goes is no news as long as the check stays in trouble.
 
+What is critical and was well for less than its grace was not well: an agent that is held up, or a task that ends, for a
+moment each minute stays so for no two.
+
+How long something stands is monotonic time, which nobody sets; a time of the wall clock that is kept, and is ahead of
+it, was of a clock that was.
+
 The picture that it is given is always the whole one, so what was missed between two looks is made up for by the next.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from homelab_agent.core.clock import Instant
 from homelab_agent.notify.severity import Severity
 
 REMEMBERED = timedelta(days=1)
 """So long what was told of a check makes it slower to be told again."""
+
+_DAMPED_SECONDS = 10.0
+"""What was told twice within that time has no shorter grace: a grace of nothing would never grow."""
 
 _LEVELS = (Severity.CRITICAL, Severity.FAILED, Severity.WARNING)
 
@@ -31,12 +42,14 @@ class Kind(StrEnum):
 
     TROUBLE = "trouble"
     RECOVERED = "recovered"
+    LOST = "lost"
+    """Nobody knows any more how it stands: it is disabled, or what was asked is not there."""
     HAPPENED = "happened"
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that is told; `severity` of a recovery is how bad it was. `since` is when it began to be so."""
+    """One thing that is told; `severity` of a recovery is how bad it was. `since` is when the trouble began."""
 
     kind: Kind
     check: str
@@ -45,14 +58,15 @@ class Item:
     detail: str = ""
     repair: str = ""
     again: bool = False
-    """Whether it was told within the last day already: it flaps."""
+    """Whether an earlier trouble, and its end, were told within the last day: it flaps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How a check stands now; `severity` is None where nobody knows, or its outage was announced.
+    """How a check stands now; `severity` is None where it was not asked yet, or its outage was announced.
 
-    `about` are the keys of what is in trouble where the check stands for many; none where it does not say.
+    `known` is False where it is no trouble because it is disabled or not available. `about` are the keys of what is in
+    trouble where the check stands for many; none where it does not say.
     """
 
     check: str
@@ -60,33 +74,46 @@ class Seen:
     since: datetime
     detail: str = ""
     repair: str = ""
+    known: bool = True
     about: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of those that a check stands for: whether it was told of, when, and since when it stands otherwise."""
+    """One of those that a check stands for: whether it was told of, when, and since when (monotonic) that is not so."""
 
     is_told: bool = False
     tells: tuple[datetime, ...] = ()
-    otherwise: datetime | None = None
+    otherwise: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """What is remembered of a check: what was `told` of it and when, and since when it stands otherwise.
 
-    `above` has for each severity that is worse than was told since when it stands at least as bad; `calm` since when
-    it is well, while trouble is what was told. `began` is when the trouble that was told began. `parts` has, while
-    trouble is what was told, what the check stands for.
+    `above` has for each severity that is worse than was told since when it stands at least as bad; `eased` since when
+    it is not critical, if it was until less than its grace ago; `calm` since when it is well, while trouble is what
+    was told: in seconds of monotonic time. `began` is when the trouble that was told began. `parts` has, while trouble
+    is what was told, what the check stands for.
     """
 
     told: Severity = Severity.NONE
     tells: tuple[datetime, ...] = ()
     began: datetime | None = None
-    above: Mapping[Severity, datetime] = field(default_factory=dict)
-    calm: datetime | None = None
+    above: Mapping[Severity, float] = field(default_factory=dict)
+    eased: float | None = None
+    calm: float | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
+
+    @property
+    def reached(self) -> Mapping[Severity, float]:
+        """What of `above` it stands at now."""
+        return {level: at for level, at in self.above.items() if level < Severity.CRITICAL or self.eased is None}
+
+    @property
+    def flaps(self) -> bool:
+        """Whether it was told of before the trouble that was told last, or is about to be."""
+        return any(self.began is None or at < self.began for at in self.tells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,35 +124,36 @@ class Timing:
     grace_degraded: float
     group: float
 
-    def patience(self, case: Case, severity: Severity, now: datetime) -> timedelta:
-        """Return how long a check must stand at a severity before that is told; NONE is its recovery."""
-        count = sum(now - at < REMEMBERED for at in case.tells)
-        if severity is Severity.NONE:
-            return timedelta(seconds=self.grace * 2 ** min(count, 10))
+    def patience(self, case: Case, severity: Severity, now: datetime) -> float:
+        """Return for how many seconds a check must stand at a severity before it is told; NONE is its recovery."""
+        count = min(sum(now - at < REMEMBERED for at in case.tells), 20)
         grace = self.grace_degraded if severity is Severity.WARNING else self.grace
-        if case.told is not Severity.NONE:  # it has become worse: that cannot flap more than twice
-            return timedelta(seconds=grace)
-        return timedelta(seconds=grace * 2 ** min(count // 2, 10))
+        if severity is not Severity.NONE and case.told is not Severity.NONE:
+            return grace  # it has become worse: that cannot flap more than twice
+        if count > 1:
+            grace = max(grace, _DAMPED_SECONDS)
+        doublings: int = count if severity is Severity.NONE else count // 2
+        return grace * 2.0**doublings
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is remembered from now on, what is told now, and when to look again though nothing changes."""
+    """What is remembered from now on, what is told now, and when (monotonic) to look again though nothing changes."""
 
     book: Mapping[str, Case]
     told: tuple[Item, ...] = ()
-    again: datetime | None = None
+    again: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    at: datetime
+    at: float
     severity: Severity
     part: str = ""
 
 
 def decide(
-    book: Mapping[str, Case], picture: Sequence[Seen], now: datetime, timing: Timing, *, muted: bool = False
+    book: Mapping[str, Case], picture: Sequence[Seen], now: Instant, timing: Timing, *, muted: bool = False
 ) -> Decision:
     """Return what is to be told of the whole `picture`; while `muted` nothing is, and what then still holds is later.
 
@@ -136,19 +164,19 @@ def decide(
     coming = [due for due in dues.values() if due is not None]
     if muted or not coming:
         return Decision(_kept(cases))
-    group = timedelta(seconds=timing.group)
     first = min(due.at for due in coming)
-    urgent = any(due.at <= now and due.severity is Severity.CRITICAL for due in coming)
-    if not urgent and first + group > now:
+    urgent = any(due.at <= now.monotonic and due.severity is Severity.CRITICAL for due in coming)
+    if not urgent and first + timing.group > now.monotonic:
         later = [due.at for due in coming if due.severity is Severity.CRITICAL]
-        return Decision(_kept(cases), again=min([first + group, *later]))
+        return Decision(_kept(cases), again=min([first + timing.group, *later]))
     items = []
     for seen in picture:
         due = dues[seen.check]
-        if due is not None and due.at <= now:
-            items.append(_item(cases[seen.check], seen, due, now))
-            cases[seen.check] = _told(cases[seen.check], seen, due, now)
-    left = [due.at for check, due in dues.items() if due is not None and due.at > now]
+        if due is not None and due.at <= now.monotonic:
+            item = _item(cases[seen.check], seen, due, now)
+            items.append(item)
+            cases[seen.check] = _told(cases[seen.check], seen, due, item, now)
+    left = [due.at for due in coming if due.at > now.monotonic]
     return Decision(_kept(cases), tuple(items), min(left, default=None))
 
 
@@ -156,18 +184,29 @@ def _kept(cases: Mapping[str, Case]) -> Mapping[str, Case]:
     return {check: case for check, case in cases.items() if case != Case()}
 
 
-def _watched(case: Case, seen: Seen, now: datetime, timing: Timing) -> Case:
+def _watched(case: Case, seen: Seen, now: Instant, timing: Timing) -> Case:
     """Return the case with the time noted since when the check stands as it does."""
-    case = replace(case, parts=_parts(case, seen, now, timing))
-    tells = tuple(at for at in case.tells if now - at < REMEMBERED)
+    tells = tuple(min(at, now.wall) for at in case.tells if now.wall - at < REMEMBERED)
+    began = None if case.began is None else min(case.began, now.wall)
+    case = replace(case, tells=tells, began=began, parts=_parts(case, seen, now, timing))
     if seen.severity is None:
-        return replace(case, above={}, calm=None, tells=tells)
-    above = {level: case.above.get(level, now) for level in _LEVELS if case.told < level <= seen.severity}
+        return replace(case, above={}, eased=None, calm=None)
+    before, eased = dict(case.above), case.eased
+    if eased is not None and now.monotonic - eased >= timing.grace:
+        del before[Severity.CRITICAL]
+        eased = None
+    above = {level: before.get(level, now.monotonic) for level in _LEVELS if case.told < level <= seen.severity}
+    if Severity.CRITICAL in above:
+        eased = None
+    elif Severity.CRITICAL in before and timing.grace:
+        above[Severity.CRITICAL] = before[Severity.CRITICAL]
+        eased = now.monotonic if eased is None else eased
     is_calm = seen.severity is Severity.NONE and case.told is not Severity.NONE
-    return replace(case, above=above, calm=(case.calm or now) if is_calm else None, tells=tells)
+    calm = (now.monotonic if case.calm is None else case.calm) if is_calm else None
+    return replace(case, above=above, eased=eased, calm=calm)
 
 
-def _parts(case: Case, seen: Seen, now: datetime, timing: Timing) -> Mapping[str, Part]:
+def _parts(case: Case, seen: Seen, now: Instant, timing: Timing) -> Mapping[str, Part]:
     """Return what the check stands for; one that has been gone for as long as a recovery takes is told of anew.
 
     Which are in trouble is known only while the check says so.
@@ -178,58 +217,68 @@ def _parts(case: Case, seen: Seen, now: datetime, timing: Timing) -> Mapping[str
     found: dict[str, Part] = {}
     for name in sorted({*case.parts, *seen.about}):
         part = case.parts.get(name, Part())
-        tells = tuple(at for at in part.tells if now - at < REMEMBERED)
-        otherwise = (part.otherwise or now) if is_known and (name in seen.about) is not part.is_told else None
+        tells = tuple(min(at, now.wall) for at in part.tells if now.wall - at < REMEMBERED)
+        otherwise = None
+        if is_known and (name in seen.about) is not part.is_told:
+            otherwise = now.monotonic if part.otherwise is None else part.otherwise
         part = Part(part.is_told, tells, otherwise)
-        if part.is_told and otherwise and otherwise + timing.patience(Case(tells=tells), Severity.NONE, now) <= now:
+        if part.is_told and _due_of(part, Severity.NONE, now, timing) <= now.monotonic:
             part = Part(tells=tells)
         if part != Part():
             found[name] = part
     return found
 
 
-def _due(case: Case, seen: Seen, now: datetime, timing: Timing) -> _Due | None:
+def _due_of(part: Part, severity: Severity, now: Instant, timing: Timing) -> float:
+    """Return when it has stood otherwise than was told for long enough; it has its own times, and delays no other."""
+    if part.otherwise is None:
+        return math.inf
+    return part.otherwise + timing.patience(Case(tells=part.tells), severity, now.wall)
+
+
+def _due(case: Case, seen: Seen, now: Instant, timing: Timing) -> _Due | None:
     """Return what is to be told next of a case if it stays as it is: what is due, the worst first, else the soonest."""
     if case.calm is not None:
-        return _Due(case.calm + timing.patience(case, Severity.NONE, now), Severity.NONE)
+        return _Due(case.calm + timing.patience(case, Severity.NONE, now.wall), Severity.NONE)
+    reached = case.reached
     dues = [
-        _Due(case.above[level] + timing.patience(case, level, now), level) for level in _LEVELS if level in case.above
+        _Due(reached[level] + timing.patience(case, level, now.wall), level) for level in _LEVELS if level in reached
     ]
     if seen.severity:
         level = min(seen.severity, case.told)
-        dues += [
-            _Due(part.otherwise + timing.patience(Case(tells=part.tells), level, now), level, name)
-            for name, part in case.parts.items()
-            if part.otherwise and not part.is_told
-        ]
-    ripe = [due for due in dues if due.at <= now]
+        new = {name: part for name, part in case.parts.items() if not part.is_told and part.otherwise is not None}
+        dues += [_Due(_due_of(part, level, now, timing), level, name) for name, part in new.items()]
+    ripe = [due for due in dues if due.at <= now.monotonic]
     return ripe[0] if ripe else min(dues, key=lambda due: due.at, default=None)
 
 
-def _item(case: Case, seen: Seen, due: _Due, now: datetime) -> Item:
-    again = any(now - at < REMEMBERED for at in case.tells)
+def _item(case: Case, seen: Seen, due: _Due, now: Instant) -> Item:
     if due.severity is Severity.NONE:
+        since = case.began or seen.since
+        if not seen.known:
+            return Item(Kind.LOST, seen.check, case.told, since, seen.detail, seen.repair, case.flaps)
         # What a check says when it is well is nobody's business: it may hold what strangers sent.
-        return Item(Kind.RECOVERED, seen.check, case.told, case.began or seen.since, again=again)
+        return Item(Kind.RECOVERED, seen.check, case.told, since, again=case.flaps)
     if due.part:
         part = case.parts[due.part]
-        since, again = part.otherwise or now, bool(part.tells)
-        return Item(Kind.TROUBLE, seen.check, due.severity, since, seen.detail, seen.repair, again)
-    since = case.above.get(Severity.WARNING, seen.since)
-    return Item(Kind.TROUBLE, seen.check, due.severity, min(since, seen.since), seen.detail, seen.repair, again)
+        since = now.wall - timedelta(seconds=now.monotonic - (part.otherwise or now.monotonic))
+        return Item(Kind.TROUBLE, seen.check, due.severity, since, seen.detail, seen.repair, bool(part.tells))
+    stood = now.monotonic - min(case.reached.values())
+    since = min(now.wall - timedelta(seconds=stood), seen.since)
+    return Item(Kind.TROUBLE, seen.check, due.severity, since, seen.detail, seen.repair, case.flaps)
 
 
-def _told(case: Case, seen: Seen, due: _Due, now: datetime) -> Case:
-    tells = (*case.tells, now)
-    if due.severity is Severity.NONE:
+def _told(case: Case, seen: Seen, due: _Due, item: Item, now: Instant) -> Case:
+    tells = (*case.tells, now.wall)
+    if item.kind is not Kind.TROUBLE:
         return Case(tells=tells)
     parts = {**case.parts, **{name: _told_part(case.parts.get(name, Part()), now) for name in seen.about}}
     if due.part:
         return replace(case, parts=parts)
-    began = case.began or min(case.above[due.severity], seen.since)
-    above = {level: at for level, at in case.above.items() if level > due.severity}
-    return Case(told=due.severity, tells=tells, began=began, above=above, parts=parts)
+    above = {level: at for level, at in case.above.items() if level > item.severity}
+    eased = case.eased if Severity.CRITICAL in above else None
+    return Case(told=item.severity, tells=tells, began=case.began or item.since, above=above, eased=eased, parts=parts)
 
 
-def _told_part(part: Part, now: datetime) -> Part:
-    return part if part.is_told else Part(is_told=True, tells=(*part.tells, now))
+def _told_part(part: Part, now: Instant) -> Part:
+    return part if part.is_told else Part(is_told=True, tells=(*part.tells, now.wall))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
+from typing import Any
 
 from homelab_agent.core.clock import microseconds, moment
 from homelab_agent.notify.decision import Item, Kind
@@ -20,6 +22,9 @@ BODY_BYTES_MAX = 3500
 
 LINES_MAX = 20
 """So many things are named in a digest."""
+
+_FOREIGN = "another release of the agent wrote it, and this one cannot read it"
+_ORDER = (Kind.TROUBLE, Kind.HAPPENED, Kind.LOST, Kind.RECOVERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Writer:
         words = {
             Kind.TROUBLE: "needs you" if counts[Kind.TROUBLE] == 1 else "need you",
             Kind.RECOVERED: "well again",
+            Kind.LOST: "not known any more",
             Kind.HAPPENED: "happened",
         }
         said = ", ".join(f"{counts[kind]:,} {words[kind]}" for kind in Kind if counts[kind])
@@ -71,8 +77,7 @@ class Writer:
         return "\n".join(lines)
 
     def _digest(self, items: Sequence[Item]) -> str:
-        order = {Kind.TROUBLE: 0, Kind.HAPPENED: 1, Kind.RECOVERED: 2}
-        ranked = sorted(items, key=lambda item: (order[item.kind], -item.severity))
+        ranked = sorted(items, key=_rank)
         lines = []
         for item in ranked[:LINES_MAX]:
             cause = f": {item.detail}" if item.detail else ""
@@ -94,6 +99,17 @@ def merged(items: Sequence[Item]) -> list[Item]:
     return list(latest.values())
 
 
+def condensed(items: Sequence[Item]) -> tuple[Item, ...]:
+    """Return things as they are kept: what a digest of them does not name has no words."""
+    ranked = sorted(range(len(items)), key=lambda at: _rank(items[at]))
+    named = set(ranked[:LINES_MAX])
+    return tuple(one if at in named else replace(one, detail="", repair="") for at, one in enumerate(items))
+
+
+def _rank(item: Item) -> tuple[int, int]:
+    return _ORDER.index(item.kind), -item.severity
+
+
 def _what(item: Item) -> str:
     match item.kind:
         case Kind.TROUBLE:
@@ -101,6 +117,8 @@ def _what(item: Item) -> str:
             return f"{item.check} is {state}"
         case Kind.RECOVERED:
             return f"{item.check} is well again"
+        case Kind.LOST:
+            return f"{item.check} is not known any more"
         case Kind.HAPPENED:
             return item.check
 
@@ -127,9 +145,21 @@ def encode(items: Sequence[Item]) -> str:
     )
 
 
-def decode(text: str) -> tuple[Item, ...]:
-    """Return what `encode` was given."""
-    return tuple(
-        Item(Kind(kind), check, Severity(severity), moment(since), detail, repair, again)
-        for kind, check, severity, since, detail, repair, again in json.loads(text)
-    )
+def decode(text: str, at: datetime) -> tuple[Item, ...]:
+    """Return what `encode` was given, at least one thing.
+
+    What another release of the agent has written otherwise, `at` that time, is told as that.
+    """
+    items: list[Item] = []
+    with suppress(ValueError, TypeError, OverflowError):
+        rows = json.loads(text)
+        items.extend(_item(row) for row in rows)  # those before one that cannot be read are kept
+        if rows:
+            return tuple(items)
+    return (*items, Item(Kind.HAPPENED, "message not read", Severity.FAILED, at, _FOREIGN, "homelab-agent status"))
+
+
+def _item(row: Sequence[Any]) -> Item:
+    """Return what one row says; there may be more in it than is known here."""
+    kind, check, severity, since, detail, repair, again = row[:7]
+    return Item(Kind(kind), str(check), Severity(severity), moment(since), str(detail), str(repair), bool(again))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from homelab_agent.core import journal
 from homelab_agent.core.clock import Clock, microseconds, moment
@@ -25,29 +25,41 @@ class Muted:
 
 
 class Mute:
-    """Whether there is such a word now."""
+    """Whether there is such a word now.
+
+    It lasts as long as was said, also when the clock is set: it is counted by the clock that nobody sets, and by the
+    wall clock only over a start; never for longer than was said.
+    """
 
     def __init__(self, state: State, clock: Clock) -> None:
         self._state = state
         self._clock = clock
         self._word: Muted | None = None
+        self._ends = 0.0
 
     async def recover(self) -> None:
         """Read what was said before this start; raises `StateUnavailable`."""
-        self._word = await self._state.read(_read)
+        word = await self._state.read(_read)
+        if word is not None:
+            self._begin(word, min(word.until - self._clock.read().wall, word.until - word.since))
 
     def current(self) -> Muted | None:
-        """Return the word that is in force."""
-        word = self._word
-        return word if word is not None and word.until > self._clock.read().wall else None
+        """Return the word that is in force, until when by the wall clock as it is now."""
+        now = self._clock.read()
+        if self._word is None or now.boot >= self._ends:
+            return None
+        return replace(self._word, until=now.wall + timedelta(seconds=self._ends - now.boot))
 
     async def set(self, *, who: str, reason: str, until: datetime) -> Muted:
         """Have nothing told until then, in place of an earlier word; raises `StateUnavailable`."""
         word = Muted(recordable(who), recordable(reason), self._clock.read().wall, until)
         await self._state.write(lambda connection: _write(connection, word))
-        self._word = word
+        self._begin(word, word.until - word.since)
         log.info("notify.muted", who=word.who, reason=word.reason, until=word.until.isoformat())
         return word
+
+    def _begin(self, word: Muted, lasts: timedelta) -> None:
+        self._word, self._ends = word, self._clock.read().boot + lasts.total_seconds()
 
     async def end(self) -> Muted | None:
         """Have all told again; return the word that was in force."""

@@ -198,7 +198,7 @@ def _select(connection: sqlite3.Connection, rest: str, *values: object) -> list[
     return [
         Promise(
             target,
-            message.decode(items),
+            message.decode(items, moment(made)),
             moment(made),
             id,
             None if tried is None else moment(tried),

@@ -12,7 +12,7 @@ from datetime import datetime
 from homelab_agent.core import journal, systemd
 from homelab_agent.core.clock import about, boot_id
 from homelab_agent.core.foundation import Foundation
-from homelab_agent.core.health import Standing
+from homelab_agent.core.health import Standing, State
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.notify import book, ending, life, message
 from homelab_agent.notify.courier import Courier
@@ -97,15 +97,15 @@ class Teller:
             self._wake()
         return True
 
-    async def _look(self) -> datetime | None:
-        """Decide once, and promise what is told; return when to look again though nothing changes."""
+    async def _look(self) -> float | None:
+        """Decide once, and promise what is told; return when (monotonic) to look again though nothing changes."""
         await self._queue.drop_all_but([one.target.name for one in self._couriers])
-        now = self._now()
+        now = self._base.clock.read()
         picture = self._picture()
         decision = decide(self._book, picture, now, self._timing, muted=self._mute.current() is not None)
         before, self._book = self._book, decision.book
         if decision.told:
-            await self._promise(self.promises([self._clean(item) for item in decision.told], now))
+            await self._promise(self.promises([self._clean(item) for item in decision.told], now.wall))
         elif _tells(before) != _tells(self._book):
             with suppress(StateUnavailable):
                 await self._base.state.write(lambda connection: book.write(connection, self._book))
@@ -118,7 +118,7 @@ class Teller:
     def promises(self, items: Sequence[Item], now: datetime) -> list[Promise]:
         """Return a message for each target that wants one; none for what nobody wants."""
         wanted = [(one.target, tuple(item for item in items if one.target.wants(item))) for one in self._couriers]
-        return [Promise(target.name, some, now) for target, some in wanted if some]
+        return [Promise(target.name, message.condensed(some), now) for target, some in wanted if some]
 
     def _wake(self) -> None:
         for courier in self._couriers:
@@ -134,7 +134,8 @@ class Teller:
             return Seen(standing.check, None, standing.since)
         finding = standing.finding
         how = self._scale.of(standing.check, finding.state)
-        return Seen(standing.check, how, standing.since, finding.detail, finding.repair, finding.about)
+        is_known = finding.state not in {State.DISABLED, State.NOT_AVAILABLE}
+        return Seen(standing.check, how, standing.since, finding.detail, finding.repair, is_known, finding.about)
 
     def _clean(self, item: Item) -> Item:
         """Return what is told without secrets, and without what could pass for a line of a message."""
@@ -142,10 +143,9 @@ class Teller:
         detail = message.one_line(mask(item.detail), message.DETAIL_MAX)
         return replace(item, detail=detail, repair=message.one_line(mask(item.repair), message.REPAIR_MAX))
 
-    def _pause(self, again: datetime | None) -> float:
-        if again is None:
-            return about(self._base.clock.read(), LOOK_SECONDS)
-        return min(max((again - self._now()).total_seconds(), 0.05), LOOK_SECONDS)
+    def _pause(self, again: float | None) -> float:
+        now = self._base.clock.read()
+        return about(now, LOOK_SECONDS) if again is None else min(max(again - now.monotonic, 0.05), LOOK_SECONDS)
 
     def _now(self) -> datetime:
         return self._base.clock.read().wall

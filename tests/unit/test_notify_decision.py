@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from homelab_agent.core.clock import Instant
 from homelab_agent.notify.decision import Case, Decision, Item, Kind, Seen, Timing, decide
 from homelab_agent.notify.severity import Severity
 
@@ -20,8 +22,21 @@ def after(seconds: float) -> datetime:
     return AT + timedelta(seconds=seconds)
 
 
-def seen(severity: Severity | None, check: str = "web", detail: str = "why", about: str = "") -> Seen:
-    return Seen(check, severity, AT, detail, "homelab-agent doctor", frozenset(about.split()))
+def instant(seconds: float, step: float = 0) -> Instant:
+    """Return the moment that many seconds on, by a wall clock that was set by `step`."""
+    return Instant(after(seconds + step), seconds, seconds)
+
+
+def seen(
+    severity: Severity | None,
+    check: str = "web",
+    detail: str = "why",
+    *,
+    since: float = 0,
+    known: bool = True,
+    about: Sequence[str] = (),
+) -> Seen:
+    return Seen(check, severity, after(since), detail, "homelab-agent doctor", known, frozenset(about))
 
 
 class House:
@@ -31,9 +46,11 @@ class House:
         self.book: Mapping[str, Case] = {}
         self.told: list[tuple[float, Item]] = []
         self.timing = timing
+        self.step = 0.0
+        """By how much the wall clock was set."""
 
     def look(self, seconds: float, *picture: Seen, muted: bool = False) -> Decision:
-        decision = decide(self.book, picture, after(seconds), self.timing, muted=muted)
+        decision = decide(self.book, picture, instant(seconds, self.step), self.timing, muted=muted)
         self.book = decision.book
         self.told += [(seconds, item) for item in decision.told]
         return decision
@@ -128,9 +145,12 @@ def test_a_check_that_is_gone_is_forgotten() -> None:
     assert not house.book
 
 
+# What a check stands for.
+
+
 def units(*names: str, severity: Severity = FAILED) -> Seen:
     """Return a check that stands for units, of which these are in trouble."""
-    return seen(severity if names else NONE, "units", ", ".join(names), " ".join(names))
+    return seen(severity if names else NONE, "units", ", ".join(names), about=names)
 
 
 def test_a_second_disk_that_fails_while_the_first_does_is_told_after_its_grace() -> None:
@@ -196,6 +216,97 @@ def test_a_check_that_cannot_ask_for_a_while_forgets_none_of_what_was_told() -> 
     assert len(house.told) == 1
 
 
+# A clock that is set.
+
+
+@pytest.mark.parametrize("step", [-3 * 3600, 86400, -4000 * 86400])
+def test_a_clock_that_is_set_while_something_fails_or_is_well_tells_neither_sooner_nor_later(step: float) -> None:
+    house = House()
+    house.until(0, 60, seen(CRITICAL))
+    house.step = step
+    house.until(60, 300, seen(CRITICAL))
+    assert house.words() == [(120, Kind.TROUBLE, CRITICAL)]
+    house.until(300, 400, seen(NONE))
+    house.step = 0
+    house.until(400, 1000, seen(NONE))
+    told = [at for at, item in house.told if item.kind is Kind.RECOVERED]
+    assert told == [555] if step == -3 * 3600 else told[0] >= 420  # for what was told a day went by, by the clock
+
+
+def test_what_was_told_under_a_clock_that_was_ahead_counts_for_a_day_and_no_longer() -> None:
+    house = House()
+    ahead = tuple(after(4000 * 86400 + number) for number in range(8))
+    house.book = {"web": Case(told=FAILED, tells=ahead, began=after(4000 * 86400))}
+    house.look(0, seen(FAILED))
+    assert house.book["web"].tells == (AT,) * 8
+    assert house.book["web"].began == AT
+    house.look(86401, seen(FAILED))
+    assert not house.book["web"].tells
+
+
+# What nobody knows any more.
+
+
+def test_what_is_disabled_or_not_available_after_its_trouble_was_told_is_not_well_again() -> None:
+    house = House()
+    house.until(0, 600, seen(FAILED))
+    house.until(600, 2000, seen(NONE, detail="no disk here says how it is", known=False))
+    house.until(2000, 4000, seen(NONE))
+    house.until(4000, 5000, seen(FAILED))
+    assert house.words()[:2] == [(135, Kind.TROUBLE, FAILED), (855, Kind.LOST, FAILED)]
+    assert [item.kind for _, item in house.told[2:]] == [Kind.TROUBLE]
+    assert house.told[1][1].detail == "no disk here says how it is"
+
+
+def test_what_was_never_told_is_not_missed() -> None:
+    house = House()
+    house.until(0, 5000, seen(NONE, known=False))
+    assert not house.told
+
+
+# What comes and goes.
+
+
+def test_it_comes_and_goes_is_said_of_what_was_in_trouble_and_well_before() -> None:
+    house = House()
+    house.until(0, 1200, seen(WARNING))
+    house.until(1200, 3000, seen(FAILED, since=1200))
+    house.until(3000, 6000, seen(NONE, since=3000))
+    house.until(6000, 9000, seen(FAILED, since=6000))
+    house.until(9000, 20000, seen(NONE, since=9000))
+    assert [(item.kind, item.again) for _, item in house.told] == [
+        (Kind.TROUBLE, False), (Kind.TROUBLE, False), (Kind.RECOVERED, False), (Kind.TROUBLE, True),
+        (Kind.RECOVERED, True),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("grace", [0, 1, 10, 120])
+def test_no_grace_is_so_short_that_what_flaps_is_told_all_day(grace: float) -> None:
+    house = House(Timing(grace, grace, 15))
+    for begin in range(0, 86400, 60):
+        house.until(begin, begin + 30, seen(FAILED))
+        house.until(begin + 30, begin + 60, seen(NONE))
+    assert len(house.told) <= 4
+
+
+def test_what_is_critical_for_a_moment_each_minute_is_told_and_what_was_once_is_not() -> None:
+    house = House()
+    house.until(0, 40, seen(CRITICAL))
+    house.until(40, 4000, seen(NONE))
+    assert not house.told
+    assert not house.book
+    for begin in range(4000, 6000, 60):
+        house.until(begin, begin + 20, seen(CRITICAL))
+        house.until(begin + 20, begin + 60, seen(NONE))
+    assert house.words() == [(4120, Kind.TROUBLE, CRITICAL)]
+    house.until(6000, 6300, seen(NONE))
+    assert [item.kind for _, item in house.told] == [Kind.TROUBLE, Kind.RECOVERED]
+    house.until(6300, 6340, seen(CRITICAL))
+    house.until(6340, 6340 + 125, seen(NONE))
+    house.until(6465, 6540, seen(CRITICAL))
+    assert len(house.told) == 2
+
+
 LIVES = st.lists(
     st.tuples(st.sampled_from([None, *Severity]), st.floats(1, 4000)),
     min_size=1,
@@ -210,7 +321,7 @@ def lived(life: Sequence[tuple[Severity | None, float]], house: House) -> float:
         end = now + lasts
         while now < end:
             decision = house.look(now, seen(severity))
-            again = end if decision.again is None else (decision.again - AT).total_seconds()
+            again = end if decision.again is None else decision.again
             now = min(end, max(again, now + 0.001))
     return now
 
@@ -269,10 +380,32 @@ def test_what_is_told_was_so_for_its_grace(life: list[tuple[Severity | None, flo
         now += lasts
     for at, item in house.told:
         during = [one for begin, end, one in edges if begin < at and end > at - 120 + 0.01]
-        if item.kind is Kind.TROUBLE:
-            assert all(one is not None and one >= item.severity for one in during)
-        else:
+        if item.kind is not Kind.TROUBLE:
             assert set(during) == {NONE}
+        elif item.severity is CRITICAL:
+            assert during[-1] is CRITICAL
+            assert CRITICAL in during[:-1] or len(during) == 1
+            assert None not in during
+        else:
+            assert all(one is not None and one >= item.severity for one in during)
+
+
+@given(LIVES, st.lists(st.floats(-1e7, 1e7), min_size=60, max_size=60))
+def test_a_clock_that_is_set_is_no_reason_to_tell(
+    life: list[tuple[Severity | None, float]], steps: list[float]
+) -> None:
+    steady, unsteady = House(Timing(120, 120, 15)), House(Timing(120, 120, 15))
+    now = 0.0
+    for (severity, lasts), step in zip(life, steps, strict=False):
+        unsteady.step = step
+        end = now + lasts
+        while now < end and not steady.told:
+            decisions = [house.look(now, seen(severity)) for house in (steady, unsteady)]
+            assert decisions[0].again == decisions[1].again
+            assert steady.words() == unsteady.words()
+            again = end if decisions[0].again is None else decisions[0].again
+            now = min(end, max(again, now + 0.001))
+        now = end
 
 
 PARTS = st.lists(st.tuples(st.sets(st.sampled_from("abc")), st.floats(1, 1200)), min_size=1, max_size=120)

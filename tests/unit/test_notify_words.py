@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -73,7 +74,34 @@ def test_whatever_is_told_fits_and_comes_back_from_disk(items: list[Item]) -> No
     text = WRITER.write(items, "https://nas/")
     assert len(text.body.encode()) <= message.BODY_BYTES_MAX
     assert text.body.endswith("https://nas/")
-    assert message.decode(message.encode(items)) == tuple(items)
+    assert message.decode(message.encode(items), AT) == tuple(items)
+
+
+def test_what_a_later_release_has_written_is_read_as_far_as_it_is_known() -> None:
+    known = json.loads(message.encode([item("a"), item("b")]))
+    longer = [[*one, "new"] for one in known]
+    assert message.decode(json.dumps(longer), AT) == (item("a"), item("b"))
+    for odd in ([*known[:1], ["doubt", "b", 2, 1, "", "", False]], [*known[:1], ["trouble"]], [*known[:1], 7]):
+        first, second = message.decode(json.dumps(odd), AT)
+        assert first == item("a")
+        assert (second.kind, second.check, second.since) == (Kind.HAPPENED, "message not read", AT)
+    assert [one.check for one in message.decode("{", AT)] == ["message not read"]
+    assert [one.check for one in message.decode("[]", AT)] == ["message not read"]
+
+
+def test_what_is_not_known_any_more_is_not_called_well() -> None:
+    text = WRITER.write([item("disks", Kind.LOST, detail="no disk here says how it is")], "")
+    assert text.title == "nas: disks is not known any more"
+    assert "no disk here says how it is" in text.body
+
+
+def test_of_what_no_digest_names_only_the_name_is_kept() -> None:
+    items = [item(f"probe.{number}", bad=Severity.WARNING) for number in range(1000)] + [item("worst")]
+    kept = message.condensed(items)
+    assert [one.check for one in kept] == [one.check for one in items]
+    assert sum(bool(one.detail) for one in kept) == message.LINES_MAX
+    assert kept[-1] == items[-1]
+    assert WRITER.write(kept, "") == WRITER.write(items, "")
 
 
 @given(st.text(), st.integers(1, 50))
