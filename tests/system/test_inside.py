@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -168,6 +169,39 @@ def test_containers_run_again_when_either_half_is_killed_while_they_stand_still(
         asked.wait(60)
     until(lambda: machine.show(RESUME)["ConditionTimestampMonotonic"] != before, "systemd has looked, too")
     until(lambda: machine.show(SERVICE)["SubState"] == "running", "the service runs", seconds=60)
+
+
+@pytest.fixture
+def impatient(house: Checkout) -> Iterator[None]:
+    """A watchdog that waits for eight seconds, and a root half that takes longer than that for a copy."""
+    machine, drop_in = house.machine, f"{SERVICE}.d/50-impatient.conf"
+    machine.install(drop_in, "[Service]\nWatchdogSec=8\nTimeoutAbortSec=3\n")
+    machine.systemctl("restart", SERVICE)
+    until(house.database_answers, "the database is there", seconds=60)
+    yield
+    machine("rm", f"/etc/systemd/system/{drop_in}")
+    machine.systemctl("set-property", "--runtime", HALF, "CPUQuota=")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("restart", SERVICE)
+
+
+@pytest.mark.usefixtures("docker", "impatient")
+def test_they_run_again_when_the_watchdog_ends_an_agent_that_stands_still_meanwhile(house: Checkout) -> None:
+    machine, before = house.machine, house.process()
+    with subprocess.Popen(machine.inside("homelab-agent", "backup", "run", "shop"), stdout=subprocess.DEVNULL) as asked:
+        until(lambda: state(house) == "exited", "the container stands still", seconds=60)
+        machine.systemctl("set-property", "--runtime", HALF, "CPUQuota=2%")
+        machine.systemctl("kill", "--kill-whom=main", "--signal=SIGSTOP", SERVICE)
+        until(lambda: house.process() not in {"0", before}, "it is killed and started again", seconds=60)
+        machine.systemctl("set-property", "--runtime", HALF, "CPUQuota=")
+        until(lambda: state(house) == "running", "the container runs again", seconds=60)
+        asked.wait(60)
+    [killed] = [one for one in machine.journal(f"--unit={SERVICE}") if "Watchdog timeout" in str(one["MESSAGE"])]
+    at = datetime.fromtimestamp(int(killed["__REALTIME_TIMESTAMP"]) / 1e6, UTC)
+    ended, began = house.machine(
+        "/usr/bin/docker", "inspect", "--format={{.State.FinishedAt}} {{.State.StartedAt}}", WRITER
+    ).split()
+    assert datetime.fromisoformat(ended) < at < datetime.fromisoformat(began)
 
 
 @pytest.mark.usefixtures("docker")
