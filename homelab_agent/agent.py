@@ -7,13 +7,14 @@ import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from homelab_agent import capabilities, config, places, reconfiguring, reloading
 from homelab_agent.config import references
-from homelab_agent.core import findings, health, jobs, journal, systemd, telling
+from homelab_agent.core import duty, findings, health, jobs, journal, systemd, telling
 from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.errors import Exit
@@ -161,8 +162,8 @@ def _tasks(base: Foundation, ground: Sequence[Capability], rooms: Sequence[Capab
         Task("findings", lambda: findings.run(base.health, base.spool, base.clock, base.host)),
     ]
     if limit := systemd.watchdog_interval():
-        truth = lambda: base.health.ready("watchdog")  # noqa: E731 - a name for what is asked
-        watchdog = Watchdog(base.clock, limit=limit, lag=lag, pulses=[base.jobs.pulse], truth=truth)
+        neglected = partial(duty.neglected, base.health, [base.jobs.pulse])
+        watchdog = Watchdog(base.clock, limit=limit, lag=lag, neglected=neglected)
         watching.append(Task("watchdog", watchdog.run, critical=True))
     return [
         Task("spool", base.spool.run, critical=True),

@@ -90,7 +90,7 @@ async def room(
     directory: Path,
     section: dict[str, Any],
     *,
-    checks: tuple[str, ...] = ("web", "database"),
+    checks: tuple[str | Check, ...] = ("web", "database"),
     jobs: tuple[Job, ...] = (),
 ) -> AsyncIterator[Room]:
     """Run the room with this section, beside these checks and jobs."""
@@ -114,7 +114,9 @@ async def room(
     )
     capability = service.build(NotifySettings.model_validate({**AT_ONCE, **section}), base)
     runs.add(jobs)
-    base.health.add([*(Check(name) for name in checks), *state.checks(), *capability.checks])
+    base.health.add(
+        [*(one if isinstance(one, Check) else Check(one) for one in checks), *state.checks(), *capability.checks]
+    )
     tasks = [asyncio.ensure_future(task.run()) for task in capability.tasks]
     tasks.append(asyncio.ensure_future(runs.run()))
     try:

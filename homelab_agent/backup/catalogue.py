@@ -60,7 +60,10 @@ class Drill:
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """How a run of a set at an engine ended; `frozen_ms` is how long each container stood still."""
+    """How a run of a set at an engine ended; `frozen_ms` is how long each container stood still.
+
+    `detail` is what went wrong, "" for nothing, and `repair` what mends it.
+    """
 
     set_name: str
     engine: str
@@ -68,8 +71,18 @@ class RunEnd:
     started_at: datetime
     run_id: str | None = None
     detail: str = ""
+    repair: str = ""
     bytes: int = 0
     frozen_ms: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What went wrong with a set at an engine in its last run there; `repair` mends it, "" for nothing known."""
+
+    engine: str
+    what: str
+    repair: str
 
 
 class Catalogue:
@@ -99,6 +112,7 @@ class Catalogue:
         }
 
         def work(connection: sqlite3.Connection) -> list[Row]:
+            _trouble(connection, run)
             rows = [self._row("backup_run", ("host", "id"), values, now)]
             if archive is None:
                 return rows
@@ -197,6 +211,12 @@ class Catalogue:
         query = "SELECT set_name, engine, why FROM backup_held"
         return await self._state.read(lambda connection: {(a, b): why for a, b, why in connection.execute(query)})
 
+    async def troubles(self, set_name: str) -> list[Trouble]:
+        """Return what went wrong with a set, by engine."""
+        query = "SELECT engine, what, repair FROM backup_trouble WHERE set_name = ? ORDER BY engine"
+        rows = await self._state.read(lambda connection: connection.execute(query, (set_name,)).fetchall())
+        return [Trouble(*row) for row in rows]
+
     async def frozen_ms(self) -> Mapping[str, Mapping[str, int]]:
         """Return by set for how many milliseconds each container stood still in its last run that went well."""
         query = "SELECT set_name, container, ms FROM backup_frozen ORDER BY set_name, container"
@@ -255,6 +275,14 @@ def _insert(connection: sqlite3.Connection, archive: Archive, run_id: str) -> bo
         (*values, run_id),
     )
     return done.rowcount == 1
+
+
+def _trouble(connection: sqlite3.Connection, run: RunEnd) -> None:
+    key = (run.set_name, run.engine)
+    connection.execute("DELETE FROM backup_trouble WHERE set_name = ? AND engine = ?", key).close()
+    if run.detail:
+        values = (*key, recordable(run.detail), recordable(run.repair))
+        connection.execute("INSERT INTO backup_trouble VALUES (?, ?, ?, ?)", values).close()
 
 
 def _frozen(connection: sqlite3.Connection, run: RunEnd) -> None:

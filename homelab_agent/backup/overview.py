@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from homelab_agent.backup.catalogue import Catalogue, Drill, Entry
+from homelab_agent.backup.catalogue import Catalogue, Drill, Entry, Trouble
 from homelab_agent.backup.facts import Facts
 from homelab_agent.backup.proven import Proven
 from homelab_agent.backup.rounds import Rounds
@@ -64,7 +64,7 @@ class Overview:
                     "drill": drill.detail if drill else "",
                     "offsite": one.name in gone,
                     "frozen_ms": facts.frozen_ms.get(one.name, {}),
-                    "trouble": self._rounds.trouble(one.name)[0],
+                    "trouble": _said(await self._rounds.troubles(one.name)),
                 }
             )
         return told
@@ -106,9 +106,9 @@ class Overview:
         """Say how a set stands: whether it went wrong last, is overdue, or was never read back."""
         last = (await self._catalogue.newest()).get(name)
         await self.look()
-        trouble, repair = self._rounds.trouble(name)
-        if trouble:
-            return Finding.failed(trouble, repair or f"homelab-agent backup run {name}")
+        if troubles := await self._rounds.troubles(name):
+            repair = next((one.repair for one in troubles if one.repair), f"homelab-agent backup run {name}")
+            return Finding.failed(_said(troubles), repair, about=[one.engine for one in troubles])
         if last is None:
             return Finding.degraded("there is no copy yet", f"homelab-agent backup run {name}")
         age = (self._clock.read().wall - last.at).total_seconds()
@@ -133,6 +133,10 @@ class Overview:
             said = f"not a backup yet: {', '.join(alone)} have copies on this host alone ({self._settings.directory})"
             return Finding.degraded(said, f"a [[backup.repository]] elsewhere, beside {ARCHIVE} in the set's `engines`")
         return Finding.ok("every set has a copy in a repository")
+
+
+def _said(troubles: Sequence[Trouble]) -> str:
+    return "; ".join(dict.fromkeys(one.what for one in troubles))
 
 
 def _when(drill: Drill) -> datetime:

@@ -11,7 +11,7 @@ from functools import partial
 
 from homelab_agent.backup import retention, wire
 from homelab_agent.backup.asking import RootHalf
-from homelab_agent.backup.catalogue import Catalogue, Entry, RunEnd
+from homelab_agent.backup.catalogue import Catalogue, Entry, RunEnd, Trouble
 from homelab_agent.backup.point import Archive
 from homelab_agent.backup.retention import Kept, Plan
 from homelab_agent.backup.settings import AGENT_SET, BackupSettings
@@ -65,16 +65,19 @@ class Rounds:
         self._clock = clock
         self.stuck: AgentError | None = None
         """Why it is not known that nothing stands still for a run that is no more."""
-        self._trouble: dict[tuple[str, str], tuple[str, str]] = {}
+        self._unwritten: dict[tuple[str, str], Trouble] = {}  # what went wrong while state.db took nothing
         self._left: dict[str, str] = {}  # what could not be swept, and which run has said so
 
     def reload(self, settings: BackupSettings) -> None:
         """Go by what is configured now."""
         self._settings = settings
 
-    def trouble(self, name: str) -> tuple[str, str]:
-        """Return what went wrong last with a set, at whichever engine, and what mends it; "" for nothing."""
-        return next((found for (one, _), found in self._trouble.items() if one == name), ("", ""))
+    async def troubles(self, name: str) -> Sequence[Trouble]:
+        """Return what went wrong last with a set at the engines where it goes, also before the agent was restarted."""
+        written = {one.engine: one for one in await self._catalogue.troubles(name)}
+        unwritten = {engine: one for (of, engine), one in self._unwritten.items() if of == name}
+        engines = {engine for one in self._settings.covered if one.name == name for engine in one.engines}
+        return [one for engine, one in (written | unwritten).items() if engine in engines]
 
     async def back_up(self, run: Run) -> Outcome:
         """Back up all sets, or the one that is asked for, to each of its engines; then delete what need not be kept.
@@ -198,14 +201,13 @@ class Rounds:
     async def _stored(self, run: Run, name: str, engine: str, began: datetime, done: wire.Done) -> _End:
         """Record a copy that counts; also where something went wrong after it, which fails the run."""
         archive, wrong, repair = done.archive, "; ".join(one.cause for one in done.troubles), ""
-        self._trouble.pop((name, engine), None)
         if wrong:
             repair = done.troubles[0].repair or _SEE
-            self._trouble[name, engine] = (wrong, repair)
             log.warning("backup.failed_after", set=name, engine=engine, cause=wrong)
         state = "failed" if wrong else "ok"
-        end = RunEnd(name, engine, state, began, run.id, wrong, archive.bytes, done.frozen_ms)
+        end = RunEnd(name, engine, state, began, run.id, wrong, repair, archive.bytes, done.frozen_ms)
         await self._catalogue.end_run(end, archive)
+        self._unwritten.pop((name, engine), None)
         still = max(done.frozen_ms.values(), default=0)
         log.info("backup.stored", set=name, engine=engine, archive=archive.id, bytes=archive.bytes, frozen_ms=still)
         said = f"{name} to {engine}: {archive.files} files read back, {archive.verdict}, still for {still} ms"
@@ -213,10 +215,12 @@ class Rounds:
 
     async def _failed(self, run: Run, name: str, engine: str, began: datetime, error: AgentError) -> _End:
         log.warning("backup.failed", set=name, engine=engine, cause=describe(error))
-        self._trouble[name, engine] = (describe(error), error.repair)
+        why = describe(error)
+        self._unwritten[name, engine] = Trouble(engine, why, error.repair)
         with suppress(AgentError):
-            await self._catalogue.end_run(RunEnd(name, engine, "failed", began, run.id, describe(error)))
-        return _End(f"{name} to {engine} failed: {describe(error)}", error.repair or _SEE)
+            await self._catalogue.end_run(RunEnd(name, engine, "failed", began, run.id, why, error.repair))
+            del self._unwritten[name, engine]
+        return _End(f"{name} to {engine} failed: {why}", error.repair or _SEE)
 
     def _expect(self, name: str, now: datetime, seconds: float) -> Callable[[], None]:
         checks = [one.check for one in self._health.picture() if one.check.startswith(_EXPECTED)]

@@ -38,11 +38,15 @@ def needs_operator(state: str, expected: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found: `detail` in words, `repair` a command or a configuration key where there is one."""
+    """What a check found: `detail` in words, `repair` a command or a configuration key where there is one.
+
+    A check that stands for many says by `about` which of them are in trouble, by keys that stay: one more is news.
+    """
 
     state: State
     detail: str
     repair: str = ""
+    about: frozenset[str] = frozenset()
 
     @classmethod
     def ok(cls, detail: str) -> Finding:
@@ -50,14 +54,14 @@ class Finding:
         return cls(State.OK, detail)
 
     @classmethod
-    def degraded(cls, detail: str, repair: str = "") -> Finding:
+    def degraded(cls, detail: str, repair: str = "", *, about: Iterable[str] = ()) -> Finding:
         """Say that it works, but less well than it should."""
-        return cls(State.DEGRADED, detail, repair)
+        return cls(State.DEGRADED, detail, repair, frozenset(about))
 
     @classmethod
-    def failed(cls, detail: str, repair: str = "") -> Finding:
+    def failed(cls, detail: str, repair: str = "", *, about: Iterable[str] = ()) -> Finding:
         """Say that it does not work."""
-        return cls(State.FAILED, detail, repair)
+        return cls(State.FAILED, detail, repair, frozenset(about))
 
     @classmethod
     def of(cls, error: BaseException) -> Finding:

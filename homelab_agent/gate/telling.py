@@ -70,7 +70,8 @@ def _of_an_open(keeper: Keeper) -> Finding:
     if gate.phase == "degraded":
         return Finding.degraded(gate.why, gate.repair)
     if warnings:
-        return Finding.degraded(f"open; {warnings[0].what}", warnings[0].repair)
+        said = [one.what for one in warnings]
+        return Finding.degraded(f"open; {'; '.join(said)}", warnings[0].repair, about=said)
     return Finding.ok(f"open at {keeper.address}: {gate.why}")
 
 

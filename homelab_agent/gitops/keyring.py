@@ -108,7 +108,9 @@ class Keyring:
             trouble = next(iter(self._troubles.values()))
             detail = "; ".join(str(error) for error in self._troubles.values())
             usable = any(not key.has_expired(today) for key, _ in self._valued())
-            return Finding.degraded(detail, trouble.repair) if usable else Finding.failed(detail, trouble.repair)
+            # By their names: what stands in the place of a reference may be a secret.
+            about = [f"{key.repository} {key.name}" for key, reference in self._keys if reference in self._troubles]
+            return (Finding.degraded if usable else Finding.failed)(detail, trouble.repair, about=about)
         return expiry([key for key, _ in self._keys], today) or Finding.ok(f"webhook secrets: {len(self._keys)}")
 
     def _valued(self) -> Iterator[tuple[Key, str]]:

@@ -145,7 +145,7 @@ def _behind(known: _Known) -> int | None:
 
 def trouble(word: Word, detail: str, repair: str) -> Finding:
     """Return what a verdict that is not good amounts to: what was to be deployed is not, whoever's fault it is."""
-    return Finding.degraded(f"{word}: {detail}", repair)
+    return Finding.degraded(f"{word}: {detail}", repair, about=[word])
 
 
 def _ago(seconds: float) -> str:

@@ -103,7 +103,7 @@ class DiskHealth:
         self._known = {key: one for key, one in (self._known | awake).items() if key in telling}
         self._is_silent = not telling
         if answer["installed"]:
-            finding = judged(self._known.values(), asleep=len(telling) - len(awake), silent=len(said) - len(telling))
+            finding = judged(self._known, asleep=len(telling) - len(awake), silent=len(said) - len(telling))
         else:
             finding = Finding(State.NOT_AVAILABLE, str(smart.NoSmartctl()), smart.NoSmartctl.repair)
         if finding != self._told:
@@ -113,24 +113,30 @@ class DiskHealth:
         self._report(CHECK, finding)
 
 
-def judged(known: Iterable[tuple[str, Said]], *, asleep: int, silent: int) -> Finding:
-    """Return what is to be said of all disks together: the worst first, every repair; kernel names are told."""
-    failing, ailing, repairs = [], [], []
+def judged(known: Mapping[str, tuple[str, Said]], *, asleep: int, silent: int) -> Finding:
+    """Return what is to be said of all disks together: the worst first, every repair; kernel names are told.
+
+    `known` is by key; one that was ailing and fails is news, too.
+    """
+    failing, ailing, repairs, about = [], [], [], list[str]()
     well = 0
-    for name, one in known:
+    for key, (name, one) in known.items():
         what = f"{name} ({one['model']})" if one.get("model") else name
         troubles = list(_troubles(one))
         if one["passed"] is False:
             failing.append(f"{what} says that it fails" + "".join(f", {trouble}" for trouble in troubles))
+            about.append(f"{key} fails")
         elif troubles:
             ailing.append(f"{what}: {', '.join(troubles)}")
         else:
             well += 1
             continue
+        about.append(key)
         repairs.append(f"sudo smartctl -x /dev/{name}")
     if failing or ailing:
         repair = "; ".join([*repairs, "have a proven backup (homelab-agent backup status), then replace it"])
-        return (Finding.failed if failing else Finding.degraded)("; ".join([*failing, *ailing]), repair)
+        finding = Finding.failed if failing else Finding.degraded
+        return finding("; ".join([*failing, *ailing]), repair, about=about)
     parts = [f"{well} well"] if well else []
     parts += [f"{asleep} asleep, and left so"] if asleep else []
     parts += [f"{silent} that cannot be asked"] if silent else []

@@ -13,13 +13,19 @@ _NAMED = 5
 
 
 def of_units(readings: Sequence[Reading]) -> Finding:
-    """Return which of these units have failed, and since when; degraded, for it is the host's affair."""
-    failed = [one for one in readings if one.values["failed"]]
+    """Return which of these units have failed, and since when, the newest first; degraded: it is the host's affair."""
+    failed = sorted((one for one in readings if one.values["failed"]), key=_when, reverse=True)
     if not failed:
         return Finding.ok(f"no unit of {len(readings)} has failed")
     said = ", ".join(_words(one) for one in failed[:_NAMED])
     more = f", and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
-    return Finding.degraded(f"failed: {said}{more}", f"systemctl status {failed[0].entity.label}")
+    about = [one.entity.label for one in failed]
+    return Finding.degraded(f"failed: {said}{more}", f"systemctl status {failed[0].entity.label}", about=about)
+
+
+def _when(reading: Reading) -> float:
+    since = reading.values["since"]
+    return since.timestamp() if isinstance(since, datetime) else 0.0
 
 
 def _words(reading: Reading) -> str:

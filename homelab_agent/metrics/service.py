@@ -144,7 +144,7 @@ class Service:
             return Finding.ok("; ".join(said))
         what = next(iter(trouble))
         repair = f"umount -f -l {what}" if what.startswith("/") else "homelab-agent metrics sample"
-        return Finding.degraded("; ".join(f"{name}: {cause}" for name, cause in trouble.items()), repair)
+        return Finding.degraded("; ".join(f"{name}: {cause}" for name, cause in trouble.items()), repair, about=trouble)
 
     async def units(self) -> Finding:
         """Say which units of systemd have failed."""

@@ -123,11 +123,16 @@ def row(one: Forecast) -> Values:
 
 
 def judged(known: Mapping[str, Forecast]) -> Finding:
-    """Return what is to be said of all filesystems together, by where they are mounted, the soonest first."""
+    """Return what is to be said of all filesystems together, by where they are mounted, the soonest first.
+
+    One that was full soon and is full now, nearly, is news, too.
+    """
     soon = sorted((days, key) for key, one in known.items() if (days := one.full_in_days) is not None)
     soon = [(days, key) for days, key in soon if days < SOON_DAYS]
     if not soon:
         return Finding.ok(f"none will be full within {SOON_DAYS:.0f} days" if known else "too little is known yet")
     said = "; ".join(f"{key} is full in {days:.1f} days if it grows as in the last weeks" for days, key in soon)
     finding = Finding.failed if soon[0][0] < NOW_DAYS else Finding.degraded
-    return finding(said, "; ".join(f"sudo du -xh --max-depth=2 {shlex.quote(key)} | sort -h | tail" for _, key in soon))
+    repair = "; ".join(f"sudo du -xh --max-depth=2 {shlex.quote(key)} | sort -h | tail" for _, key in soon)
+    about = [key for _, key in soon] + [f"{key} now" for days, key in soon if days < NOW_DAYS]
+    return finding(said, repair, about=about)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from homelab_agent.core.clock import microseconds, moment
-from homelab_agent.notify.decision import Case
+from homelab_agent.notify.decision import Case, Part
 from homelab_agent.notify.severity import Severity
 
 
 def read(connection: sqlite3.Connection) -> dict[str, Case]:
-    """Return the cases; since when a check stands otherwise than was told is seen anew."""
+    """Return the cases; since when a check, or part of it, stands otherwise than was told is seen anew."""
+    parts: dict[str, dict[str, Part]] = {}
+    for check, part, is_told, tells in connection.execute("SELECT check_name, part, is_told, tells FROM notify_part"):
+        parts.setdefault(check, {})[part] = Part(bool(is_told), _times(tells))
     rows = connection.execute("SELECT check_name, told, began, tells FROM notify_case").fetchall()
     return {
         check: Case(
             told=Severity(told),
             began=None if began is None else moment(began),
-            tells=tuple(moment(at) for at in json.loads(tells)),
+            tells=_times(tells),
+            parts=parts.get(check, {}),
         )
         for check, told, began, tells in rows
     }
@@ -26,17 +31,30 @@ def read(connection: sqlite3.Connection) -> dict[str, Case]:
 
 def write(connection: sqlite3.Connection, cases: Mapping[str, Case]) -> None:
     """Keep what was told of all checks, in place of what was kept."""
+    told = {check: case for check, case in cases.items() if case.told or case.tells}
     connection.execute("DELETE FROM notify_case").close()
+    connection.execute("DELETE FROM notify_part").close()
     connection.executemany(
         "INSERT INTO notify_case (check_name, told, began, tells) VALUES (?, ?, ?, ?)",
         [
-            (
-                check,
-                int(case.told),
-                None if case.began is None else microseconds(case.began),
-                json.dumps([microseconds(at) for at in case.tells]),
-            )
-            for check, case in cases.items()
-            if case.told or case.tells
+            (check, int(case.told), None if case.began is None else microseconds(case.began), _text(case.tells))
+            for check, case in told.items()
         ],
     ).close()
+    connection.executemany(
+        "INSERT INTO notify_part (check_name, part, is_told, tells) VALUES (?, ?, ?, ?)",
+        [
+            (check, name, part.is_told, _text(part.tells))
+            for check, case in told.items()
+            for name, part in case.parts.items()
+            if part.is_told or part.tells
+        ],
+    ).close()
+
+
+def _times(text: str) -> tuple[datetime, ...]:
+    return tuple(moment(at) for at in json.loads(text))
+
+
+def _text(times: Sequence[datetime]) -> str:
+    return json.dumps([microseconds(at) for at in times])

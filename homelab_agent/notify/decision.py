@@ -5,6 +5,9 @@ for as long. What was told within the last day makes the next wait longer, a rec
 flapping check is told of two or three times, and the last word on it is that it is in trouble. What comes due together
 is told together.
 
+A check may stand for many things, a disk each, say: what gets into trouble beside what was told is told, too, after
+its grace; what goes is no news as long as the check stays in trouble.
+
 What is critical and was well for less than its grace was not well: an agent that is held up, or a task that ends, for a
 moment each minute stays so for no two.
 
@@ -16,6 +19,7 @@ The picture that it is given is always the whole one, so what was missed between
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -61,7 +65,8 @@ class Item:
 class Seen:
     """How a check stands now; `severity` is None where it was not asked yet, or its outage was announced.
 
-    `known` is False where it is no trouble because it is disabled or not available.
+    `known` is False where it is no trouble because it is disabled or not available. `about` are the keys of what is in
+    trouble where the check stands for many; none where it does not say.
     """
 
     check: str
@@ -70,6 +75,16 @@ class Seen:
     detail: str = ""
     repair: str = ""
     known: bool = True
+    about: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of those that a check stands for: whether it was told of, when, and since when (monotonic) that is not so."""
+
+    is_told: bool = False
+    tells: tuple[datetime, ...] = ()
+    otherwise: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +93,8 @@ class Case:
 
     `above` has for each severity that is worse than was told since when it stands at least as bad; `eased` since when
     it is not critical, if it was until less than its grace ago; `calm` since when it is well, while trouble is what
-    was told: in seconds of monotonic time. `began` is when the trouble that was told began.
+    was told: in seconds of monotonic time. `began` is when the trouble that was told began. `parts` has, while trouble
+    is what was told, what the check stands for.
     """
 
     told: Severity = Severity.NONE
@@ -87,6 +103,7 @@ class Case:
     above: Mapping[Severity, float] = field(default_factory=dict)
     eased: float | None = None
     calm: float | None = None
+    parts: Mapping[str, Part] = field(default_factory=dict)
 
     @property
     def reached(self) -> Mapping[Severity, float]:
@@ -132,6 +149,7 @@ class Decision:
 class _Due:
     at: float
     severity: Severity
+    part: str = ""
 
 
 def decide(
@@ -142,7 +160,7 @@ def decide(
     A check that the picture does not have any more is forgotten.
     """
     cases = {seen.check: _watched(book.get(seen.check, Case()), seen, now, timing) for seen in picture}
-    dues = {seen.check: _due(cases[seen.check], now, timing) for seen in picture}
+    dues = {seen.check: _due(cases[seen.check], seen, now, timing) for seen in picture}
     coming = [due for due in dues.values() if due is not None]
     if muted or not coming:
         return Decision(_kept(cases))
@@ -157,7 +175,7 @@ def decide(
         if due is not None and due.at <= now.monotonic:
             item = _item(cases[seen.check], seen, due, now)
             items.append(item)
-            cases[seen.check] = _told(cases[seen.check], item, now)
+            cases[seen.check] = _told(cases[seen.check], seen, due, item, now)
     left = [due.at for due in coming if due.at > now.monotonic]
     return Decision(_kept(cases), tuple(items), min(left, default=None))
 
@@ -170,7 +188,7 @@ def _watched(case: Case, seen: Seen, now: Instant, timing: Timing) -> Case:
     """Return the case with the time noted since when the check stands as it does."""
     tells = tuple(min(at, now.wall) for at in case.tells if now.wall - at < REMEMBERED)
     began = None if case.began is None else min(case.began, now.wall)
-    case = replace(case, tells=tells, began=began)
+    case = replace(case, tells=tells, began=began, parts=_parts(case, seen, now, timing))
     if seen.severity is None:
         return replace(case, above={}, eased=None, calm=None)
     before, eased = dict(case.above), case.eased
@@ -188,7 +206,37 @@ def _watched(case: Case, seen: Seen, now: Instant, timing: Timing) -> Case:
     return replace(case, above=above, eased=eased, calm=calm)
 
 
-def _due(case: Case, now: Instant, timing: Timing) -> _Due | None:
+def _parts(case: Case, seen: Seen, now: Instant, timing: Timing) -> Mapping[str, Part]:
+    """Return what the check stands for; one that has been gone for as long as a recovery takes is told of anew.
+
+    Which are in trouble is known only while the check says so.
+    """
+    if case.told is Severity.NONE:
+        return {}
+    is_known = bool(seen.severity and seen.about)
+    found: dict[str, Part] = {}
+    for name in sorted({*case.parts, *seen.about}):
+        part = case.parts.get(name, Part())
+        tells = tuple(min(at, now.wall) for at in part.tells if now.wall - at < REMEMBERED)
+        otherwise = None
+        if is_known and (name in seen.about) is not part.is_told:
+            otherwise = now.monotonic if part.otherwise is None else part.otherwise
+        part = Part(part.is_told, tells, otherwise)
+        if part.is_told and _due_of(part, Severity.NONE, now, timing) <= now.monotonic:
+            part = Part(tells=tells)
+        if part != Part():
+            found[name] = part
+    return found
+
+
+def _due_of(part: Part, severity: Severity, now: Instant, timing: Timing) -> float:
+    """Return when it has stood otherwise than was told for long enough; it has its own times, and delays no other."""
+    if part.otherwise is None:
+        return math.inf
+    return part.otherwise + timing.patience(Case(tells=part.tells), severity, now.wall)
+
+
+def _due(case: Case, seen: Seen, now: Instant, timing: Timing) -> _Due | None:
     """Return what is to be told next of a case if it stays as it is: what is due, the worst first, else the soonest."""
     if case.calm is not None:
         return _Due(case.calm + timing.patience(case, Severity.NONE, now.wall), Severity.NONE)
@@ -196,6 +244,10 @@ def _due(case: Case, now: Instant, timing: Timing) -> _Due | None:
     dues = [
         _Due(reached[level] + timing.patience(case, level, now.wall), level) for level in _LEVELS if level in reached
     ]
+    if seen.severity:
+        level = min(seen.severity, case.told)
+        new = {name: part for name, part in case.parts.items() if not part.is_told and part.otherwise is not None}
+        dues += [_Due(_due_of(part, level, now, timing), level, name) for name, part in new.items()]
     ripe = [due for due in dues if due.at <= now.monotonic]
     return ripe[0] if ripe else min(dues, key=lambda due: due.at, default=None)
 
@@ -207,15 +259,26 @@ def _item(case: Case, seen: Seen, due: _Due, now: Instant) -> Item:
             return Item(Kind.LOST, seen.check, case.told, since, seen.detail, seen.repair, case.flaps)
         # What a check says when it is well is nobody's business: it may hold what strangers sent.
         return Item(Kind.RECOVERED, seen.check, case.told, since, again=case.flaps)
+    if due.part:
+        part = case.parts[due.part]
+        since = now.wall - timedelta(seconds=now.monotonic - (part.otherwise or now.monotonic))
+        return Item(Kind.TROUBLE, seen.check, due.severity, since, seen.detail, seen.repair, bool(part.tells))
     stood = now.monotonic - min(case.reached.values())
     since = min(now.wall - timedelta(seconds=stood), seen.since)
     return Item(Kind.TROUBLE, seen.check, due.severity, since, seen.detail, seen.repair, case.flaps)
 
 
-def _told(case: Case, item: Item, now: Instant) -> Case:
+def _told(case: Case, seen: Seen, due: _Due, item: Item, now: Instant) -> Case:
     tells = (*case.tells, now.wall)
     if item.kind is not Kind.TROUBLE:
         return Case(tells=tells)
+    parts = {**case.parts, **{name: _told_part(case.parts.get(name, Part()), now) for name in seen.about}}
+    if due.part:
+        return replace(case, parts=parts)
     above = {level: at for level, at in case.above.items() if level > item.severity}
     eased = case.eased if Severity.CRITICAL in above else None
-    return Case(told=item.severity, tells=tells, began=case.began or item.since, above=above, eased=eased)
+    return Case(told=item.severity, tells=tells, began=case.began or item.since, above=above, eased=eased, parts=parts)
+
+
+def _told_part(part: Part, now: Instant) -> Part:
+    return part if part.is_told else Part(is_told=True, tells=(*part.tells, now.wall))

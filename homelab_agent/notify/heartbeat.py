@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import aiohttp
 
-from homelab_agent.core import journal
+from homelab_agent.core import duty, journal
 from homelab_agent.core.clock import Clock, about
 from homelab_agent.core.errors import AgentError, describe
 from homelab_agent.core.foundation import Foundation
@@ -31,6 +31,8 @@ from homelab_agent.notify.answer import Answer
 from homelab_agent.notify.settings import HeartbeatSettings
 
 CHECK, JOBS_CHECK = "notify.heartbeat", "notify.heartbeat.jobs"
+LOOK_SECONDS = 5.0
+"""While it is silent it looks this often whether it may call again."""
 TRIES = 3
 LINES_MAX = 50
 BODY_BYTES_MAX = 10_000
@@ -148,8 +150,9 @@ class Heartbeat:
         self.last: Answer | None = None
 
     async def run(self) -> None:
-        """Call until cancelled."""
+        """Call until cancelled, from when it is known whether the agent does its work."""
         report = partial(self._base.health.report, self.check)
+        await duty.asked(self._base.health)
         while True:
             why = self.silence()
             if why:
@@ -162,15 +165,13 @@ class Heartbeat:
                 if not self.last.ok and (before is None or before.ok):
                     log.warning("notify.heartbeat_not_taken", answer=self.last.words)
                 report(self.finding())
-            await self._base.clock.sleep(about(self._base.clock.read(), self._every))
+            pause = min(self._every, LOOK_SECONDS) if why else self._every
+            await self._base.clock.sleep(about(self._base.clock.read(), pause))
 
     def silence(self) -> str:
         """Return why nothing is said, so that it is missed: as for the watchdog, the agent does not do its work."""
-        if not self._base.jobs.pulse.beats:
-            return "no heartbeat of jobs: nothing is said, so that it is missed"
-        if not self._base.health.ready("watchdog"):
-            return "the last due sample was not taken: nothing is said, so that it is missed"
-        return ""
+        neglected = duty.neglected(self._base.health, [self._base.jobs.pulse])
+        return neglected and f"{neglected}: nothing is said, so that it is missed"
 
     def finding(self) -> Finding:
         """Say whether the last call was taken."""

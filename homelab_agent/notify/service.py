@@ -19,6 +19,7 @@ from homelab_agent.notify.queue import Queue
 from homelab_agent.notify.routes import Api
 from homelab_agent.notify.sender import Sender
 from homelab_agent.notify.settings import HeartbeatSettings, NotifySettings
+from homelab_agent.notify.severity import Scale
 from homelab_agent.notify.staff import Staff, Worker
 from homelab_agent.notify.target import Target
 from homelab_agent.notify.teller import Teller
@@ -43,9 +44,8 @@ class Service:
         self._trials = Trials(base.state)
         self._couriers = [self._courier(one) for one in settings.target]
         self._heartbeat, self._job_beats = self._beats(settings.heartbeat)
-        self._teller = Teller(
-            base, self._couriers, self._queue, self._mute, self._trials, _timing(settings), settings.critical
-        )
+        timing, scale = _timing(settings), _scale(settings)
+        self._teller = Teller(base, self._couriers, self._queue, self._mute, self._trials, timing, scale)
         self._staff = Staff(base.clock, base.health.report)
         self._checks: list[str] = []
 
@@ -70,7 +70,7 @@ class Service:
         for reference in _references(settings):
             self._base.secrets.find(reference)
         before, self._settings = self._settings, settings
-        self._teller.adopt(_timing(settings), settings.critical)
+        self._teller.adopt(_timing(settings), _scale(settings))
         self._take_on(before)
         if settings.heartbeat != before.heartbeat:
             self._heartbeat, self._job_beats = self._beats(settings.heartbeat)
@@ -174,6 +174,10 @@ _STATES = {"": "running", "sent": "ok", "given up": "failed"}
 
 def _timing(settings: NotifySettings) -> Timing:
     return Timing(settings.grace, settings.grace_degraded, settings.group)
+
+
+def _scale(settings: NotifySettings) -> Scale:
+    return Scale(settings.critical, settings.serious)
 
 
 def _references(settings: NotifySettings) -> Iterator[str]:

@@ -134,6 +134,11 @@ class NotifySettings(Section):
         ["state", "event_loop", "task", "metrics.disks", "metrics.space"],
         "Checks whose failure is critical: it is told in quiet hours, too.",
     )
+    serious: list[str] = setting(
+        ["backup", "gitops", "job", "metrics.units"],
+        "Checks that are told of as failed when they are degraded: a copy that is overdue or not proven, a deployment, "
+        "a job, a unit that failed.",
+    )
     page: str = setting(
         "",
         "Address of the status page in messages; empty: its name in the tailnet where the gate knows it, else no link.",

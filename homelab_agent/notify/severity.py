@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from fnmatch import fnmatchcase
 
@@ -28,15 +29,26 @@ def named(word: str) -> Severity:
     return Severity[word.upper()]
 
 
-def of(check: str, state: State, critical: Sequence[str]) -> Severity:
-    """Return how bad a check's state is; `critical` are patterns of checks whose failure is."""
-    match state:
-        case State.FAILED:
-            return Severity.CRITICAL if matches(check, critical) else Severity.FAILED
-        case State.DEGRADED:
-            return Severity.WARNING
-        case State.OK | State.DISABLED | State.NOT_AVAILABLE:
-            return Severity.NONE
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How bad what is, by patterns of checks: whose failure is `critical`, whose degradation is `serious`.
+
+    The agent works on without a backup, a deployment or a unit of the host, so its state and `status` are degraded by
+    them at most; who is told wants to hear of them as of failures.
+    """
+
+    critical: Sequence[str] = ()
+    serious: Sequence[str] = ()
+
+    def of(self, check: str, state: State) -> Severity:
+        """Return how bad a check's state is."""
+        match state:
+            case State.FAILED:
+                return Severity.CRITICAL if matches(check, self.critical) else Severity.FAILED
+            case State.DEGRADED:
+                return Severity.FAILED if matches(check, self.serious) else Severity.WARNING
+            case State.OK | State.DISABLED | State.NOT_AVAILABLE:
+                return Severity.NONE
 
 
 def matches(check: str, patterns: Sequence[str]) -> bool:

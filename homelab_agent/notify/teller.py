@@ -14,12 +14,13 @@ from homelab_agent.core.clock import about, boot_id
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Standing, State
 from homelab_agent.core.state import StateUnavailable
-from homelab_agent.notify import book, ending, life, message, severity
+from homelab_agent.notify import book, ending, life, message
 from homelab_agent.notify.courier import Courier
 from homelab_agent.notify.decision import Case, Item, Seen, Timing, decide
 from homelab_agent.notify.ending import Ended
 from homelab_agent.notify.mute import Mute
 from homelab_agent.notify.queue import Promise, Queue
+from homelab_agent.notify.severity import Scale
 from homelab_agent.notify.trial import Trials
 
 LOOK_SECONDS = 30.0
@@ -39,22 +40,22 @@ class Teller:
         mute: Mute,
         trials: Trials,
         timing: Timing,
-        critical: Sequence[str],
+        scale: Scale,
     ) -> None:
-        """`couriers` are those of the moment; `critical` are patterns of checks whose failure is."""
+        """`couriers` are those of the moment."""
         self._base = base
         self._couriers = couriers
         self._queue = queue
         self._mute = mute
         self._trials = trials
         self._timing = timing
-        self._critical = critical
+        self._scale = scale
         self._book: Mapping[str, Case] = {}
         self._is_ready = False
 
-    def adopt(self, timing: Timing, critical: Sequence[str]) -> None:
+    def adopt(self, timing: Timing, scale: Scale) -> None:
         """Take new settings; they count from the next look on."""
-        self._timing, self._critical = timing, critical
+        self._timing, self._scale = timing, scale
 
     async def run(self) -> None:
         """Take up what was left, then look until cancelled; when told to stop, note that this was no accident."""
@@ -132,9 +133,9 @@ class Teller:
         if not known or standing.expected:
             return Seen(standing.check, None, standing.since)
         finding = standing.finding
-        how = severity.of(standing.check, finding.state, self._critical)
+        how = self._scale.of(standing.check, finding.state)
         is_known = finding.state not in {State.DISABLED, State.NOT_AVAILABLE}
-        return Seen(standing.check, how, standing.since, finding.detail, finding.repair, is_known)
+        return Seen(standing.check, how, standing.since, finding.detail, finding.repair, is_known, finding.about)
 
     def _clean(self, item: Item) -> Item:
         """Return what is told without secrets, and without what could pass for a line of a message."""
@@ -160,4 +161,9 @@ def _begin(connection: sqlite3.Connection, boot: str, now: datetime, ended: Ende
 
 
 def _tells(cases: Mapping[str, Case]) -> Mapping[str, object]:
-    return {check: (case.told, case.tells) for check, case in cases.items() if case.told or case.tells}
+    """Return what of the cases is to be on disk."""
+    return {
+        check: (case.told, case.tells, {name: (part.is_told, part.tells) for name, part in case.parts.items()})
+        for check, case in cases.items()
+        if case.told or case.tells
+    }

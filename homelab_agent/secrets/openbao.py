@@ -89,9 +89,10 @@ class OpenBao:
             said = server.detail.rstrip(".")
         repair = (first.repair if first is not None else server.repair) or "homelab-agent doctor secrets"
         lost = [reference for reference in self.troubles if not self._is_usable(reference)]
+        about = [*self.troubles, *(f"{reference} lost" for reference in lost)]
         if lost:
-            return Finding.failed(f"{said}; not to be used: {', '.join(lost)}", repair)
-        return Finding.degraded(f"{said}; what is known is used{self._for_how_long()}", repair)
+            return Finding.failed(f"{said}; not to be used: {', '.join(lost)}", repair, about=about)
+        return Finding.degraded(f"{said}; what is known is used{self._for_how_long()}", repair, about=about)
 
     def _is_usable(self, reference: str) -> bool:
         until = self._store.good_until(self._store.group(reference.removeprefix(f"{SCHEME}:")))

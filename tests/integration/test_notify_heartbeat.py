@@ -41,6 +41,37 @@ async def test_the_agent_calls_as_long_as_the_watchdogs_truth_holds(tmp_path: Pa
         await until(lambda: len(healthchecks.of(address)) > count, "it calls again")
 
 
+SAMPLING = Check("sampling", blocks=frozenset({"watchdog"}))
+
+
+async def test_at_a_start_it_calls_as_soon_as_it_was_asked_whether_samples_are_taken_and_says_no_falsehood(
+    tmp_path: Path, healthchecks: Healthchecks
+) -> None:
+    address = healthchecks.check()
+    async with room(tmp_path, heartbeat(tmp_path, address, every=3600), checks=(SAMPLING,)) as house:
+        with house.base.health.changes.subscribe() as changes:
+            await asyncio.sleep(0.5)  # it has all the time to say something wrong
+            assert not healthchecks.of(address)
+            house.report("sampling", Finding.ok("taken"))
+            await until(lambda: healthchecks.of(address), "it calls at once")
+            await until(lambda: house.finding("notify.heartbeat").detail == "its calls are taken", "and knows it")
+            said = [changes.get_nowait().after for _ in range(changes.qsize())]
+    assert not [one for one in said if one.in_trouble]
+
+
+async def test_while_it_is_silent_it_looks_often_though_it_calls_seldom(
+    tmp_path: Path, healthchecks: Healthchecks
+) -> None:
+    address = healthchecks.check()
+    async with room(tmp_path, heartbeat(tmp_path, address, every=3600), checks=(SAMPLING,)) as house:
+        house.report("sampling", Finding.failed("no sample was taken"))
+        await until(lambda: house.finding("notify.heartbeat").state == "degraded", "it is silent")
+        assert not healthchecks.of(address)
+        house.report("sampling", Finding.ok("taken"))
+        await until(lambda: healthchecks.of(address), "it calls", seconds=15)
+        await until(lambda: house.finding("notify.heartbeat").state == "ok", "and knows it")
+
+
 async def test_a_run_tells_its_start_and_that_it_went_well(tmp_path: Path, healthchecks: Healthchecks) -> None:
     address = healthchecks.check()
     section = heartbeat(tmp_path, "", {"tidy": address})

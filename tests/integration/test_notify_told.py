@@ -71,6 +71,28 @@ async def test_a_target_that_is_down_delays_no_other_and_is_told_of_elsewhere_an
     assert not [one for one in away.messages if "notify.target.away" in one.message]
 
 
+async def test_a_second_disk_that_fails_beside_the_first_is_told_also_after_a_restart(
+    tmp_path: Path, ntfy: Ntfy
+) -> None:
+    section = {"target": [target(tmp_path, "phone", ntfy.url())]}
+    first = Finding.failed("sda fails", about=["wwn-1"])
+    both = Finding.failed("sda fails; sdb fails", about=["wwn-1", "wwn-2"])
+    async with room(tmp_path, section, checks=("metrics.disks",)) as house:
+        house.report("metrics.disks", first)
+        await until(lambda: len(ntfy.messages) == 1, "the first is told")
+        house.report("metrics.disks", both)
+        await until(lambda: len(ntfy.messages) == 2, "the second is told")
+        await until(lambda: not house.rows("SELECT 1 FROM notify_message WHERE ended_at IS NULL"), "both are noted")
+    async with room(tmp_path, section, checks=("metrics.disks",)) as house:
+        house.report("metrics.disks", both)
+        house.report("metrics.disks", Finding.failed("all fail", about=["wwn-1", "wwn-2", "wwn-3"]))
+        await until(lambda: len(ntfy.messages) == 3, "the third is told, and the others are no news")
+        await until(lambda: not house.rows("SELECT 1 FROM notify_message WHERE ended_at IS NULL"), "it is noted")
+    assert ["sda" in one.message for one in ntfy.messages] == [True, True, False]
+    assert "sdb fails" in ntfy.messages[1].message
+    assert "all fail" in ntfy.messages[2].message
+
+
 @pytest.mark.parametrize("status", [429, 500])
 async def test_what_is_refused_for_now_is_told_in_the_end(tmp_path: Path, ntfy: Ntfy, status: int) -> None:
     if status == 429:

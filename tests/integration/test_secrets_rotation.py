@@ -182,6 +182,7 @@ async def test_what_is_wrong_with_one_path_is_told_and_its_old_value_stays(house
         assert {type(trouble) for trouble in house.bao.troubles.values()} == {error}
         found = await house.finding(State.DEGRADED)
         assert found.repair
+        assert found.about == set(house.bao.troubles)
         assert secret.get() == "value-one"
 
 

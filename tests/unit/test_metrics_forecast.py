@@ -88,6 +88,7 @@ def test_what_is_full_soon_is_told_the_soonest_first() -> None:
     assert finding.detail.startswith("/var my is full in 1.5 days")
     assert "/srv is full in 9.0 days" in finding.detail
     assert "'/var my'" in finding.repair
+    assert finding.about == {"/var my", "/var my now", "/srv"}
     assert judged({"/srv": Forecast(1.0, 9.0)}).state is State.DEGRADED
     assert judged({"/": Forecast(1.0, 40.0)}).state is State.OK
     assert judged({}).state is State.OK

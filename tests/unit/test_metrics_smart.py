@@ -210,6 +210,16 @@ async def test_a_disk_that_is_not_well_is_named_with_what_to_do(
         assert "sdb" not in finding.detail
 
 
+async def test_each_disk_that_is_not_well_is_told_apart_by_a_key_that_stays(tmp_path: Path) -> None:
+    worn, failing = said(nvme(percentage_used=104)), said(ata(passed=False))
+    answers = ({"sda": failing, "sdb": said(ata())}, {"sda": failing, "sdb": worn}, {"sda": failing, "sdb": failing})
+    async with asked(tmp_path, *answers) as (_, clock, heard):
+        first, second, third = heard[0], await again(clock, heard), await again(clock, heard)
+    assert first.about == {"sda", "sda fails"}, "without udev that is its key"
+    assert second.about == {*first.about, "sdb"}
+    assert third.about == {*second.about, "sdb fails"}
+
+
 async def test_of_two_answers_between_two_samples_the_later_one_is_a_row(tmp_path: Path) -> None:
     """Both would be rows of one disk and one time, and PostgreSQL would refuse the second."""
     new, worn = said(nvme(percentage_used=1)), said(nvme(percentage_used=7))

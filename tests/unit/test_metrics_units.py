@@ -138,6 +138,10 @@ def test_what_has_failed_is_named_with_its_reason(recorded: Recorded) -> None:
     assert finding.detail.startswith("failed: bad0.service (exit-code, since 2026-11-24 12:00 UTC), bad1")
     assert finding.detail.endswith(", and 2 more")
     assert finding.repair == "systemctl status bad0.service"
+    assert finding.about == {f"bad{number}.service" for number in range(7)}
+    later = Seen("failed", "failed", "simple", 0, "exit-code", NOON.replace(hour=13))
+    newest = failures.of_units(list(told(units, **bad, bad9=later).values()))
+    assert newest.detail.startswith("failed: bad9.service (exit-code, since 2026-11-24 13:00 UTC), bad0"), "is not cut"
 
 
 def answering(path: Path, answers: Sequence[bytes]) -> threading.Thread:

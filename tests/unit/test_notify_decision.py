@@ -28,9 +28,15 @@ def instant(seconds: float, step: float = 0) -> Instant:
 
 
 def seen(
-    severity: Severity | None, check: str = "web", detail: str = "why", *, since: float = 0, known: bool = True
+    severity: Severity | None,
+    check: str = "web",
+    detail: str = "why",
+    *,
+    since: float = 0,
+    known: bool = True,
+    about: Sequence[str] = (),
 ) -> Seen:
-    return Seen(check, severity, after(since), detail, "homelab-agent doctor", known)
+    return Seen(check, severity, after(since), detail, "homelab-agent doctor", known, frozenset(about))
 
 
 class House:
@@ -137,6 +143,77 @@ def test_a_check_that_is_gone_is_forgotten() -> None:
     house.until(0, 200, seen(FAILED))
     house.look(200)
     assert not house.book
+
+
+# What a check stands for.
+
+
+def units(*names: str, severity: Severity = FAILED) -> Seen:
+    """Return a check that stands for units, of which these are in trouble."""
+    return seen(severity if names else NONE, "units", ", ".join(names), about=names)
+
+
+def test_a_second_disk_that_fails_while_the_first_does_is_told_after_its_grace() -> None:
+    house = House()
+    house.until(0, 1000, units("sda"))
+    house.until(1000, 1100, units("sda", "sdb"))
+    house.until(1100, 2000, units("sda"))
+    assert house.words() == [(135, Kind.TROUBLE, FAILED)], "sdb was in trouble for less than its grace"
+    house.until(2000, 9000, units("sda", "sdb"))
+    assert house.words() == [(135, Kind.TROUBLE, FAILED), (2135, Kind.TROUBLE, FAILED)]
+    _, item = house.told[-1]
+    assert (item.check, item.detail, item.since, item.again) == ("units", "sda, sdb", after(2000), False)
+    house.until(9000, 12000, units())
+    assert [item.kind for _, item in house.told[2:]] == [Kind.RECOVERED]
+
+
+def test_one_that_is_told_with_the_check_is_no_news_later_and_what_goes_is_none() -> None:
+    house = House()
+    house.until(0, 100, units("sda"))
+    house.until(100, 1000, units("sda", "sdb"))
+    house.until(1000, 20000, units("sdb"))
+    assert house.words() == [(135, Kind.TROUBLE, FAILED)]
+    assert house.told[0][1].detail == "sda, sdb"
+
+
+def test_one_that_comes_back_long_after_it_went_is_told_again() -> None:
+    house = House()
+    house.until(0, 1000, units("old", "new"))
+    house.until(1000, 90000, units("old"), step=30)
+    house.until(90000, 91000, units("old", "new"))
+    assert [at for at, _ in house.told] == [135, 90135]
+
+
+def test_one_that_comes_and_goes_beside_another_is_told_less_and_less_and_delays_no_third() -> None:
+    house = House()
+    house.until(0, 1000, units("old"))
+    for begin in range(1000, 86400, 600):  # five minutes failed, five minutes well
+        house.until(begin, begin + 300, units("flaky", "old"), step=10)
+        house.until(begin + 300, begin + 600, units("old"), step=10)
+    assert len(house.told) <= 4
+    before = len(house.told)
+    assert house.told[-1][1].again
+    house.until(86800, 87400, units("old", "third"))
+    assert [at for at, _ in house.told[before:]] == [86935]
+
+
+def test_a_degraded_part_has_more_time_and_is_told_as_the_check_was() -> None:
+    house = House()
+    house.until(0, 1000, units("sda", severity=WARNING))
+    house.until(1000, 1800, units("sda", "sdb", severity=WARNING))
+    house.until(1800, 1900, units("sda", "sdb"))
+    house.until(1900, 3000, units("sda", "sdb", severity=WARNING))
+    assert house.words() == [(915, Kind.TROUBLE, WARNING), (1915, Kind.TROUBLE, WARNING)]
+
+
+def test_a_check_that_cannot_ask_for_a_while_forgets_none_of_what_was_told() -> None:
+    house = House()
+    house.until(0, 1000, units("sda"))
+    house.until(1000, 20000, seen(FAILED, "units", "nobody can be asked"))
+    house.until(20000, 30000, units("sda"))
+    house.until(30000, 40000, seen(None, "units"))
+    house.until(40000, 50000, units("sda"))
+    assert len(house.told) == 1
 
 
 # A clock that is set.
@@ -329,3 +406,26 @@ def test_a_clock_that_is_set_is_no_reason_to_tell(
             again = end if decisions[0].again is None else decisions[0].again
             now = min(end, max(again, now + 0.001))
         now = end
+
+
+PARTS = st.lists(st.tuples(st.sets(st.sampled_from("abc")), st.floats(1, 1200)), min_size=1, max_size=120)
+
+
+@settings(deadline=None, max_examples=60)
+@given(PARTS)
+def test_whatever_parts_do_each_that_then_stays_is_told_and_none_more_than_ten_times_a_day(
+    life: list[tuple[set[str], float]],
+) -> None:
+    house = House()
+    house.until(0, 500, units("old"))
+    now = 500.0
+    for names, lasts in life:
+        now += lasts
+        house.look(now, units("old", *sorted(names)))
+    assert len(house.told) <= 1 + 3 * 10 * (1 + now / 86400)
+    house.look(now, units("old"))
+    begin = now
+    while now < begin + 2 * 86400:
+        now += 600
+        house.look(now, units("old", "a"))
+    assert house.book["units"].parts["a"].is_told

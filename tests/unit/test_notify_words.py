@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from homelab_agent import config
 from homelab_agent.core.health import State
-from homelab_agent.notify import message, settings, severity
+from homelab_agent.notify import message, settings
 from homelab_agent.notify.answer import Answer, pause
 from homelab_agent.notify.batch import next_batch
 from homelab_agent.notify.decision import Item, Kind
@@ -23,7 +23,7 @@ from homelab_agent.notify.hearing import seconds_after
 from homelab_agent.notify.heartbeat import Beat, Call, call
 from homelab_agent.notify.message import Writer
 from homelab_agent.notify.queue import Promise
-from homelab_agent.notify.severity import Severity
+from homelab_agent.notify.severity import Scale, Severity
 from homelab_agent.notify.target import Target
 from homelab_agent.notify.thread import StillBusy, Thread
 
@@ -147,11 +147,15 @@ def test_in_quiet_hours_what_is_critical_passes_and_more_than_three_are_one() ->
     assert not next_batch(waiting, quiet=True)
 
 
-def test_a_failure_is_critical_where_the_configuration_says_so() -> None:
-    assert severity.of("task.jobs", State.FAILED, ["task"]) is Severity.CRITICAL
-    assert severity.of("tasks", State.FAILED, ["task"]) is Severity.FAILED
-    assert severity.of("task.jobs", State.DEGRADED, ["task"]) is Severity.WARNING
-    assert severity.of("task.jobs", State.NOT_AVAILABLE, ["task"]) is Severity.NONE
+def test_a_failure_is_critical_and_a_degradation_a_failure_where_the_configuration_says_so() -> None:
+    scale = Scale(critical=["task"], serious=["backup", "task.jobs"])
+    assert scale.of("task.jobs", State.FAILED) is Severity.CRITICAL
+    assert scale.of("tasks", State.FAILED) is Severity.FAILED
+    assert scale.of("task.jobs", State.DEGRADED) is Severity.FAILED
+    assert scale.of("task.web", State.DEGRADED) is Severity.WARNING
+    assert scale.of("backup.home", State.FAILED) is Severity.FAILED
+    assert scale.of("backup.home", State.OK) is Severity.NONE
+    assert scale.of("task.jobs", State.NOT_AVAILABLE) is Severity.NONE
 
 
 @given(st.integers(1, 1000), st.floats(0, 1, exclude_max=True), st.floats(0, 1e9))

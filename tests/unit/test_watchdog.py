@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homelab_agent.core import duty
 from homelab_agent.core.clock import SystemClock
-from homelab_agent.core.health import State
+from homelab_agent.core.health import Check, Finding, Health, State
 from homelab_agent.core.pulse import Pulse
 from homelab_agent.core.supervisor.looplag import CALM_SECONDS, LATE_SECONDS, LoopLag
 from homelab_agent.core.supervisor.watchdog import Watchdog, hunger
@@ -58,8 +59,12 @@ class Agent:
         self.clock = MovableClock()
         self.lag = LoopLag(self.clock)
         self.pulse = Pulse(self.clock, "jobs", within=60.0)
-        self.truth = True
-        self.watchdog = Watchdog(self.clock, limit=30.0, lag=self.lag, pulses=[self.pulse], truth=lambda: self.truth)
+        self.health = Health(self.clock)
+        self.health.add([Check("sampling", blocks=frozenset({"watchdog"}))])
+        self.health.report("sampling", Finding.ok("taken"))
+        self.watchdog = Watchdog(
+            self.clock, limit=30.0, lag=self.lag, neglected=lambda: duty.neglected(self.health, [self.pulse])
+        )
 
 
 @asynccontextmanager
@@ -95,10 +100,10 @@ async def test_it_does_not_beat_while_the_sample_is_not_taken(manager: Manager) 
     agent = Agent()
     async with running(asyncio.create_task(agent.watchdog.run())):
         manager.beats()
-        agent.truth = False
+        agent.health.report("sampling", Finding.failed("not taken"))
         await agent.clock.advance(30)
         assert manager.beats() == 0
-        agent.truth = True
+        agent.health.report("sampling", Finding.ok("taken"))
         await agent.clock.advance(10)
         assert manager.beats() == 1
 
@@ -106,7 +111,7 @@ async def test_it_does_not_beat_while_the_sample_is_not_taken(manager: Manager) 
 def test_a_loop_that_is_blocked_feeds_nothing_and_its_lag_is_measured(manager: Manager) -> None:
     clock = SystemClock()
     lag = LoopLag(clock)
-    watchdog = Watchdog(clock, limit=0.3, lag=lag, pulses=[], truth=lambda: True)
+    watchdog = Watchdog(clock, limit=0.3, lag=lag, neglected=lambda: "")
 
     async def block() -> None:
         async with running(asyncio.create_task(watchdog.run())):
@@ -196,7 +201,31 @@ async def test_the_worst_lag_is_forgotten_after_a_minute() -> None:
     assert lag.worst() == 0.0
 
 
-@given(st.floats(0, 60), st.lists(st.sampled_from(["jobs", "metrics"]), max_size=2), st.booleans())
-def test_it_is_fed_only_when_all_holds(lag: float, silent: list[str], truth: bool) -> None:  # noqa: FBT001
-    reason = hunger(lag=lag, longest_lag=10.0, silent=silent, truth=truth)
-    assert (reason == "") == (lag <= 10.0 and not silent and truth)
+@given(st.floats(0, 60), st.sampled_from(["", "no heartbeat of jobs"]))
+def test_it_is_fed_only_when_all_holds(lag: float, neglected: str) -> None:
+    reason = hunger(lag=lag, longest_lag=10.0, neglected=neglected)
+    assert (reason == "") == (lag <= 10.0 and not neglected)
+
+
+async def test_the_agent_does_its_work_while_jobs_turn_and_what_blocks_the_watchdog_is_well() -> None:
+    agent = Agent()
+    assert duty.neglected(agent.health, [agent.pulse]) == ""
+    agent.health.report("sampling", Finding.failed("not taken"))
+    assert "sample" in duty.neglected(agent.health, [agent.pulse])
+    agent.health.report("sampling", Finding.degraded("some were lost, and counted"))
+    assert duty.neglected(agent.health, [agent.pulse]) == ""
+    await agent.clock.advance(61)
+    assert duty.neglected(agent.health, [agent.pulse]) == "no heartbeat of jobs"
+
+
+async def test_what_blocks_the_watchdog_is_waited_for_until_it_was_answered_whatever_it_says() -> None:
+    health = Health(MovableClock())
+    await asyncio.wait_for(duty.asked(health), 5)
+    health.add([Check("sampling", blocks=frozenset({"watchdog"})), Check("other")])
+    waiting = asyncio.create_task(duty.asked(health))
+    await asyncio.sleep(0)
+    health.report("other", Finding.ok("well"))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    health.report("sampling", Finding.failed("not taken"))
+    await asyncio.wait_for(waiting, 5)

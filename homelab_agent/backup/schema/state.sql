@@ -44,6 +44,15 @@ CREATE TABLE IF NOT EXISTS backup_drill (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS backup_drill_set ON backup_drill (set_name, ended_at);
 
+-- What went wrong with a set at an engine in its last run there; none where that went well.
+CREATE TABLE IF NOT EXISTS backup_trouble (
+    set_name TEXT NOT NULL,
+    engine   TEXT NOT NULL,
+    what     TEXT NOT NULL,
+    repair   TEXT NOT NULL, -- '' where nothing is known to mend it
+    PRIMARY KEY (set_name, engine)
+) STRICT, WITHOUT ROWID;
+
 -- For how long each container stood still in its set's last run that went well.
 CREATE TABLE IF NOT EXISTS backup_frozen (
     set_name  TEXT    NOT NULL,

@@ -8,6 +8,15 @@ CREATE TABLE IF NOT EXISTS notify_case (
     tells      TEXT    NOT NULL  -- times of what was told within a day, as JSON
 ) STRICT;
 
+-- Of a check that stands for many, which of them were told; those of a case.
+CREATE TABLE IF NOT EXISTS notify_part (
+    check_name TEXT    NOT NULL,
+    part       TEXT    NOT NULL, -- the key of a disk, a unit, a filesystem
+    is_told    INTEGER NOT NULL,
+    tells      TEXT    NOT NULL, -- times of what was told within a day, as JSON
+    PRIMARY KEY (check_name, part)
+) STRICT;
+
 -- Messages, each for one target, from before anything is sent; the order is that of rowid.
 CREATE TABLE IF NOT EXISTS notify_message (
     id       TEXT PRIMARY KEY,
