@@ -36,7 +36,8 @@ class FakeTime:
         self._file = directory / "faketime"
         self._file.write_bytes(bytes(16))
         with self._file.open("r+b") as file:
-            self._moved = (ctypes.c_int64 * 2).from_buffer(mmap.mmap(file.fileno(), 16))
+            self._mapped = mmap.mmap(file.fileno(), 16)
+        self._moved = (ctypes.c_int64 * 2).from_buffer(self._mapped)
 
     @property
     def env(self) -> dict[str, str]:
@@ -63,6 +64,11 @@ class FakeTime:
     def mend(self) -> None:
         """Show the host's own time again."""
         self._moved[:] = [0, 0]
+
+    def close(self) -> None:
+        """Let go of the file, so that the disk it lies on can be unmounted; whoever runs with it keeps the time."""
+        del self._moved
+        self._mapped.close()
 
 
 def library() -> Path:

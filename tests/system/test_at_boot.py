@@ -24,6 +24,7 @@ pytestmark = pytest.mark.timeout(400)  # the first one installs, on whatever els
 
 TAILNET = "/srv/tailnet"
 """Where the daemon's socket is there: the service's /tmp is its own."""
+LAN = "192.168.77.7"
 PASSWORD = "of-nobody-but-openbao"
 SETTINGS = f"""
 [gate]
@@ -176,3 +177,27 @@ def test_in_its_sandbox_the_same_is_read_of_the_host_as_without_one(house: Check
     for family in ("temperature", "cpu", "memory", "network", "disk"):
         keys = [{one["key"] for one in each["families"].get(family, ())} for each in (without, within)]
         assert keys[0] == keys[1], family
+
+
+def answers(house: Checkout, address: str) -> str:
+    """Ask the agent at an address of its host; return the status of the answer, or why there is none."""
+    ask = f"import urllib.request as r; print(r.urlopen('http://{address}:8085/api/health/live', timeout=30).status)"
+    done = house.machine.run("python3", "-I", "-c", ask)
+    return (done.stdout + done.stderr).strip().rpartition("\n")[2]
+
+
+def test_an_address_of_the_lan_is_listened_at_over_a_boot_before_the_host_has_it(house: Checkout) -> None:
+    machine, add = house.machine, ("ip", "address", "add", f"{LAN}/24", "dev", "lo")
+    house.agent("config", "set", "web.listen", f"{LAN}:8085")
+    machine(*add)
+    house.made("install")
+    assert answers(house, LAN) == "200"
+    assert "refused" in answers(house, "127.0.0.1")
+    machine.reboot()
+    assert LAN not in machine("ip", "address")
+    assert machine.show("homelab-agent.socket")["ActiveState"] == "active"
+    assert machine.show(SERVICE)["SubState"] == "running"
+    assert answers(house, LAN) != "200"
+    machine(*add)
+    assert answers(house, LAN) == "200"
+    assert machine.show(SERVICE)["NRestarts"] == "0"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.installed import CONFIG, SERVICE, Checkout
+from tests.installed import CONFIG, RELEASES, SERVICE, Checkout
+from tests.neighbours.neighbour import Missing
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(400)  # the first one installs, on whatever else this host does
@@ -152,6 +153,18 @@ def test_a_volume_of_roots_is_backed_up_and_given_back(house: Checkout) -> None:
     machine = house.machine
     assert machine("stat", "--format=%U %a", "/srv/back/volumes/shop/much") == "root 600"
     machine("cmp", "/srv/back/volumes/shop/much", "/var/lib/docker/volumes/shop/_data/much")
+
+
+def test_where_there_is_a_compiler_the_journal_has_fields_by_a_library_that_was_built(house: Checkout) -> None:
+    machine = house.machine
+    if machine.run("sh", "-c", "command -v cc && pkg-config --exists libsystemd").returncode != 0:
+        raise Missing("systemd's library cannot be built here: apt install gcc pkg-config libsystemd-dev")
+    release = f"{RELEASES}/{house.release()}"
+    assert machine("find", release, "-path", "*/site-packages/systemd/_journal*.so", "-type", "f") != ""
+    assert "took systemd's journal library" not in house.said
+    assert "JSON lines" not in house.said
+    [ready, *_] = machine.journal("HOMELAB_EVENT=agent.ready", f"_SYSTEMD_UNIT={SERVICE}")
+    assert (ready["HOMELAB_COMPONENT"], ready["SYSLOG_IDENTIFIER"]) == ("agent", "homelab-agent")
 
 
 # What is seen to after it

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
 from tests.installed import CLIENTS, CONFIG, PAGE, SERVICE, Checkout
+from tests.neighbours.faketime import FakeTime, library
 from tests.neighbours.machine import Machine
 from tests.waiting import until
 
@@ -219,6 +221,56 @@ def test_with_a_bad_configuration_it_stays_ended_says_why_and_nobody_starts_it_b
     assert any(CONFIG in one and "not TOML" in one for one in said)
     installed.systemctl("start", SERVICE)
     assert checkout.asked("/api/health/live")[0] == 200
+
+
+# What its clock does
+
+
+@pytest.fixture
+def clock(checkout: Checkout, installed: Machine) -> Iterator[FakeTime]:
+    """The clock of the service, right until it is moved; what it starts with an environment of its own has the host's.
+
+    A sample a second, and a watchdog that does not wait for long.
+    """
+    place, drop_in = "/srv/clock", f"{SERVICE}.d/50-clock.conf"
+    installed("mkdir", "--parents", place)
+    shutil.copy(library(), installed.path(place))
+    words = {"LD_PRELOAD": f"{place}/{library().name}", "FAKETIME_FILE": f"{place}/faketime"}
+    environment = "".join(f"Environment={name}={value}\n" for name, value in words.items())
+    installed.install(drop_in, f"[Service]\nWatchdogSec=8\n{environment}")
+    with closing(FakeTime(installed.path(place))) as moved, configured(installed, ""):
+        for key, value in (("metrics.interval", "1"), ("database.ship_every", "1.0")):
+            checkout.agent("config", "set", key, value)
+        installed.systemctl("restart", SERVICE)
+        is_well(checkout)
+        yield moved
+    installed("rm", "--recursive", place, f"/etc/systemd/system/{drop_in}")
+    installed.systemctl("daemon-reload")
+    installed.systemctl("restart", SERVICE)
+
+
+def amiss(checkout: Checkout) -> set[str]:
+    """Return the checks that are failed or degraded."""
+    found = json.loads(checkout.asked("/api/health")[1])["findings"]
+    return {one["check"] for one in found if one["state"] in {"failed", "degraded"}}
+
+
+def test_a_clock_that_is_set_forward_and_back_stops_nothing_and_is_not_taken_for_standing_still(
+    checkout: Checkout, installed: Machine, clock: FakeTime
+) -> None:
+    count = ("db", "psql", "-Atc", "SELECT count(*) FROM tick")
+    until(lambda: not amiss(checkout), "all is well", seconds=60)
+    before, since = installed.show(SERVICE), cursor(installed)
+    for hours in (30, -30, -30, 30):
+        clock.step(hours * 3600)
+        wanted = int(checkout.agent(*count)) + 12
+        until(lambda: int(checkout.agent(*count)) >= wanted, f"samples arrive after {hours} h", seconds=60)  # noqa: B023
+        until(lambda: not amiss(checkout), f"all is well after {hours} h", seconds=60)
+    after = installed.show(SERVICE)
+    assert [after[name] for name in ("MainPID", "NRestarts")] == [before[name] for name in ("MainPID", "NRestarts")]
+    assert not any("watchdog" in one.lower() for one in messages(installed, since))
+    steps = str(checkout.agent("db", "psql", "-Atc", "SELECT round(step_s / 3600) FROM tick WHERE abs(step_s) > 3000"))
+    assert sorted(map(float, steps.split())) == [-30, -30, 30, 30]
 
 
 # Who waits meanwhile
