@@ -52,7 +52,8 @@ class Heard:
         return max(_LEAST_SECONDS, self.until - time.monotonic())
 
     def answered(self, response: Any) -> None:
-        """Take what came back, but for its body."""
+        """Take what came back, but for its body; of several requests the last one counts."""
+        self.cause, self.is_unclear = "", False
         self.status, self.reason = response.status_code, response.reason or ""
         self.retry_after = seconds_after(response.headers.get("Retry-After", ""), datetime.now(UTC))
         if 300 <= self.status < 400:
@@ -60,7 +61,7 @@ class Heard:
 
     def failed(self, error: Exception) -> None:
         """Take why nothing came back. Who was asked and says nothing in time has perhaps done what it was asked."""
-        self.cause = describe(_root(error))
+        self.status, self.cause = 0, describe(_root(error))
         self.is_unclear = type(error).__name__ == "ReadTimeout"
 
 

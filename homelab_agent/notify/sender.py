@@ -99,27 +99,44 @@ class Sender:
 
 def understood(url: str) -> str:
     """Return what is wrong with an Apprise URL, "" where a message can be sent to it; for a thread."""
-    return _wrong(_plugin(url))
+    return _wrong(url, _plugin(url))
 
 
 def _send(url: str, text: Text, mask: Callable[[str], str], seconds: float) -> Answer:
     """Send in this thread."""
     with hearing.hearing(mask, seconds) as heard:
         plugin = _plugin(url)
-        wrong = _wrong(plugin)
+        wrong = _wrong(url, plugin)
         if wrong:
             return Answer(ok=False, words="; ".join(heard.words) or wrong)
         plugin.socket_connect_timeout = plugin.socket_read_timeout = seconds
         loudest = next((LOUDEST[scheme] for scheme in plugin.schemas() if scheme in LOUDEST), None)
         if text.severity is Severity.CRITICAL and loudest is not None:
             setattr(plugin, *loudest)
-        longest = int(getattr(plugin, "body_maxlen", 0)) or message.BODY_BYTES_MAX
-        title, body = uncalled(text.title), uncalled(text.body)
-        body = body if len(body) <= longest else body[: longest - 1] + "…"
-        ok = bool(plugin.notify(title=title, body=body, notify_type=_TYPES[text.severity], body_format="text"))
+        ok = bool(plugin.notify(notify_type=_TYPES[text.severity], **_as_text(plugin, text)))
     ok = ok and not 300 <= heard.status < 400
     words = message.one_line(mask(_words(heard, ok=ok)), SAID_MAX)
     return Answer(ok, words, heard.retry_after, unclear=heard.is_unclear and not ok)
+
+
+def _as_text(plugin: Any, text: Text) -> dict[str, Any]:
+    """Return a text in the format that a plugin speaks, so that what looks like HTML in it is none.
+
+    As `Apprise.notify` does it; some plugins do not, if they are asked themselves.
+    """
+    from apprise import NotifyFormat, conversion
+
+    convert: Any = conversion.convert_between
+    wanted = plugin.resolve_format(NotifyFormat.TEXT)
+    longest = int(getattr(plugin, "body_maxlen", 0)) or message.BODY_BYTES_MAX
+    title, body = uncalled(text.title), uncalled(text.body)
+    body = body if len(body) <= longest else body[: longest - 1] + "…"
+    return {
+        "title": title if plugin.title_maxlen > 0 else convert(NotifyFormat.TEXT, wanted, title),
+        "body": convert(NotifyFormat.TEXT, wanted, body),
+        "body_format": wanted,
+        "body_passthrough": False,
+    }
 
 
 def uncalled(text: str) -> str:
@@ -140,7 +157,9 @@ def _words(heard: Heard, *, ok: bool) -> str:
     return f"it answers {status}: {said}" if status else said
 
 
-def _wrong(plugin: Any) -> str:
+def _wrong(url: str, plugin: Any) -> str:
+    if len(url.splitlines()) > 1:
+        return "it is more than one line: one address for each [[notify.target]]"
     if plugin is None:
         return _NOT_UNDERSTOOD
     if len(plugin) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import socket
@@ -95,6 +96,7 @@ async def test_an_address_of_several_is_refused_before_any_is_told(tmp_path: Pat
     assert "one [[notify.target]] each" in answer.words
     assert await asyncio.to_thread(sender.understood, url) == answer.words
     assert not ntfy.asked
+    assert "more than one line" in await asyncio.to_thread(sender.understood, f"{ntfy.url()}\n{ntfy.url()}")
 
 
 async def test_a_mail_is_read_as_it_is_written(tmp_path: Path) -> None:
@@ -131,6 +133,18 @@ async def test_where_html_is_wanted_what_is_said_is_no_html(tmp_path: Path, hook
     assert (await sending(tmp_path, f"{hook.url}?format=html").send(TEXT)).ok
     assert "&lt;nil&gt;" in hook.posted()["message"]
     assert "<b>" not in hook.posted()["message"]
+
+
+async def test_telegram_is_told_in_its_html_what_is_none(
+    tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    telegram = importlib.import_module("apprise.plugins.telegram")
+    monkeypatch.setattr(telegram.NotifyTelegram, "notify_url", f"http://127.0.0.1:{hook.port}/bot")
+    url = "tgram://123456789:AAFtokenofthebot_abcdefghijklmnopqrstu/12315544/"
+    assert (await sending(tmp_path, url).send(TEXT)).ok
+    assert hook.posted()["parse_mode"] == "HTML"
+    assert "&lt;nil&gt; &amp; &lt;b&gt;a" in hook.posted()["text"].replace("\xa0", " ")
+    assert "<nil>" not in hook.posted()["text"]
 
 
 async def test_nobody_is_called_by_what_a_finding_says(tmp_path: Path, hook: Hook) -> None:
