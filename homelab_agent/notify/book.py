@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from contextlib import suppress
 
 from homelab_agent.core.clock import microseconds, moment
 from homelab_agent.notify.decision import Case
@@ -12,16 +13,19 @@ from homelab_agent.notify.severity import Severity
 
 
 def read(connection: sqlite3.Connection) -> dict[str, Case]:
-    """Return the cases; since when a check stands otherwise than was told is seen anew."""
-    rows = connection.execute("SELECT check_name, told, began, tells FROM notify_case").fetchall()
-    return {
-        check: Case(
-            told=Severity(told),
-            began=None if began is None else moment(began),
-            tells=tuple(moment(at) for at in json.loads(tells)),
-        )
-        for check, told, began, tells in rows
-    }
+    """Return the cases; since when a check stands otherwise than was told is seen anew.
+
+    One that another release has written otherwise is left out: it is told again if it still holds.
+    """
+    cases = {}
+    for check, told, began, tells in connection.execute("SELECT check_name, told, began, tells FROM notify_case"):
+        with suppress(ValueError, TypeError, OverflowError):
+            cases[check] = Case(
+                told=Severity(told),
+                began=None if began is None else moment(began),
+                tells=tuple(moment(at) for at in json.loads(tells)),
+            )
+    return cases
 
 
 def write(connection: sqlite3.Connection, cases: Mapping[str, Case]) -> None:
