@@ -180,6 +180,20 @@ def decide(
     return Decision(_kept(cases), tuple(items), min(left, default=None))
 
 
+def merged(before: Mapping[str, Case], now: Mapping[str, Case]) -> Mapping[str, Case]:
+    """Return what is remembered, of an earlier agent and of one that began without knowing: the worse counts as told.
+
+    So no recovery is forgotten, and what both have told is not told a third time.
+    """
+    return {check: _merged(before.get(check, Case()), now.get(check, Case())) for check in {**before, **now}}
+
+
+def _merged(before: Case, now: Case) -> Case:
+    worse = before if before.told > now.told else now
+    tells = tuple(sorted({*before.tells, *now.tells}))
+    return replace(now, told=worse.told, began=worse.began, tells=tells)
+
+
 def _kept(cases: Mapping[str, Case]) -> Mapping[str, Case]:
     return {check: case for check, case in cases.items() if case != Case()}
 

@@ -12,7 +12,8 @@ from homelab_agent.notify.answer import UNCLEAR_MAX, Answer
 from homelab_agent.notify.courier import Courier
 from homelab_agent.notify.decision import Item, Kind
 from homelab_agent.notify.message import Text, Writer
-from homelab_agent.notify.queue import Promise, Queue
+from homelab_agent.notify.promise import Promise
+from homelab_agent.notify.queue import Queue
 from homelab_agent.notify.severity import Severity
 from homelab_agent.notify.target import Target
 from tests.clock import MovableClock
@@ -44,7 +45,7 @@ async def test_it_is_told_a_few_times_in_over_an_hour(tmp_path: Path) -> None:
     found: list[Finding] = []
     courier.report = found.append
     now = clock.read().wall
-    await queue.promise([Promise("phone", (Item(Kind.TROUBLE, "web", Severity.FAILED, now),), now)], lambda _: None)
+    await queue.promise([Promise("phone", (Item(Kind.TROUBLE, "web", Severity.FAILED, now),), now)])
     task = asyncio.ensure_future(courier.run())
     try:
         async with asyncio.timeout(30):
