@@ -57,7 +57,7 @@ async def test_targets_come_change_and_go_and_others_are_told_as_before(tmp_path
         house.reload({"target": [{**phone, "severity": "critical"}, moved]})
         assert house.finding("notify.target.mail").state == "ok"
         house.report("backup", DOWN)
-        await until(lambda: topics(ntfy, "backup") == ["moved", "moved"], "it is told again")
+        await until(lambda: topics(ntfy, "backup") == ["moved", "moved"], "it is told again, damped", seconds=40)
 
 
 async def test_what_waits_for_a_target_that_goes_is_given_up(tmp_path: Path, ntfy: Ntfy) -> None:
