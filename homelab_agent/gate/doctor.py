@@ -15,7 +15,7 @@ from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Check, Finding
 from homelab_agent.core.secret import Secrets
-from homelab_agent.gate import prerequisites, reading
+from homelab_agent.gate import node_key, prerequisites, reading
 from homelab_agent.gate.prerequisites import Door
 from homelab_agent.gate.settings import FUNNEL, GateSettings
 from homelab_agent.gate.tailscale import Tailscaled
@@ -25,7 +25,7 @@ _STARTS_NOTHING = "[gate] funnel = true (to the internet) or tailnet = true (the
 
 def checks(settings: GateSettings, directory: Path, secrets: Secrets) -> Sequence[Check]:
     """Return the checks that need no agent; `directory` is its state directory."""
-    return beside(settings, directory, secrets)
+    return [*beside(settings, directory, secrets), node_key.check(Tailscaled(settings.socket), SystemClock())]
 
 
 def beside(settings: GateSettings, directory: Path, _secrets: Secrets) -> Sequence[Check]:
@@ -55,7 +55,7 @@ async def _needs(settings: GateSettings, directory: Path, name: str, port: int) 
     except AgentError as error:
         return Finding.of(error)
     door = Door(port, is_funnel=name == FUNNEL, user=user, safe_versions=settings.safe_versions)
-    found = prerequisites.obstacles(told, door, SystemClock().read().wall)
+    found = [one for one in prerequisites.obstacles(told, door, SystemClock().read().wall) if not one.has_check]
     if _is_background(told.config, port):
         found.append(prerequisites.conflict(told.config.entries(port), port))
     if not found:

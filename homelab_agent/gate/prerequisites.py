@@ -24,11 +24,15 @@ _HTTPS, _FUNNEL, _FUNNEL_PORTS = "https", "funnel", "https://tailscale.com/cap/f
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """What stands in a door's way, in words; `repair` mends it. One that does not block will, before long."""
+    """What stands in a door's way, in words; `repair` mends it. One that does not block will, before long.
+
+    One that `has_check` is a need by a check of its own, and not the door's.
+    """
 
     what: str
     repair: str
     blocks: bool = True
+    has_check: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,11 @@ def obstacles(reading: Reading, door: Door, now: datetime) -> list[Obstacle]:
 
     A node that is not connected has no capabilities and no certificates: then that alone is told.
     """
-    if disconnected := _disconnected(reading, now):
-        return [disconnected]
-    found = [*_of_the_daemon(reading, door), *_of_the_tailnet(reading, door), *_of_the_key(reading, now)]
-    return sorted(found, key=lambda one: not one.blocks)
+    if away := disconnected(reading, now):
+        return [away]
+    found = [*_of_the_daemon(reading, door), *_of_the_tailnet(reading, door)]
+    soon = expires_soon(reading, now)
+    return sorted(found, key=lambda one: not one.blocks) + ([soon] if soon is not None else [])
 
 
 def conflict(entries: Sequence[Entry], port: int) -> Obstacle:
@@ -90,11 +95,12 @@ def bypasses(config: ServeConfig, target: str) -> list[Obstacle]:
     ]
 
 
-def _disconnected(reading: Reading, now: datetime) -> Obstacle | None:
+def disconnected(reading: Reading, now: datetime) -> Obstacle | None:
+    """Return why tailscaled publishes nothing; None where it may."""
     if reading.backend == "Running":
         return None
-    if reading.backend == "NeedsLogin" and reading.key_expiry is not None and reading.key_expiry <= now:
-        return Obstacle("this node's key has expired", "sudo tailscale up")
+    if (gone := expired(reading, now)) is not None:
+        return gone
     other = Obstacle(f"tailscaled is in the state {reading.backend}", "tailscale status")
     return _DISCONNECTED.get(reading.backend, other)
 
@@ -145,14 +151,24 @@ def _of_the_tailnet(reading: Reading, door: Door) -> Iterator[Obstacle]:
         )
 
 
-def _of_the_key(reading: Reading, now: datetime) -> Iterator[Obstacle]:
-    """Warn of a key that is about to expire; whether it has, is what tailscaled thinks, by its own clock."""
-    if reading.key_expiry is not None and reading.key_expiry - now < KEY_EXPIRY_WARNING:
-        yield Obstacle(
-            f"this node's key expires on {reading.key_expiry:%Y-%m-%d %H:%M} UTC, and the doors with it",
-            f"Renew it: sudo tailscale up --force-reauth; or let it not expire: {_ADMIN}/machines",
-            blocks=False,
-        )
+def expired(reading: Reading, now: datetime) -> Obstacle | None:
+    """Return that the key has expired, as tailscaled thinks by its own clock: it wants a log-in."""
+    if reading.backend == "NeedsLogin" and reading.key_expiry is not None and reading.key_expiry <= now:
+        return Obstacle("this node's key has expired", "sudo tailscale up")
+    return None
+
+
+def expires_soon(reading: Reading, now: datetime) -> Obstacle | None:
+    """Return that the key is about to expire."""
+    if reading.key_expiry is None or reading.key_expiry - now >= KEY_EXPIRY_WARNING:
+        return None
+    return Obstacle(
+        f"this node's key expires on {reading.key_expiry:%Y-%m-%d %H:%M} UTC; "
+        "then nobody reaches it through the tailnet",
+        f"Renew it: sudo tailscale up --force-reauth; or let it not expire: {_ADMIN}/machines",
+        blocks=False,
+        has_check=True,
+    )
 
 
 def _funnel_ports(reading: Reading) -> list[tuple[int, int]]:

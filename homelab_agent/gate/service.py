@@ -6,7 +6,7 @@ from homelab_agent.core.capability import Capability, Task
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Check, Finding
-from homelab_agent.gate import exposure, telling
+from homelab_agent.gate import exposure, node_key, telling
 from homelab_agent.gate.child import Command, Session, Verb
 from homelab_agent.gate.front import Front, PublicFront
 from homelab_agent.gate.intent import Hold, Intent
@@ -32,7 +32,9 @@ class NowhereToLead(AgentError):
 def build(settings: GateSettings, base: Foundation) -> Capability:
     """Return what the capability contributes; where there is nothing to lead to, that is a check's finding."""
     if base.port is None:
-        return Capability(name="gate", checks=[Check("gate", _nowhere)])
+        return Capability(
+            name="gate", checks=[Check("gate", _nowhere), node_key.check(Tailscaled(settings.socket), base.clock)]
+        )
     return Service(settings, base, base.port).capability()
 
 
@@ -82,9 +84,11 @@ class Service:
         self._settings = settings
 
     def _checks(self) -> list[Check]:
-        """Return what is reported at each look."""
-        doors = [Check(f"gate.{keeper.name}") for keeper in self.keepers]
-        return [*doors, Check(exposure.CHECK)] if self.public is not None else doors
+        """Return what is reported at each look, and this node's key, which is asked for by itself."""
+        checks = [Check(f"gate.{keeper.name}") for keeper in self.keepers]
+        if self.public is not None:
+            checks.append(Check(exposure.CHECK))
+        return [*checks, node_key.check(self._daemon, self._base.clock)]
 
     def _keeper(self, name: str, at: int, web: int) -> Keeper:
         """Return the keeper of a door at the port `at`; `web` is the web server's port."""

@@ -64,7 +64,7 @@ def finding(keeper: Keeper) -> Finding:
 
 
 def _of_an_open(keeper: Keeper) -> Finding:
-    gate, warnings = keeper.gate, keeper.watch.found.warnings
+    gate, warnings = keeper.gate, [one for one in keeper.watch.found.warnings if not one.has_check]
     if gate.doubt:
         return Finding.degraded(f"open, but {gate.doubt}", gate.repair)
     if gate.phase == "degraded":

@@ -14,6 +14,7 @@ from homelab_agent.notify import sender
 from homelab_agent.notify.settings import NotifySettings
 
 _SECONDS = 15.0
+_OPENBAO = "openbao:"
 
 
 def checks(settings: NotifySettings, directory: Path, secrets: Secrets) -> Sequence[Check]:
@@ -24,8 +25,14 @@ def checks(settings: NotifySettings, directory: Path, secrets: Secrets) -> Seque
 
 
 def beside(settings: NotifySettings, directory: Path, secrets: Secrets) -> Sequence[Check]:  # noqa: ARG001
-    """Return those that a running agent does not ask itself: whether each address can be read and is understood."""
-    return [
+    """Return those that a running agent does not ask itself: whether each address can be read and is understood.
+
+    Where some are in OpenBao, also whether anybody is told while it is sealed.
+    """
+    sealed = [one.name for one in settings.target if one.url.startswith(_OPENBAO)]
+    others = [one.name for one in settings.target if one.name not in sealed]
+    found = [Check("notify.sealed", partial(_told_while_sealed, others))] if sealed else []
+    return found + [
         Check(f"notify.address.{one.name}", partial(_readable, one.url, one.name, secrets), deadline=_SECONDS)
         for one in settings.target
     ]
@@ -33,6 +40,16 @@ def beside(settings: NotifySettings, directory: Path, secrets: Secrets) -> Seque
 
 async def _nothing() -> Finding:
     return Finding.degraded("there is nobody to tell", "add a [[notify.target]]")
+
+
+async def _told_while_sealed(others: Sequence[str]) -> Finding:
+    if others:
+        return Finding.ok(f"who is told while OpenBao is sealed: {', '.join(others)}")
+    return Finding.degraded(
+        "every target's address is in OpenBao: nobody is told after a start while OpenBao is sealed, as it is after "
+        "each boot of its host",
+        "give a [[notify.target]] its `url` by file:, credential: or env:",
+    )
 
 
 async def _readable(reference: str, name: str, secrets: Secrets) -> Finding:

@@ -135,9 +135,9 @@ class NotifySettings(Section):
         "Checks whose failure is critical: it is told in quiet hours, too.",
     )
     serious: list[str] = setting(
-        ["backup", "gitops", "job", "metrics.units"],
-        "Checks that are told of as failed when they are degraded: a copy that is overdue or not proven, a deployment, "
-        "a job, a unit that failed.",
+        ["backup", "gate.key", "gitops", "job", "metrics.units"],
+        "Checks that are told of as failed when they are degraded: a copy that is overdue or not proven, a node key "
+        "that ends before long, a deployment, a job, a unit that failed.",
     )
     page: str = setting(
         "",

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,25 @@ def test_the_doctor_says_all_that_a_door_needs_with_and_without_an_agent(home: H
     assert "does not allow Funnel on port 8443" in found["gate.funnel.needs"]["detail"]
     assert "port 8443 is taken" in found["gate.funnel.needs"]["detail"]
     assert "tailscale serve --https=8443 off" in found["gate.funnel.needs"]["repair"]
+
+
+@pytest.mark.timeout(240)
+def test_a_key_that_expires_is_a_need_though_no_door_is_configured_and_not_a_second_one_of_a_door(home: Home) -> None:
+    home.tailnet.control.expire(timedelta(days=10))
+    until(lambda: home.tailnet.homelab.status["Self"].get("KeyExpiry"), "the node is told")
+    home.agent.write(f'[gate]\nsocket = "{home.tailnet.homelab.socket}"\n')
+    home.agent.start()
+    until(lambda: needs(home).get("gate.key", "").startswith("this node's key expires on"), "it is said", seconds=60)
+    home.agent.stop()
+    home.start().open()
+    until(lambda: "gate.key" in needs(home), "it is said", seconds=60)
+    assert "gate.funnel" not in needs(home)
+    assert "key expires" in home.door["warnings"][0]["what"]
+
+
+def needs(home: Home) -> dict[str, str]:
+    """Return what needs the operator: the words by the check."""
+    return {one["check"]: one["detail"] for one in json.loads(home.agent.run("status", "--json").stdout)["needs"]}
 
 
 def test_without_a_door_to_the_internet_none_is_held_and_why_is_said(home: Home) -> None:

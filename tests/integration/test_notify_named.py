@@ -21,9 +21,10 @@ from homelab_agent.backup.settings import BackupSet, BackupSettings
 from homelab_agent.core.clock import SystemClock
 from homelab_agent.core.foundation import Foundation
 from homelab_agent.core.health import Finding, State
-from homelab_agent.gate import exposure, prerequisites, telling
+from homelab_agent.gate import exposure, node_key, prerequisites, telling
 from homelab_agent.gate import service as gate
 from homelab_agent.gate.policy import Gate
+from homelab_agent.gate.reading import ServeConfig
 from homelab_agent.gate.settings import GateSettings
 from homelab_agent.gate.watch import Found
 from homelab_agent.gitops import keyring, signature
@@ -32,6 +33,8 @@ from homelab_agent.metrics.forecast import Forecast
 from homelab_agent.metrics.host import Host
 from homelab_agent.metrics.probes import Watch, check_name
 from homelab_agent.metrics.settings import Probe
+from homelab_agent.notify.settings import NotifySettings
+from homelab_agent.notify.severity import Scale, Severity
 from tests import bao_house
 from tests.agent import Agent
 from tests.clock import until
@@ -89,9 +92,21 @@ async def a_blocked_gate(base: Foundation, _: Path) -> Finding:
 
 
 async def a_node_key_that_ends(base: Foundation, _: Path) -> Finding:
-    soon = prerequisites.obstacles(replace(GOOD, key_expiry=NOW + timedelta(days=3)), DOOR, NOW)
+    assert node_key.CHECK in {check.name for check in gate.Service(GateSettings(), base, 8085).capability().checks}
+    return node_key.judged(replace(GOOD, key_expiry=NOW + timedelta(days=3)), NOW)
+
+
+async def ways_in_that_are_not_marked(base: Foundation, _: Path) -> Finding:
+    """Return how an open door stands beside which two ports lead to the agent as bare TCP, and a key ends."""
+    raw = {"TCP": {port: {"TCPForward": "127.0.0.1:8085"} for port in ("9000", "10000")}}
+    found = prerequisites.bypasses(ServeConfig(raw), "http://127.0.0.1:8085")
+    found += prerequisites.obstacles(replace(GOOD, key_expiry=NOW), DOOR, NOW)
     base.door.open()
-    return stands(base, Gate(phase="open"), Found("ours", warnings=tuple(soon)))
+    finding = stands(base, Gate(phase="open"), Found("ours", warnings=tuple(found)))
+    assert len(finding.about) == 2, "the key has a check of its own"
+    assert "port 9000" in finding.detail
+    assert "port 10000" in finding.detail
+    return finding
 
 
 def stands(base: Foundation, at: Gate, found: Found | None = None) -> Finding:
@@ -121,7 +136,8 @@ NAMED = [
     (space.CHECK, a_disk_that_is_full_soon, "failed", "/srv is full in 1.5 days", "sudo du -xh"),
     (check_name(Probe(name="photos", target="x:1")), a_certificate_that_ends, "degraded", "good until", "renew it"),
     ("gate.funnel", a_blocked_gate, "failed", "does not let this node use Funnel", "nodeAttrs"),
-    ("gate.funnel", a_node_key_that_ends, "degraded", "this node's key expires on", "sudo tailscale up"),
+    ("gate.funnel", ways_in_that_are_not_marked, "degraded", "as bare TCP", "sudo tailscale serve --tcp="),
+    (node_key.CHECK, a_node_key_that_ends, "degraded", "this node's key expires on", "sudo tailscale up"),
     (exposure.CHECK, a_gate_that_is_open_too_long, "degraded", "for more than 1 h", "homelab-agent gate close"),
     ("webhook", a_webhook_secret_that_ends, "degraded", "is accepted until", "put a new one beside it"),
 ]
@@ -137,7 +153,9 @@ async def test_what_a_check_finds_is_told_with_its_repair(
         assert found.state == state
         await told(house, ntfy, check, found)
     [one] = ntfy.messages
-    assert one.title == f"nas: {check} is {state}"
+    defaults = NotifySettings()
+    told_as = Scale(defaults.critical, defaults.serious).of(check, State(state))
+    assert one.title == f"nas: {check} is {'degraded' if told_as is Severity.WARNING else 'failed'}"
     lines = dict(line.split(": ", 1) for line in one.message.splitlines() if ": " in line)
     assert cause in lines["Cause"]
     assert repair in lines["Repair"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from homelab_agent.gate import prerequisites, version
+from homelab_agent.core.health import State
+from homelab_agent.gate import node_key, prerequisites, version
 from homelab_agent.gate.prerequisites import Door
 from homelab_agent.gate.reading import Entry, Reading, ServeConfig
 from homelab_agent.gate.settings import GateSettings
@@ -227,8 +229,28 @@ def test_a_key_that_expires_soon_is_a_warning_and_keeps_no_door_shut() -> None:
         found = prerequisites.obstacles(replace(GOOD, key_expiry=expiry), DOOR, NOW)
         assert [one.blocks for one in found] == [False] * is_told
         if is_told:
-            assert found[0].what == f"this node's key expires on {expiry:%Y-%m-%d %H:%M} UTC, and the doors with it"
+            until = f"{expiry:%Y-%m-%d %H:%M} UTC"
+            assert found[0].what == f"this node's key expires on {until}; then nobody reaches it through the tailnet"
             assert "sudo tailscale up --force-reauth" in found[0].repair
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "words"),
+    [
+        ({"key_expiry": None}, State.OK, "this node's key does not expire"),
+        ({}, State.OK, "this node's key expires on 20"),
+        ({"key_expiry": NOW + timedelta(days=13)}, State.DEGRADED, "then nobody reaches it through the tailnet"),
+        ({"key_expiry": NOW + timedelta(days=13), "backend": "Stopped"}, State.DEGRADED, "this node's key expires on"),
+        ({"key_expiry": NOW, "backend": "NeedsLogin"}, State.FAILED, "this node's key has expired"),
+        ({"key_expiry": None, "backend": "Stopped"}, State.NOT_AVAILABLE, "Tailscale is stopped"),
+        ({"key_expiry": None, "backend": "NeedsLogin"}, State.NOT_AVAILABLE, "logged out"),
+    ],
+)
+def test_the_nodes_key_is_judged_whatever_the_doors_do(change: dict[str, Any], state: State, words: str) -> None:
+    found = node_key.judged(replace(GOOD, **change), NOW)
+    assert found.state is state
+    assert words in found.detail
+    assert bool(found.repair) is (state in {State.DEGRADED, State.FAILED})
 
 
 def test_everything_that_is_missing_is_told_what_blocks_first() -> None:
