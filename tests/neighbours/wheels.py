@@ -1,4 +1,4 @@
-"""What the locks name, for a machine without a network: `make install` finds it by pip's own variables."""
+"""The wheels that the locks name, for a machine without a network: `make install` finds them by pip's own variables."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from tests.neighbours import bare, cache
 from tests.neighbours.neighbour import Missing, Neighbour
 
 ROOT = Path(__file__).parents[2]
-LOCKS = tuple(ROOT / "requirements" / f"{name}.txt" for name in ("build", "run", "setuptools", "systemd"))
-SOURCES = ("--no-deps", "--no-binary=:all:")
-"""Of systemd's library there are no wheels: who has a compiler builds it."""
+LOCKS = tuple(ROOT / "requirements" / f"{name}.txt" for name in ("build", "run"))
 
 
 def directory() -> Path:
@@ -36,12 +34,12 @@ def _python() -> str:
 
 def _download(into: Path, python: str) -> None:
     words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet"]
-    words += ["--require-hashes", "--dest", str(into)]
-    is_another = python != "{}.{}".format(*sys.version_info)
+    if python != "{}.{}".format(*sys.version_info):
+        words += ["--only-binary=:all:", f"--python-version={python}"]
     for lock in LOCKS:
-        kind = SOURCES if lock.stem == "systemd" else ("--only-binary=:all:",) if is_another else ()
-        argv = [*words, *kind, *((f"--python-version={python}",) if is_another else ()), "-r", str(lock)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*words, "--require-hashes", "--dest", into, "-r", lock], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             message = f"the wheels of {lock.name} cannot be downloaded: {done.stderr.strip()[-500:]}"
             raise Missing(message)

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.installed import Checkout, bare_with_checkout
-from tests.neighbours import machine, wheels
+from tests.installed import WHEELS, Checkout, bare_with_checkout
+from tests.neighbours import journal_library, machine, wheels
 from tests.neighbours.machine import Machine
+
+SOURCES = "/srv/sources"
+"""Where a machine with a compiler has what systemd's journal library is built from."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,8 @@ def installed(checkout: Checkout) -> Machine:
 @pytest.fixture(scope="module")
 def equipped() -> Iterator[Checkout]:
     """The checkout, installed on a machine that has all that this host has: Docker, which is not started yet, git."""
-    with machine.running(shared=[wheels.directory()]) as one:
+    with machine.running(shared=[wheels.directory(), journal_library.directory()]) as one:
         there = Checkout(one)
-        there.said = there.made("install")
+        one("cp", "--recursive", journal_library.directory(), SOURCES)
+        there.said = there.made("install", PIP_FIND_LINKS=f"{WHEELS} {SOURCES}")
         yield there
