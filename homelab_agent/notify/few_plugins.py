@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 _PROTOCOLS = re.compile(r"""^    (?:secure_)?protocol\s*=\s*(\([^)]*\)|"[^"]*"|'[^']*')""", re.MULTILINE)
 _TEXT = re.compile(r"""["']([^"']+)["']""")
+_loading = threading.Lock()
 
 
 def speakers() -> Mapping[str, set[str]]:
@@ -37,16 +39,17 @@ def load(schema: str) -> None:
     from apprise.plugins import N_MGR
 
     manager: Any = N_MGR
-    if manager and schema in manager:
-        return
-    names = speakers().get(schema)
-    if names is None:
-        manager.load_modules()
-        return
-    with tempfile.TemporaryDirectory(prefix="homelab-agent-") as listing:
-        for name in names:
-            (Path(listing) / name).touch()
-        manager.load_modules(path=listing, name="apprise.plugins")
+    with _loading:
+        if manager and schema in manager:
+            return
+        names = speakers().get(schema)
+        if names is None:
+            manager.load_modules()
+            return
+        with tempfile.TemporaryDirectory(prefix="homelab-agent-") as listing:
+            for name in names:
+                (Path(listing) / name).touch()
+            manager.load_modules(path=listing, name="apprise.plugins")
 
 
 def _schemas(place: Path) -> set[str]:

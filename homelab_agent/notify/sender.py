@@ -10,7 +10,7 @@ from typing import Any
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.journal.redaction import Redactor
 from homelab_agent.core.secret import Secret
-from homelab_agent.notify import hearing, message
+from homelab_agent.notify import few_plugins, hearing, message
 from homelab_agent.notify.address import secret_parts
 from homelab_agent.notify.answer import Answer
 from homelab_agent.notify.hearing import SAID_MAX, Heard
@@ -180,6 +180,7 @@ def _plugin(url: str) -> Any:
         image_url_logo="",
         http_redirects=False,
     )
+    few_plugins.load(url.partition("://")[0].lower())
     plugin = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     hearing.begin()
     return plugin
