@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from homelab_agent.core.clock import microseconds, moment
@@ -13,20 +14,24 @@ from homelab_agent.notify.severity import Severity
 
 
 def read(connection: sqlite3.Connection) -> dict[str, Case]:
-    """Return the cases; since when a check, or part of it, stands otherwise than was told is seen anew."""
+    """Return the cases; since when a check, or part of it, stands otherwise than was told is seen anew.
+
+    One that another release has written otherwise is left out: it is told again if it still holds.
+    """
     parts: dict[str, dict[str, Part]] = {}
     for check, part, is_told, tells in connection.execute("SELECT check_name, part, is_told, tells FROM notify_part"):
-        parts.setdefault(check, {})[part] = Part(bool(is_told), _times(tells))
-    rows = connection.execute("SELECT check_name, told, began, tells FROM notify_case").fetchall()
-    return {
-        check: Case(
-            told=Severity(told),
-            began=None if began is None else moment(began),
-            tells=_times(tells),
-            parts=parts.get(check, {}),
-        )
-        for check, told, began, tells in rows
-    }
+        with suppress(ValueError, TypeError, OverflowError):
+            parts.setdefault(check, {})[part] = Part(bool(is_told), _times(tells))
+    cases = {}
+    for check, told, began, tells in connection.execute("SELECT check_name, told, began, tells FROM notify_case"):
+        with suppress(ValueError, TypeError, OverflowError):
+            cases[check] = Case(
+                told=Severity(told),
+                began=None if began is None else moment(began),
+                tells=_times(tells),
+                parts=parts.get(check, {}),
+            )
+    return cases
 
 
 def write(connection: sqlite3.Connection, cases: Mapping[str, Case]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta, tzinfo
+from datetime import tzinfo
 from typing import Protocol
 
 from homelab_agent.core import journal
@@ -14,9 +14,10 @@ from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Finding
 from homelab_agent.core.nudge import Nudge
 from homelab_agent.notify.answer import Answer, pause
-from homelab_agent.notify.batch import next_batch
+from homelab_agent.notify.batch import last_words, next_batch, overdue
 from homelab_agent.notify.message import Text, Writer
-from homelab_agent.notify.queue import Promise, Queue
+from homelab_agent.notify.promise import Portion
+from homelab_agent.notify.queue import Queue
 from homelab_agent.notify.target import Target
 
 _BETWEEN_SECONDS = 1.0
@@ -35,7 +36,7 @@ class Sends(Protocol):
 
 
 class Courier:
-    """The messages of one target. `report` is told how it stands."""
+    """The messages of one target. `report` is told how it stands; while `is_muted` says so nothing is sent."""
 
     def __init__(
         self,
@@ -48,20 +49,20 @@ class Courier:
         page: Callable[[], str],
         give_up: float,
     ) -> None:
-        """`give_up` in seconds after the first try; `page` is where the status page is."""
+        """`give_up` in seconds that a target does not take a message; `page` is where the status page is."""
         self.target = target
         self.sender: Sends = sender
         self.news = Nudge(clock)
         self._retry = Nudge(clock)
         self.report: Callable[[Finding], None] = lambda _: None
+        self.is_muted: Callable[[], bool] = lambda: False
         self._queue = queue
         self._writer = writer
         self._clock = clock
         self._page = page
-        self._give_up = timedelta(seconds=give_up)
+        self._give_up = give_up
         self._masked: Sends | None = None
         self._failures = 0
-        self._given_up = 0
         self._last = Answer(ok=True, words="")
         self._local: tzinfo | None = writer.zone
 
@@ -72,7 +73,8 @@ class Courier:
 
     async def run(self) -> None:
         """Send until cancelled."""
-        self.report(self.finding())
+        if self._queue.is_recovered:  # else nobody knows yet how the target was left
+            self.report(self.finding())
         while True:
             await self._mask()
             batch = self._next()
@@ -85,9 +87,10 @@ class Courier:
 
     def adopt(self, target: Target, sender: Sends | None, writer: Writer, *, give_up: float) -> None:
         """Take new settings; with another `sender` what waits is tried at once."""
-        self.target, self._writer, self._give_up = target, writer, timedelta(seconds=give_up)
+        self.target, self._writer, self._give_up = target, writer, give_up
         if sender is not None:
-            self.sender, self._failures, self._given_up = sender, 0, 0
+            self.sender, self._failures, self._last = sender, 0, Answer(ok=True, words="")
+            self._queue.forgive(target.name)
             self.report(self.finding())
             self.try_now()
         self.news.give()  # quiet hours may be others
@@ -97,17 +100,18 @@ class Courier:
         self._retry.give()
 
     def finding(self) -> Finding:
-        """Say whether it takes messages."""
-        waiting = len(self._queue.waiting(self.target.name))
+        """Say whether it takes messages, from what an agent before this one has noted, too."""
+        waiting = self._queue.waiting(self.target.name)
+        given_up = self._queue.given_up(self.target.name)
+        words = self._last.words or next((one.answer for one in waiting if one.answer), "")
         test = f"homelab-agent notify test {self.target.name}"
-        if self._given_up:
-            said = f"it was not told of {self._given_up} messages, which are given up: {self._last.words}"
-            return Finding.failed(said, test)
-        if self._failures:
-            return Finding.degraded(f"it takes no messages, {waiting} wait: {self._last.words}", test)
-        return Finding.ok("it has taken all messages" if not waiting else f"messages that wait: {waiting}")
+        if given_up:
+            return Finding.failed(f"it was not told of {given_up} messages, which are given up: {words}", test)
+        if self._failures or any(one.tries for one in waiting):
+            return Finding.degraded(f"it takes no messages, {len(waiting)} wait: {words}", test)
+        return Finding.ok("it has taken all messages" if not waiting else f"messages that wait: {len(waiting)}")
 
-    def text(self, batch: Sequence[Promise]) -> Text:
+    def text(self, batch: Sequence[Portion]) -> Text:
         """Return what a batch says."""
         return self._writer.write([item for one in batch for item in one.items], self._page())
 
@@ -118,29 +122,38 @@ class Courier:
             with suppress(AgentError):  # a send says what it is
                 await self.sender.address()
 
-    def _next(self) -> Sequence[Promise]:
-        local = self._now().astimezone(self._local)
-        return next_batch(self._queue.waiting(self.target.name), quiet=self.target.is_quiet(local))
+    def _next(self) -> Sequence[Portion]:
+        if self.is_muted():
+            return ()
+        return next_batch(self._queue.waiting(self.target.name), quiet=self._is_quiet())
 
-    def _now(self) -> datetime:
-        return self._clock.read().wall
+    def _is_quiet(self) -> bool:
+        return self.target.is_quiet(self._clock.read().wall.astimezone(self._local))
 
-    async def _tell(self, batch: Sequence[Promise]) -> float:
+    async def _tell(self, batch: Sequence[Portion]) -> float:
         """Send a batch and note what became of it; return the seconds until the next."""
         text, name = self.text(batch), self.target.name
         answer = self._last = await self.sender.send(text)
         if answer.ok:
-            self._failures = self._given_up = 0
-            await self._queue.end(batch, "sent", answer.words, text.title)
+            self._failures = 0
+            await self._queue.sent(batch, answer.words, text.title)
             log.info("notify.sent", target=name, messages=len(batch), title=text.title, answer=answer.words)
             return _BETWEEN_SECONDS
         self._failures += 1
-        await self._queue.tried(batch, answer.words)
         if self._failures == 1:
             log.warning("notify.not_taken", target=name, title=text.title, answer=answer.words)
-        overdue = [one for one in batch if one.tried_at is not None and self._now() - one.tried_at > self._give_up]
-        if overdue:
-            self._given_up += len(overdue)
-            await self._queue.end(overdue, "given up", answer.words, text.title)
-            log.error("notify.given_up", target=name, messages=len(overdue), title=text.title, answer=answer.words)
+        if self._is_quiet():  # what waits for its end is not late
+            await self._queue.tried(batch, answer.words, [one.promise for one in batch])
+        else:
+            await self._queue.tried(batch, answer.words, self._queue.waiting(name))
+            await self._give_up_overdue(answer)
         return pause(self._failures, answer, random.random())  # noqa: S311 - not a secret
+
+    async def _give_up_overdue(self, answer: Answer) -> None:
+        name, waiting = self.target.name, self._queue.waiting(self.target.name)
+        late = overdue(waiting, self._clock.read().monotonic, self._give_up, self._failures)
+        if late:
+            title = self._writer.write([item for one in late for item in one.items], "").title
+            last = last_words(waiting, late, self._queue.given_up(name) + len(late))
+            await self._queue.give_up(late, last, answer.words, title)
+            log.error("notify.given_up", target=name, messages=len(late), title=title, answer=answer.words)

@@ -180,6 +180,26 @@ def decide(
     return Decision(_kept(cases), tuple(items), min(left, default=None))
 
 
+def merged(before: Mapping[str, Case], now: Mapping[str, Case]) -> Mapping[str, Case]:
+    """Return what is remembered, of an earlier agent and of one that began without knowing: the worse counts as told.
+
+    So no recovery is forgotten, and what both have told is not told a third time.
+    """
+    return {check: _merged(before.get(check, Case()), now.get(check, Case())) for check in {**before, **now}}
+
+
+def _merged(before: Case, now: Case) -> Case:
+    worse = before if before.told > now.told else now
+    tells = tuple(sorted({*before.tells, *now.tells}))
+    names = {**before.parts, **now.parts}
+    parts = {name: _merged_part(before.parts.get(name, Part()), now.parts.get(name, Part())) for name in names}
+    return replace(now, told=worse.told, began=worse.began, tells=tells, parts=parts)
+
+
+def _merged_part(before: Part, now: Part) -> Part:
+    return Part(before.is_told or now.is_told, tuple(sorted({*before.tells, *now.tells})))
+
+
 def _kept(cases: Mapping[str, Case]) -> Mapping[str, Case]:
     return {check: case for check, case in cases.items() if case != Case()}
 

@@ -101,9 +101,17 @@ def merged(items: Sequence[Item]) -> list[Item]:
 
 def condensed(items: Sequence[Item]) -> tuple[Item, ...]:
     """Return things as they are kept: what a digest of them does not name has no words."""
-    ranked = sorted(range(len(items)), key=lambda at: _rank(items[at]))
-    named = set(ranked[:LINES_MAX])
+    named = set(_worst(items, LINES_MAX))
     return tuple(one if at in named else replace(one, detail="", repair="") for at, one in enumerate(items))
+
+
+def worst(items: Sequence[Item], most: int) -> list[Item]:
+    """Return at most so many things, the worst, in their order."""
+    return [items[at] for at in sorted(_worst(items, most))]
+
+
+def _worst(items: Sequence[Item], most: int) -> list[int]:
+    return sorted(range(len(items)), key=lambda at: _rank(items[at]))[:most]
 
 
 def _rank(item: Item) -> tuple[int, int]:

@@ -15,7 +15,8 @@ from homelab_agent.notify.answer import Answer as Said
 from homelab_agent.notify.courier import Courier
 from homelab_agent.notify.message import Text
 from homelab_agent.notify.mute import Mute, Muted
-from homelab_agent.notify.queue import Promise, Queue
+from homelab_agent.notify.promise import Promise
+from homelab_agent.notify.queue import Queue
 from homelab_agent.notify.severity import Severity
 from homelab_agent.notify.trial import Trials
 

@@ -112,6 +112,7 @@ class Service:
             give_up=self._settings.give_up,
         )
         courier.report = partial(base.health.report, target.check)
+        courier.is_muted = lambda: self._mute.current() is not None
         return courier
 
     def _sender(self, section: settings.Target) -> Sender:

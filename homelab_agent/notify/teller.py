@@ -16,10 +16,11 @@ from homelab_agent.core.health import Standing, State
 from homelab_agent.core.state import StateUnavailable
 from homelab_agent.notify import book, ending, life, message
 from homelab_agent.notify.courier import Courier
-from homelab_agent.notify.decision import Case, Item, Seen, Timing, decide
+from homelab_agent.notify.decision import Case, Item, Seen, Timing, decide, merged
 from homelab_agent.notify.ending import Ended
 from homelab_agent.notify.mute import Mute
-from homelab_agent.notify.queue import Promise, Queue
+from homelab_agent.notify.promise import Promise, save
+from homelab_agent.notify.queue import Beside, Queue
 from homelab_agent.notify.severity import Scale
 from homelab_agent.notify.trial import Trials
 
@@ -52,6 +53,8 @@ class Teller:
         self._scale = scale
         self._book: Mapping[str, Case] = {}
         self._is_ready = False
+        self._is_unknown = False
+        queue.book = self._writes_book
 
     def adopt(self, timing: Timing, scale: Scale) -> None:
         """Take new settings; they count from the next look on."""
@@ -62,13 +65,14 @@ class Teller:
         with self._base.health.changes.subscribe() as changes:
             try:
                 while True:
-                    again = await self._look() if await self._ready() else None
-                    while not changes.empty():
+                    while not changes.empty():  # what changes from here on is looked at again
                         changes.get_nowait()
+                    again = await self._look() if await self._ready() else None
                     with suppress(TimeoutError):
                         async with asyncio.timeout(self._pause(again)):
                             await changes.get()
             except asyncio.CancelledError:
+                await self._queue.settle()
                 with suppress(StateUnavailable):
                     now = self._now()
                     await self._base.state.write(lambda connection: life.end(connection, now))
@@ -81,20 +85,25 @@ class Teller:
         boot, now, noted = await asyncio.to_thread(boot_id), self._now(), systemd.state_directory()
         ended = await asyncio.to_thread(ending.read, noted) if noted is not None else None
         try:
-            self._book = await self._base.state.read(book.read)
+            kept = await self._base.state.read(book.read)
             await self._mute.recover()
             await self._trials.recover()
             await self._queue.recover()
-            lived = await self._base.state.write(lambda connection: _begin(connection, boot, now, ended, self))
+            news = await self._base.state.write(lambda connection: _begin(connection, boot, now, ended, self))
         except StateUnavailable as error:
-            log.warning("notify.nothing_known", error=error)
+            if not self._is_unknown:
+                log.warning("notify.nothing_known", error=error)
+            self._is_unknown = True
             return True  # that state.db is not to be had is what must be told now
+        self._book = merged(kept, self._book)
         self._is_ready = True
         if noted is not None:
             await asyncio.to_thread(ending.begin, noted)
-        if lived:
-            await self._queue.recover()
-            self._wake()
+        self._queue.take_up(news)
+        await self._queue.note()
+        for courier in self._couriers:
+            courier.report(courier.finding())
+        self._wake()
         return True
 
     async def _look(self) -> float | None:
@@ -107,13 +116,19 @@ class Teller:
         if decision.told:
             await self._promise(self.promises([self._clean(item) for item in decision.told], now.wall))
         elif _tells(before) != _tells(self._book):
-            with suppress(StateUnavailable):
-                await self._base.state.write(lambda connection: book.write(connection, self._book))
+            await self._queue.note()
+        else:
+            await self._queue.settle()
         return decision.again
 
     async def _promise(self, promises: Sequence[Promise]) -> None:
-        await self._queue.promise(promises, lambda connection: book.write(connection, self._book))
+        await self._queue.promise(promises)
         self._wake()
+
+    def _writes_book(self) -> Beside | None:
+        """Return what writes down what counts as told; what was on disk before is not lost while it is not known."""
+        cases = self._book
+        return (lambda connection: book.write(connection, cases)) if self._is_ready else None
 
     def promises(self, items: Sequence[Item], now: datetime) -> list[Promise]:
         """Return a message for each target that wants one; none for what nobody wants."""
@@ -151,13 +166,14 @@ class Teller:
         return self._base.clock.read().wall
 
 
-def _begin(connection: sqlite3.Connection, boot: str, now: datetime, ended: Ended | None, teller: Teller) -> bool:
+def _begin(
+    connection: sqlite3.Connection, boot: str, now: datetime, ended: Ended | None, teller: Teller
+) -> list[Promise]:
     """Note that a life begins, and promise in the same transaction what is to be told of the one before."""
     news = life.begin(connection, boot, now, ended)
     promises = teller.promises([news], now) if news is not None else []
-    for promise in promises:
-        promise.insert(connection)
-    return bool(promises)
+    save(connection, [one.kept() for one in promises])
+    return promises
 
 
 def _tells(cases: Mapping[str, Case]) -> Mapping[str, object]:

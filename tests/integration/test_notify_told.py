@@ -116,7 +116,9 @@ async def test_a_target_that_answers_nothing_holds_up_neither_the_loop_nor_other
             await until(lambda: house.finding("notify.target.stuck").state == "degraded", "it is late", seconds=40)
 
 
-async def test_what_is_given_up_is_said(tmp_path: Path, ntfy: Ntfy) -> None:
+async def test_what_is_given_up_is_said_and_its_last_words_are_told_to_whom_it_was_for(
+    tmp_path: Path, ntfy: Ntfy
+) -> None:
     away = Ntfy()
     section = {
         "give_up": 0.001,
@@ -124,12 +126,24 @@ async def test_what_is_given_up_is_said(tmp_path: Path, ntfy: Ntfy) -> None:
     }
     async with room(tmp_path, section) as house:
         house.report("database", DOWN)
-        await until(lambda: house.finding("notify.target.away").state == "failed", "it is given up", seconds=30)
+        await until(lambda: house.finding("notify.target.away").state == "failed", "it is given up", seconds=40)
         said = house.finding("notify.target.away").detail
         await until(lambda: any("given up" in one.message for one in ntfy.messages), "the other is told")
-        rows = house.rows("SELECT outcome FROM notify_message WHERE target = 'away'")
+        rows = house.rows("SELECT outcome FROM notify_message WHERE target = 'away' ORDER BY outcome")
+        await until(lambda: not house.rows("SELECT 1 FROM notify_message WHERE target = 'phone' AND outcome = ''"), "")
+        told = len(ntfy.messages)
     assert said.startswith("it was not told of 1 messages, which are given up")
-    assert rows == [("given up",)]
+    assert rows == [("",), ("given up",)]
+    async with room(tmp_path, section) as house:
+        house.report("database", DOWN)
+        await until(lambda: house.finding("notify.target.away").detail == said, "the next one says so, too")
+        with away.lasting():
+            await until(lambda: away.messages, "it is back", seconds=60)
+            await until(lambda: house.finding("notify.target.away").state == "ok", "all is well")
+    assert "messages given up" in away.messages[0].message
+    assert "database is failed" in away.messages[0].message
+    assert not [one for one in ntfy.messages[told:] if "well" in one.title and "away" not in one.title]
+    assert not [one for one in ntfy.messages[told:-1] if "notify.target.away is well again" in one.message]
 
 
 async def test_a_thousand_findings_at_once_are_one_digest(tmp_path: Path, ntfy: Ntfy) -> None:
@@ -139,6 +153,8 @@ async def test_a_thousand_findings_at_once_are_one_digest(tmp_path: Path, ntfy: 
         for name in names:
             house.report(name, Finding.failed("it does not answer " + "at all " * 50))
         await until(lambda: ntfy.messages, "they are told")
+        [(size,)] = house.rows("SELECT length(items) FROM notify_message")
+    assert size < 80_000
     assert len(ntfy.messages) == 1
     assert ntfy.messages[0].title == "nas: 1,000 need you"
     assert "... and 980 more" in ntfy.messages[0].message

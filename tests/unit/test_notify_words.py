@@ -17,11 +17,9 @@ from homelab_agent import config
 from homelab_agent.core.health import State
 from homelab_agent.notify import message, settings
 from homelab_agent.notify.answer import Answer, pause
-from homelab_agent.notify.batch import next_batch
 from homelab_agent.notify.decision import Item, Kind
 from homelab_agent.notify.heartbeat import Beat, Call, call
 from homelab_agent.notify.message import Writer
-from homelab_agent.notify.queue import Promise
 from homelab_agent.notify.sender import seconds_after, secret_parts
 from homelab_agent.notify.severity import Scale, Severity
 from homelab_agent.notify.target import Target
@@ -130,15 +128,6 @@ def test_quiet_hours_may_go_over_midnight(hours: str, quiet: list[str], loud: li
     assert all(target.is_quiet(datetime.combine(AT, time.fromisoformat(at))) for at in quiet)
     assert not any(target.is_quiet(datetime.combine(AT, time.fromisoformat(at))) for at in loud)
     assert not Target("phone").is_quiet(AT)
-
-
-def test_in_quiet_hours_what_is_critical_passes_and_more_than_three_are_one() -> None:
-    waiting = [Promise("phone", (item(),), AT) for _ in range(3)]
-    critical = Promise("phone", (item(bad=Severity.CRITICAL),), AT)
-    assert next_batch(waiting, quiet=False) == waiting[:1]
-    assert next_batch([*waiting, critical], quiet=False) == [*waiting, critical]
-    assert next_batch([*waiting, critical], quiet=True) == [critical]
-    assert not next_batch(waiting, quiet=True)
 
 
 def test_a_failure_is_critical_and_a_degradation_a_failure_where_the_configuration_says_so() -> None:

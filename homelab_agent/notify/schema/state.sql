@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS notify_message (
     made_at  INTEGER NOT NULL,
     severity INTEGER NOT NULL,
     items    TEXT    NOT NULL,
-    tried_at INTEGER,          -- when it was first tried
+    tried_at INTEGER,          -- since when its target has not taken it
     tries    INTEGER NOT NULL DEFAULT 0,
     answer   TEXT    NOT NULL DEFAULT '',
     ended_at INTEGER,          -- NULL while it waits

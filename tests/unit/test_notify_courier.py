@@ -1,0 +1,175 @@
+"""A target that is down, by a clock that the test moves: what is tried, given up, held back, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+
+import pytest
+
+from homelab_agent.core.health import Finding
+from homelab_agent.core.spool import Spool
+from homelab_agent.core.state import State
+from homelab_agent.notify.answer import Answer
+from homelab_agent.notify.courier import Courier
+from homelab_agent.notify.decision import Item, Kind
+from homelab_agent.notify.message import Text, Writer
+from homelab_agent.notify.mute import Mute
+from homelab_agent.notify.promise import Promise
+from homelab_agent.notify.queue import Queue
+from homelab_agent.notify.severity import Severity
+from homelab_agent.notify.target import Target
+from tests.clock import MovableClock, until
+from tests.notified import SCHEMAS
+
+HOUR = 3600.0
+EVENING = datetime(2026, 11, 24, 22, 0, tzinfo=UTC)
+
+
+class Phone:
+    """The other side: it takes what comes while it `is_up`."""
+
+    def __init__(self) -> None:
+        self.is_up = False
+        self.tries = 0
+        self.taken: list[Text] = []
+
+    async def address(self) -> str:
+        """Return where it goes."""
+        return ""
+
+    async def send(self, text: Text) -> Answer:
+        """Take a message, or do not."""
+        self.tries += 1
+        if self.is_up:
+            self.taken.append(text)
+        return Answer(ok=self.is_up, words="it answers 200 OK" if self.is_up else "it does not answer")
+
+
+class House:
+    """One courier at work."""
+
+    def __init__(self, state: State, clock: MovableClock, quiet: tuple[time, time] | None = None) -> None:
+        self.clock = clock
+        self.phone = Phone()
+        spool = Spool(state, clock, host="nas", max_bytes=2**24, max_age=86400)
+        self.queue = Queue(state, spool, clock, host="nas")
+        self.mute = Mute(state, clock)
+        writer = Writer("nas", digest=8, zone=UTC)
+        target = Target("phone", quiet=quiet)
+        self.courier = Courier(target, self.phone, self.queue, writer, clock, page=lambda: "", give_up=24 * HOUR)
+        self.courier.is_muted = lambda: self.mute.current() is not None
+        self.found: list[Finding] = []
+        self.courier.report = self.found.append
+        self.task = asyncio.ensure_future(self.courier.run())
+
+    async def tell(self, check: str, kind: Kind = Kind.TROUBLE) -> None:
+        """Promise something."""
+        now = self.clock.read().wall
+        await self.queue.promise([Promise("phone", (Item(kind, check, Severity.FAILED, now),), now)])
+        self.courier.news.give()
+        await self.at_rest()
+
+    async def live(self, seconds: float) -> None:
+        """Let time pass."""
+        while seconds > 0:
+            await self.at_rest()
+            await self.clock.advance(min(seconds, 60.0))
+            seconds -= 60
+        await self.at_rest()
+
+    async def at_rest(self) -> None:
+        """Wait until it sleeps."""
+        await self.clock.advance(0)
+        await until(lambda: self.clock.sleepers, "the courier sleeps")
+
+
+@pytest.fixture
+async def state(tmp_path: Path, clock: MovableClock) -> AsyncIterator[State]:
+    opened = await State.open(tmp_path, SCHEMAS, clock=clock)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock(EVENING)
+
+
+@pytest.fixture
+async def house(state: State, clock: MovableClock) -> AsyncIterator[House]:
+    begun = House(state, clock)
+    yield begun
+    begun.task.cancel()
+    await asyncio.gather(begun.task, return_exceptions=True)
+
+
+@pytest.fixture
+async def sleeper(state: State, clock: MovableClock) -> AsyncIterator[House]:
+    begun = House(state, clock, quiet=(time(22, 30), time(7, 0)))
+    yield begun
+    begun.task.cancel()
+    await asyncio.gather(begun.task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("step", [-3 * 24 * HOUR, 3 * 24 * HOUR])
+async def test_a_clock_that_is_set_gives_nothing_up(house: House, clock: MovableClock, step: float) -> None:
+    await house.tell("web")
+    clock.step(step)
+    await house.live(2 * HOUR)
+    assert house.phone.tries > 5
+    assert house.queue.given_up("phone") == 0
+    await house.live(23 * HOUR)
+    assert house.queue.given_up("phone") == 1
+
+
+async def test_each_message_is_given_up_a_day_after_its_target_took_nothing_and_the_phone_hears_of_it_when_it_is_back(
+    house: House,
+) -> None:
+    await house.tell("web")
+    await house.live(HOUR)
+    await house.tell("database")
+    await house.live(2 * HOUR)
+    await house.tell("web", Kind.RECOVERED)
+    await house.live(21.5 * HOUR)
+    assert house.queue.given_up("phone") == 1
+    await house.live(HOUR)
+    assert house.queue.given_up("phone") == 2
+    assert house.found[-1].detail.startswith("it was not told of 2 messages, which are given up")
+    house.phone.is_up = True
+    await house.live(HOUR)
+    assert [one.title for one in house.phone.taken] == ["nas: 1 needs you, 1 well again, 1 happened"]
+    assert "messages given up" in house.phone.taken[0].body
+    assert house.found[-1] == Finding.ok("it has taken all messages")
+
+
+async def test_what_waits_for_the_end_of_quiet_hours_is_not_late(sleeper: House) -> None:
+    await sleeper.live(HOUR)
+    await sleeper.tell("web")
+    await sleeper.live(8.5 * HOUR)
+    assert sleeper.phone.tries > 0
+    await sleeper.live(22 * HOUR)  # in the second night there is no try
+    assert sleeper.queue.given_up("phone") == 0
+    await sleeper.live(3 * HOUR)
+    assert sleeper.queue.given_up("phone") == 1
+
+
+async def test_what_waits_is_not_told_while_muted(house: House, clock: MovableClock) -> None:
+    await house.tell("web")
+    assert house.phone.tries == 1
+    until_then = clock.read().wall + timedelta(hours=2)
+    await house.mute.set(who="ann", reason="new disks", until=until_then)
+    house.phone.is_up = True
+    await house.live(1.9 * HOUR)
+    assert not house.phone.taken
+    await house.live(0.2 * HOUR)
+    assert [one.title for one in house.phone.taken] == ["nas: web is failed"]
+
+
+async def test_how_a_target_stands_is_not_said_before_it_is_known(house: House) -> None:
+    await house.at_rest()
+    assert not house.found
+    await house.tell("web")
+    assert [one.state for one in house.found] == ["degraded"]
