@@ -191,7 +191,13 @@ def merged(before: Mapping[str, Case], now: Mapping[str, Case]) -> Mapping[str, 
 def _merged(before: Case, now: Case) -> Case:
     worse = before if before.told > now.told else now
     tells = tuple(sorted({*before.tells, *now.tells}))
-    return replace(now, told=worse.told, began=worse.began, tells=tells)
+    names = {**before.parts, **now.parts}
+    parts = {name: _merged_part(before.parts.get(name, Part()), now.parts.get(name, Part())) for name in names}
+    return replace(now, told=worse.told, began=worse.began, tells=tells, parts=parts)
+
+
+def _merged_part(before: Part, now: Part) -> Part:
+    return Part(before.is_told or now.is_told, tuple(sorted({*before.tells, *now.tells})))
 
 
 def _kept(cases: Mapping[str, Case]) -> Mapping[str, Case]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homelab_agent.core.clock import Instant
-from homelab_agent.notify.decision import Case, Decision, Item, Kind, Seen, Timing, decide
+from homelab_agent.notify.decision import Case, Decision, Item, Kind, Seen, Timing, decide, merged
 from homelab_agent.notify.severity import Severity
 
 AT = datetime(2026, 11, 29, 12, 0, tzinfo=UTC)
@@ -214,6 +214,17 @@ def test_a_check_that_cannot_ask_for_a_while_forgets_none_of_what_was_told() -> 
     house.until(30000, 40000, seen(None, "units"))
     house.until(40000, 50000, units("sda"))
     assert len(house.told) == 1
+
+
+def test_what_an_earlier_agent_told_of_parts_is_known_to_one_that_began_without_knowing() -> None:
+    earlier, house = House(), House()
+    earlier.until(0, 1000, units("sda", "sdb"))
+    house.until(0, 1000, units("sdb", "sdc"))
+    house.book = merged(earlier.book, house.book)
+    house.until(1000, 3000, units("sda", "sdb", "sdc"))
+    assert len(house.told) == 1, "each was told by one of them"
+    house.until(3000, 4000, units("sda", "sdb", "sdc", "sdd"))
+    assert len(house.told) == 2
 
 
 # A clock that is set.
