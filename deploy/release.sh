@@ -79,6 +79,10 @@ as_agent() { # run a command as the agent's user, with what the service gives it
         setpriv --reuid=$user --regid=$user --init-groups --no-new-privs "$@"
 }
 
+as_nobody() {
+    setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs "$@"
+}
+
 put_private() { # $1.new becomes $1, for root and the agent to read
     chown root:$user "$1.new"
     chmod 640 "$1.new"
@@ -197,7 +201,7 @@ write_launcher() {
 journal_library() { # native fields need systemd's library: the distribution's, or one that was built
     site=$(site_of "$release")
     [ -e "$site/systemd" ] || rm -f "$site/systemd"
-    if ! "$release/bin/python" -I -c 'import systemd.journal' 2>/dev/null; then
+    if ! as_nobody "$release/bin/python" -I -c 'import systemd.journal' 2>/dev/null; then
         theirs=$("$python" -I -c 'import os, systemd.journal; print(os.path.dirname(systemd.__file__))' 2>/dev/null || :)
         if [ -z "$theirs" ]; then
             say "The journal gets JSON lines, without fields of its own (HOMELAB_COMPONENT=...): systemd's library for this Python is not here. For them: $(install_line python3-systemd python3-systemd python-systemd py3-systemd python3-systemd) && make install"

@@ -180,7 +180,7 @@ async def _ready(base: Foundation, on_ready: Callable[[], None]) -> None:
         await base.clock.sleep(0.02)
     gc.collect()
     gc.freeze()  # what is there now stays: the collector need not look at it again and again
-    systemd.notify(READY=1)
+    await systemd.tell_surely(READY=1)
     journal.logger("agent").info("agent.ready", state=str(base.directory))
     await asyncio.to_thread(on_ready)
 

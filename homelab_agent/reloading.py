@@ -50,7 +50,7 @@ class Reloading:
                     self._journal.level = changed.settings.log.level
                 self._settings = changed.settings
             finally:
-                systemd.notify(READY=1)
+                await systemd.tell_surely(READY=1)
         log.info("config.reloaded", applied=changed.keys, needs_restart=changed.needs_restart)
         return {"applied": changed.keys, "needs_restart": changed.needs_restart}
 

@@ -166,7 +166,7 @@ class Checkout:
 
 
 @contextmanager
-def bare_with_checkout() -> Iterator[Checkout]:
-    """Give the checkout on a bare machine that is up, where nothing was installed yet."""
-    with machine.running(base=bare.root(), shared=[wheels.directory()]) as one:
+def bare_with_checkout(*shared: Path) -> Iterator[Checkout]:
+    """Give the checkout on a bare machine that is up, where nothing was installed yet; `shared` as of a `Machine`."""
+    with machine.running(base=bare.root(), shared=[wheels.directory(), *shared]) as one:
         yield Checkout(one)

@@ -24,6 +24,7 @@ from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
 from homelab_agent.notify import service
 from homelab_agent.notify.settings import NotifySettings
+from tests.database import NoDatabase
 
 SCHEMAS = sorted(Path(homelab_agent.__file__).parent.glob("*/schema/state.sql"))
 AT_ONCE: dict[str, Any] = {"grace": 0, "grace_degraded": 0, "group": 0}
@@ -105,7 +106,7 @@ async def room(
         spool=spool,
         health=Health(clock),
         jobs=runs,
-        database=cast("Any", None),
+        database=NoDatabase(),
         registry=CollectorRegistry(),
         secrets=Secrets(redactor, clock),
         redactor=redactor,

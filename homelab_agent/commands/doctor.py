@@ -13,6 +13,7 @@ import click
 
 from homelab_agent import capabilities, config, places
 from homelab_agent.commands import card, findings
+from homelab_agent.config import references
 from homelab_agent.core import clock, lock
 from homelab_agent.core.console import Console
 from homelab_agent.core.errors import AgentError, Exit
@@ -50,7 +51,7 @@ def commands(ctx: click.Context, console: Console, area: str, *, as_json: bool) 
     else:
         found += _examine(sections, console, beside=True)
     if area in {"", UNIT}:
-        found += _examine_unit(asked_for=bool(area))
+        found += _examine_unit(settings, asked_for=bool(area))
     if area in {"", STACK}:
         found += _examine_stack(settings.database, console, places.host(settings.agent), asked_for=bool(area))
     shown = [finding for finding in found if not area or finding["check"].split(".")[0] == area]
@@ -79,7 +80,7 @@ def _examine(sections: Mapping[str, Any], console: Console, *, beside: bool = Fa
     return [standing.as_fields() for standing in asyncio.run(health.probe_all())]
 
 
-def _examine_unit(*, asked_for: bool) -> list[dict[str, object]]:
+def _examine_unit(settings: config.Settings, *, asked_for: bool) -> list[dict[str, object]]:
     """Ask about the agent's units; that it is no service is said to who has asked for it only."""
     from homelab_agent.commands import privileged
     from homelab_agent.unit import doctor as unit_doctor
@@ -87,7 +88,10 @@ def _examine_unit(*, asked_for: bool) -> list[dict[str, object]]:
     given = click.get_current_context().find_root().params.get("config_path")
     verbs = privileged.Verbs(given, is_roots=False)
     health = Health(clock.SystemClock())
-    health.add(unit_doctor.checks(verbs.collect))
+    scheme = "credential:"
+    uses = references.uses(settings).items()
+    needed = {one.removeprefix(scheme): keys for one, keys in uses if one.startswith(scheme)}
+    health.add(unit_doctor.checks(verbs.collect, needed))
     found = [standing.as_fields() for standing in asyncio.run(health.probe_all())]
     return [one for one in found if asked_for or one["state"] != State.NOT_AVAILABLE]
 

@@ -5,12 +5,17 @@ Small, and needs no library: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+SURELY_SECONDS = 80.0
+"""How long what must arrive is tried: less than the 90 s that a start may take (DefaultTimeoutStartSec=)."""
 
 _FIRST = 3
 _UNNAMED = "unknown"
@@ -19,22 +24,50 @@ _UNNAMED = "unknown"
 def notify(**fields: str | int) -> bool:
     """Tell the service manager; return whether it was told. Never blocks, never raises.
 
-    `notify(READY=1)`, `STATUS="..."`, `WATCHDOG=1`, `STOPPING=1`, `EXTEND_TIMEOUT_USEC=...`; with `RELOADING=1`
-    the time that the protocol asks for is added.
+    `notify(STATUS="...")`, `WATCHDOG=1`, `STOPPING=1`, `EXTEND_TIMEOUT_USEC=...`; with `RELOADING=1` the time that the
+    protocol asks for is added. What the manager is too busy to take is lost: `READY=1` is for `tell_surely`.
     """
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address.startswith(("/", "@")):
-        return False
-    if "RELOADING" in fields:
-        fields["MONOTONIC_USEC"] = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    lines = (f"{name}={' '.join(str(value).splitlines())}" for name, value in fields.items())
-    message = "\n".join(lines).encode("utf-8", "backslashreplace")
-    abstract_or_path = "\0" + address[1:] if address.startswith("@") else address
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
-            return manager.sendto(message, abstract_or_path) == len(message)
+        with _manager() as manager:
+            message = _message(fields)
+            return manager.send(message) == len(message)
     except OSError:
         return False
+
+
+async def tell_surely(*, within: float = SURELY_SECONDS, **fields: str | int) -> bool:
+    """Tell the service manager what must not be lost, as `READY=1`; return whether it was told. Never raises.
+
+    One whose buffer is full is waited for, `within` so many seconds, while the loop turns.
+    """
+    try:
+        with _manager() as manager:
+            async with asyncio.timeout(within):
+                await asyncio.get_running_loop().sock_sendall(manager, _message(fields))
+    except OSError:  # a timeout is one
+        return False
+    return True
+
+
+def _manager() -> socket.socket:
+    """Return a socket to the manager, which never blocks; raises OSError where there is none."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        raise FileNotFoundError(address)
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        manager.connect("\0" + address[1:] if address.startswith("@") else address)
+    except OSError:
+        manager.close()
+        raise
+    return manager
+
+
+def _message(fields: Mapping[str, str | int]) -> bytes:
+    if "RELOADING" in fields:
+        fields = {**fields, "MONOTONIC_USEC": time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}
+    lines = (f"{name}={' '.join(str(value).splitlines())}" for name, value in fields.items())
+    return "\n".join(lines).encode("utf-8", "backslashreplace")
 
 
 def watchdog_interval() -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from homelab_agent.core.clock import Clock
-from homelab_agent.core.health import Finding, State
+from homelab_agent.core.health import Finding
 from homelab_agent.gitops.delivery import GOOD, Verdict, Word
 from homelab_agent.gitops.deployment import short
 from homelab_agent.gitops.moves import Move
@@ -144,9 +144,8 @@ def _behind(known: _Known) -> int | None:
 
 
 def trouble(word: Word, detail: str, repair: str) -> Finding:
-    """Return what a verdict that is not good amounts to."""
-    state = State.NOT_AVAILABLE if word == "not_available" else State.DEGRADED
-    return Finding(state, f"{word}: {detail}", repair)
+    """Return what a verdict that is not good amounts to: what was to be deployed is not, whoever's fault it is."""
+    return Finding.degraded(f"{word}: {detail}", repair)
 
 
 def _ago(seconds: float) -> str:

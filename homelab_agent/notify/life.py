@@ -52,8 +52,8 @@ def _killed(began: datetime, now: datetime) -> Item:
 
 def _went_down(began: datetime, now: datetime) -> Item:
     detail = (
-        "it went down without an orderly stop: a power cut, a reset, or the kernel crashed; "
-        f"the agent had run since {began:%Y-%m-%d %H:%M:%S} UTC"
+        f"the agent of {began:%Y-%m-%d %H:%M:%S} UTC had no orderly end before: a power cut, a reset, a crash of the "
+        "kernel, or a stop that cut it short"
     )
     return Item(Kind.HAPPENED, HOST, Severity.FAILED, now, detail, "journalctl --boot=-1 --lines=50")
 

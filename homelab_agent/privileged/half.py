@@ -94,8 +94,9 @@ async def _run(
         asyncio.get_running_loop().add_signal_handler(number, server.stop)
     if lifeline is not None:
         _stop_at_end_of(lifeline, server)
-    systemd.notify(READY=1)
+    telling = asyncio.create_task(systemd.tell_surely(READY=1), name="tell that it is ready")
     await server.run()
+    telling.cancel()
     systemd.notify(STOPPING=1)
     files.close()
 

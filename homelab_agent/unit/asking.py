@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,13 @@ UNITS = (SERVICE, SOCKET, HALF, HALF_SOCKET, RESUME)
 SERVICES = (SERVICE, HALF, RESUME)
 
 PREFIX = Path("/opt/homelab-agent")
+RELEASED = PREFIX / "current/units"
+CREDENTIALS = Path("/etc/homelab-agent/credentials")
+_ON_THE_BUS = (
+    "org.freedesktop.systemd1",
+    "/org/freedesktop/systemd1/unit/homelab_2dagent_2eservice",
+    "org.freedesktop.systemd1.Service",
+)
 _PROPERTIES = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,FragmentPath,DropInPaths,NeedDaemonReload,MainPID,"
     "ExecMainStatus,Result"
@@ -52,6 +60,29 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class Sandbox:
+    """How exposed systemd finds a service: its `score` of 10, and what of that each directive leaves open.
+
+    `released` is the same of the release's unit alone, None where there is no release.
+    """
+
+    score: float
+    open: Mapping[str, float]
+    released: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the service is `given`, by name, as systemd has it, and the `files` that there are for it.
+
+    `files` is None for who may not look.
+    """
+
+    given: Mapping[str, Path]
+    files: Collection[str] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """The program that the service runs: the first word of its command line."""
 
@@ -69,20 +100,59 @@ async def units() -> Mapping[str, Unit]:
     return {unit.name: unit for unit in found}
 
 
-async def exposure(names: Sequence[str]) -> Mapping[str, float]:
-    """Return of each service how exposed systemd-analyze finds it: 0 is not at all, 10 is wholly.
+async def sandbox(name: str) -> Sandbox:
+    """Return how confined a service is, and would be without a drop-in.
 
     Raises `SystemdSilent`, `process.ProgramMissing`.
     """
-    found = {}
-    for name in names:
-        done = await process.run(["systemd-analyze", "security", "--no-pager", name], deadline=_SECONDS)
-        score = _SCORE.search(done.stdout.decode(errors="replace"))
-        if score is None:
-            said = done.stderr.decode(errors="replace").strip() or f"systemd-analyze gives no score for {name}"
-            raise SystemdSilent(said=said)
-        found[name] = float(score[2])
-    return found
+    done = await _analyze(name)
+    score = _SCORE.search(done.stdout.decode(errors="replace"))
+    if score is None:
+        said = done.stderr.decode(errors="replace").strip() or f"systemd-analyze gives no score for {name}"
+        raise SystemdSilent(said=said)
+    has_release = await asyncio.to_thread((RELEASED / name).exists)
+    return Sandbox(float(score[2]), await left_open(name), await left_open(name, RELEASED) if has_release else None)
+
+
+async def left_open(name: str, units: Path | None = None) -> Mapping[str, float]:
+    """Return what each directive leaves open of a service, by systemd-analyze's name for it; not what is closed.
+
+    With `units` it is asked of the files in that directory, its drop-ins among them, and of no other. Raises
+    `SystemdSilent`, `process.ProgramMissing`.
+    """
+    words = ["--json=short", name] if units is None else ["--json=short", "--offline=true", str(units / name)]
+    done = await _analyze(*words)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        raise SystemdSilent(said=done.stderr.decode(errors="replace").strip()) from None
+    return {one["json_field"]: float(one["exposure"]) for one in found if one["exposure"] is not None}
+
+
+async def _analyze(*words: str) -> process.Completed:
+    only_these = {"SYSTEMD_UNIT_PATH": ""}  # beside the directory of a file that is named
+    argv = ["systemd-analyze", "security", "--no-pager", *words]
+    return await process.run(argv, deadline=_SECONDS, env=only_these)
+
+
+async def credentials() -> Credentials:
+    """Return what the service is given, which systemctl cannot print; raises `SystemdSilent`, `ProgramMissing`."""
+    asked = ("LoadCredential", "LoadCredentialEncrypted")
+    words = ["busctl", "--json=short", "get-property", *_ON_THE_BUS, *asked]
+    done = await process.run(words, deadline=_SECONDS)
+    if done.code:
+        raise SystemdSilent(said=done.stderr.decode(errors="replace").strip())
+    given = [pair for line in done.stdout.splitlines() for pair in json.loads(line)["data"]]
+    return Credentials({name: Path(path) for name, path in given}, await asyncio.to_thread(_files_in, CREDENTIALS))
+
+
+def _files_in(directory: Path) -> Collection[str] | None:
+    try:
+        return {path.name for path in directory.iterdir()}
+    except FileNotFoundError:
+        return set()
+    except OSError:
+        return None
 
 
 async def running(unit: Unit) -> Running | None:
@@ -100,7 +170,7 @@ async def running(unit: Unit) -> Running | None:
 def _unit(shown: Mapping[str, str]) -> Unit:
     name = shown.get("Id", "")
     paths = shown.get("DropInPaths", "").split()
-    release = _text(PREFIX / "current/units" / name)
+    release = _text(RELEASED / name)
     return Unit(
         name,
         shown,

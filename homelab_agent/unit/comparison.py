@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from homelab_agent.core.health import Finding
 from homelab_agent.unit import sandbox
-from homelab_agent.unit.asking import HALF, HALF_SOCKET, RESUME, SERVICE, SERVICES, SOCKET, UNITS, Running, Unit
+from homelab_agent.unit.asking import (
+    CREDENTIALS,
+    HALF_SOCKET,
+    RESUME,
+    SERVICE,
+    SERVICES,
+    SOCKET,
+    UNITS,
+    Credentials,
+    Running,
+    Sandbox,
+    Unit,
+)
 
 MOST = 1.7
 """The agent's own unit is no more exposed than that."""
 _AGAIN = "sudo make install, in the checkout"
-_WRITTEN = "/usr/local/lib/systemd/system/"
-"""What is there, make install has put there; what is in /etc, somebody else."""
+_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+"""What make install takes for the name of a credential."""
 
 
 def of_enabling(units: Mapping[str, Unit]) -> Finding:
@@ -79,22 +93,56 @@ def of_program(running: Running | None, current: Path | None, python: Path) -> F
     return Finding.failed(said, f"systemctl cat {SERVICE} says where that is set; then: {_AGAIN}")
 
 
-def of_sandbox(units: Mapping[str, Unit], scores: Mapping[str, float]) -> Finding:
+def of_sandbox(units: Mapping[str, Unit], found: Mapping[str, Sandbox]) -> Finding:
     """Say how confined the services are, and which drop-ins let them do more."""
-    told = ", ".join(f"{name.removesuffix('.service')} {scores[name]:g}" for name in SERVICES if name in scores)
+    told = ", ".join(f"{name.removesuffix('.service')} {found[name].score:g}" for name in SERVICES if name in found)
     said = f"exposure, of 10: {told}" if told else ""
-    loose = [
-        (path, line)
-        for name in (SERVICE, HALF)
-        for path, text in units[name].drop_ins.items()
-        if not path.startswith(_WRITTEN)
-        for line in sandbox.loosened(units[name].text, text)
-    ]
+    loose = [one for name in SERVICES for one in _loosened(units[name], found.get(name))]
     if loose:
         path = loose[0][0]
         lines = "; ".join(line for _, line in loose)
         repair = f"look whether that is wanted: {path}; away with it: sudo rm {path} && sudo systemctl daemon-reload"
         return Finding.degraded("; ".join(filter(None, (f"{path} loosens the sandbox: {lines}", said))), repair)
-    if scores.get(SERVICE, 0.0) > MOST:
+    if SERVICE in found and found[SERVICE].score > MOST:
         return Finding.degraded(f"{said}; for the agent {MOST:g} is the most", f"systemd-analyze security {SERVICE}")
     return Finding.ok(said)
+
+
+def _loosened(unit: Unit, found: Sandbox | None) -> Iterator[tuple[str, str]]:
+    """Yield where and by which line; what no drop-in says comes from the unit's own file."""
+    wider = set() if found is None or found.released is None else set(sandbox.wider(found.released, found.open))
+    said = set()
+    for path, text in unit.drop_ins.items():
+        for line in sandbox.loosened(unit.release or unit.text, text, wider):
+            said.add(line.partition("=")[0])
+            yield path, line
+    for key in sorted(wider - said):
+        yield unit.properties.get("FragmentPath", unit.name), f"{key}="
+
+
+def of_credentials(found: Credentials, needed: Mapping[str, Sequence[str]]) -> Finding:
+    """Say whether the service is given what is there for it and what the configuration needs.
+
+    `needed` is by name of a credential the keys that are references to it.
+    """
+    there = None if found.files is None else {name.removesuffix(".cred") for name in found.files}
+    gone = [str(path) for name, path in found.given.items() if there is not None and _is_gone(name, path, there)]
+    if gone:
+        said = f"the agent does not start again without what it is given: {', '.join(gone)}, which is no more"
+        return Finding.failed(said, f"put it there again, or: {_AGAIN}")
+    for name in sorted(set(needed) - set(found.given)):
+        keys = ", ".join(needed[name])
+        if there is not None and name in there:
+            return Finding.failed(f"the service is not given {CREDENTIALS}/{name} yet, which {keys} names", _AGAIN)
+        repair = f"write it to {CREDENTIALS}/{name} (root's, mode 600), then: {_AGAIN}"
+        return Finding.failed(f"the service is given no credential {name}, which {keys} names", repair)
+    if unnamed := sorted(name for name in found.files or () if not _NAME.fullmatch(name)):
+        repair = f"sudo mv {shlex.quote(f'{CREDENTIALS}/{unnamed[0]}')} {CREDENTIALS}/NAME"
+        return Finding.degraded(f"no credential can be called so: {', '.join(unnamed)}", repair)
+    if idle := sorted((there or set()) - set(found.given)):
+        return Finding.degraded(f"in {CREDENTIALS}, and not given to the service yet: {', '.join(idle)}", _AGAIN)
+    return Finding.ok(f"the service is given: {', '.join(sorted(found.given)) or 'no credentials'}")
+
+
+def _is_gone(name: str, path: Path, there: Collection[str]) -> bool:
+    return path.parent == CREDENTIALS and name not in there

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from homelab_agent.core.errors import AgentError
@@ -19,8 +20,11 @@ _RUNNING = Path("/run/systemd/system")
 _INSTALL = "sudo make install makes it one"
 
 
-def checks(verbs: Callable[[], Collection[str]]) -> Sequence[Check]:
-    """Return the checks of the service; systemd is asked once for all of them. `verbs` may raise why there are none."""
+def checks(verbs: Callable[[], Collection[str]], needed: Mapping[str, Sequence[str]]) -> Sequence[Check]:
+    """Return the checks of the service; systemd is asked once for all of them. `verbs` may raise why there are none.
+
+    `needed` is by name of a credential the keys of the configuration that are references to it.
+    """
     looked: list[asyncio.Task[Mapping[str, Unit]]] = []
 
     async def look() -> Mapping[str, Unit]:
@@ -54,6 +58,7 @@ def checks(verbs: Callable[[], Collection[str]]) -> Sequence[Check]:
         check("files", _pure(comparison.of_files)),
         check("program", _program),
         check("sandbox", _sandbox),
+        check("credentials", partial(_credentials, needed)),
         check("root_half", root_half),
     )
 
@@ -70,10 +75,17 @@ async def _program(units: Mapping[str, Unit]) -> Finding:
     return comparison.of_program(await asking.running(units[SERVICE]), current, Path(sys.executable))
 
 
+async def _credentials(needed: Mapping[str, Sequence[str]], _: Mapping[str, Unit]) -> Finding:
+    try:
+        return comparison.of_credentials(await asking.credentials(), needed)
+    except ProgramMissing as error:
+        return Finding(State.NOT_AVAILABLE, error.message, error.repair)
+
+
 async def _sandbox(units: Mapping[str, Unit]) -> Finding:
     there = [name for name in SERVICES if name in units and units[name].is_there]
     try:
-        scores = await asking.exposure(there)
+        scores = {name: await asking.sandbox(name) for name in there}
     except (ProgramMissing, SystemdSilent) as error:
         found = comparison.of_sandbox(units, {})
         if found.state is not State.OK:

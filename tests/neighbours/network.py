@@ -57,6 +57,7 @@ class Network(Server):
         """`directory` is the caller's; `of` is the process whose network it is to be, for root only."""
         obtain()
         self._door = directory / "network.sock"
+        self._of = of
         make = ["nsenter", f"--target={of}", "--net"] if of else _making()
         serve = [str(program("python3", "apt install python3")), "-I", "-S", "-c", _SERVE, str(self._door)]
         super().__init__(
@@ -78,6 +79,12 @@ class Network(Server):
         if os.geteuid() != 0:
             enter += ["--user", "--preserve-credentials"]
         return [*enter, *_dying(), *map(str, argv)]
+
+    def at_home(self, *argv: str | Path) -> list[str]:
+        """Return the same for one that has the files, and so the users, of the process whose network it is."""
+        if self._of is None:
+            return self.inside(*argv)
+        return ["nsenter", f"--target={self._of}", "--net", "--mount", "--", *map(str, argv)]
 
     def make_socket(self, family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
         """Return a TCP socket of it, to be connected or listened on."""

@@ -103,8 +103,8 @@ class Tailnet:
 def running(*, of: int | None = None, directory: Path | None = None) -> Iterator[Tailnet]:
     """Give a tailnet in which nothing is served; it leaves nothing, and prints the ends of its logs where it fails.
 
-    A machine is the host under test when `of` is its PID 1, in whose network the tailnet then is, and `directory` one
-    that the machine shares. Needs root.
+    A machine is the host under test when `of` is its PID 1, in whose network the tailnet then is, and whose users its
+    daemon knows; it shares `directory` and where Tailscale's programs are. Needs root.
     """
     obtain()
     with nullcontext(directory) if directory else guarded("tailnet") as place:

@@ -46,7 +46,7 @@ class Tailscaled(Server):
         where = (f"--statedir={self.state}", f"--socket={self.socket}")
         super().__init__(
             f"tailscaled of {host}",
-            network.inside(tailscale.built("tailscaled"), "--tun=userspace-networking", "--port=41641", *where),
+            network.at_home(tailscale.built("tailscaled"), "--tun=userspace-networking", "--port=41641", *where),
             ready=self._answers,
             log=directory / f"{host}.log",
             env=tailscale.environment(self.state),

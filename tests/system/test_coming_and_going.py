@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent import Agent, running
-from tests.installed import CONFIG, SERVICE, STATE, Checkout, bare_with_checkout
+from tests.installed import CONFIG, HERE, SERVICE, STATE, Checkout, bare_with_checkout
 from tests.neighbours.machine import Machine
 from tests.waiting import until
 
@@ -23,6 +23,16 @@ EMPTY = "/usr/local/share/fish/vendor_completions.d"
 """A directory that was there before us, with nothing in it."""
 MINE = "/etc/systemd/system/homelab-agent.service.d/50-mine.conf"
 RECORDS = "/srv/the records"
+ASKED = "/srv/asked"
+NOTES_WHO_ASKS = f"""\
+from __future__ import annotations
+import os, sys
+try:
+    print(os.getuid(), *sys.argv[1:], file=open("{ASKED}", "a"))
+except OSError:
+    pass
+"""
+"""A release that notes there as whom it is run, with which words; the service itself cannot."""
 PLACES = ("/etc", "/opt", "/usr", "/var/lib", "/var/cache", "/run")
 
 
@@ -163,9 +173,17 @@ def test_where_somebody_else_listens_it_says_who_and_enables_nothing(host: Check
 
 
 def test_what_does_not_come_up_is_not_left_enabled(host: Checkout, annas: str) -> None:
+    host.machine("install", "--mode=666", "/dev/null", ASKED)
+    host.change("homelab_agent/__main__.py", "from __future__ import annotations\n", NOTES_WHO_ASKS)
     host.change("homelab_agent/commands/run.py", "redactor = Redactor()", "raise SystemExit('it is broken')")
     said = host.refused("install", SUDO_USER="anna")
     host.reset()
+    asked = [line.split(maxsplit=1) for line in host.machine("cat", ASKED).splitlines()]
+    assert {"config", "completion"} <= {words.split()[0] for user, words in asked if user != "0"}
+    assert {words for user, words in asked if user == "0"} == {
+        f"--config {CONFIG} installing adopt {HERE} ",
+        f"--config {CONFIG} installing free",
+    }
     assert "The agent did not come up; its units are disabled again" in said
     assert "it is broken" in said.partition("Its last words:")[2]
     assert f"put /usr/local/lib/systemd/system/{SERVICE}" in said.partition("What it had changed until then:")[2]

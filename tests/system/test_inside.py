@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -170,6 +171,39 @@ def test_containers_run_again_when_either_half_is_killed_while_they_stand_still(
     until(lambda: machine.show(SERVICE)["SubState"] == "running", "the service runs", seconds=60)
 
 
+@pytest.fixture
+def impatient(house: Checkout) -> Iterator[None]:
+    """A watchdog that waits for eight seconds, and a root half that takes longer than that for a copy."""
+    machine, drop_in = house.machine, f"{SERVICE}.d/50-impatient.conf"
+    machine.install(drop_in, "[Service]\nWatchdogSec=8\nTimeoutAbortSec=3\n")
+    machine.systemctl("restart", SERVICE)
+    until(house.database_answers, "the database is there", seconds=60)
+    yield
+    machine("rm", f"/etc/systemd/system/{drop_in}")
+    machine.systemctl("set-property", "--runtime", HALF, "CPUQuota=")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("restart", SERVICE)
+
+
+@pytest.mark.usefixtures("docker", "impatient")
+def test_they_run_again_when_the_watchdog_ends_an_agent_that_stands_still_meanwhile(house: Checkout) -> None:
+    machine, before = house.machine, house.process()
+    with subprocess.Popen(machine.inside("homelab-agent", "backup", "run", "shop"), stdout=subprocess.DEVNULL) as asked:
+        until(lambda: state(house) == "exited", "the container stands still", seconds=60)
+        machine.systemctl("set-property", "--runtime", HALF, "CPUQuota=2%")
+        machine.systemctl("kill", "--kill-whom=main", "--signal=SIGSTOP", SERVICE)
+        until(lambda: house.process() not in {"0", before}, "it is killed and started again", seconds=60)
+        machine.systemctl("set-property", "--runtime", HALF, "CPUQuota=")
+        until(lambda: state(house) == "running", "the container runs again", seconds=60)
+        asked.wait(60)
+    [killed] = [one for one in machine.journal(f"--unit={SERVICE}") if "Watchdog timeout" in str(one["MESSAGE"])]
+    at = datetime.fromtimestamp(int(killed["__REALTIME_TIMESTAMP"]) / 1e6, UTC)
+    ended, began = house.machine(
+        "/usr/bin/docker", "inspect", "--format={{.State.FinishedAt}} {{.State.StartedAt}}", WRITER
+    ).split()
+    assert datetime.fromisoformat(ended) < at < datetime.fromisoformat(began)
+
+
 @pytest.mark.usefixtures("docker")
 def test_after_a_power_cut_they_run_again_at_boot(house: Checkout) -> None:
     machine = house.machine
@@ -192,7 +226,7 @@ def test_doctor_says_how_confined_both_are_and_what_the_root_half_can_do(house: 
     assert "homelab-agent 1." in sandbox["detail"]
     assert "homelab-agent-privileged" in sandbox["detail"]
     assert "move a working copy forward" in finding(house, "unit.root_half")["detail"]
-    for check in ("enabled", "sockets", "files", "program"):
+    for check in ("enabled", "sockets", "files", "program", "credentials"):
         assert finding(house, f"unit.{check}")["state"] == "ok"
 
 
@@ -213,3 +247,20 @@ def test_doctor_finds_what_was_done_to_the_units_and_its_repairs_mend_it(house: 
         command = found["repair"].partition(": ")[2] if check == "sandbox" else found["repair"]
         machine("sh", "-ec", command.rpartition("away with it: ")[2].replace("sudo ", ""))
         assert finding(house, f"unit.{check}")["state"] == "ok"
+
+
+def test_doctor_says_which_credential_is_not_given_and_which_is_gone(house: Checkout) -> None:
+    machine = house.machine
+    before, token = machine.path(CONFIG).read_text(), "/etc/homelab-agent/credentials/api-token"
+    machine("cp", token, f"{token}-2")
+    assert "not given to the service yet: api-token-2" in finding(house, "unit.credentials")["detail"]
+    assert "credential:api-token" in before
+    machine.path(CONFIG).write_text(before.replace("credential:api-token", "credential:api-token-2"))
+    found = finding(house, "unit.credentials")
+    assert (found["state"], "web.api_token" in found["detail"]) == ("failed", True)
+    machine.path(CONFIG).write_text(before)
+    machine("mv", f"{token}-2", token)
+    assert finding(house, "unit.credentials")["state"] == "ok"
+    machine("mv", token, "/root/away")
+    assert "does not start again" in finding(house, "unit.credentials")["detail"]
+    machine("mv", "/root/away", token)

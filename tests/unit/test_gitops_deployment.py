@@ -328,7 +328,7 @@ async def test_without_a_root_half_nothing_happens_and_it_is_said(tmp_path: Path
         goes_on = "it goes on by itself when that is there again"
         assert (verdict, detail) == ("not_available", f"The root half is not available. (there is none); {goes_on}")
         finding = await here.finding()
-        assert (finding.state, finding.repair) == ("not_available", "sudo make install")
+        assert (finding.state, finding.repair) == ("degraded", "sudo make install")
         here.half.failure = None
         await here.deliver(here.tree.tip, guid=guid)
         assert (await here.closed(guid, 2))[0] == "ok"

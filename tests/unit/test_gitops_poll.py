@@ -120,7 +120,7 @@ async def test_a_verdict_of_what_cannot_be_done_goes_when_the_next_look_is_good(
     async with polling(tmp_path, half(), repository("homelab")) as here:
         here.half.failure = PrivilegedUnavailable(cause="it was stopped")
         await here.ask()
-        assert (await here.finding()).state == "not_available"
+        assert (await here.finding()).state == "degraded"
         here.half.failure = None
         await here.service.poll.look("homelab")
         assert (await here.finding()).state == "ok"

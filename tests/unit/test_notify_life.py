@@ -77,7 +77,7 @@ def test_a_host_that_went_down_without_a_word_is_told(state: sqlite3.Connection)
     item = told(state, ended("success", "exited", "0", boot="before that"), boot="two")
     assert item is not None
     assert item.check == "host restarted"
-    assert item.detail.startswith("it went down without an orderly stop")
+    assert item.detail.startswith("the agent of 2026-11-29 08:00:00 UTC had no orderly end before: a power cut")
     assert item.repair.startswith("journalctl --boot=-1")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -82,10 +83,38 @@ async def test_a_manager_that_does_not_listen_delays_nobody(tmp_path: Path, monk
     assert not told[-1]
 
 
+async def test_what_must_arrive_is_repeated_until_the_manager_takes_it_and_the_loop_turns_meanwhile(
+    manager: socket.socket,
+) -> None:
+    while systemd.notify(WATCHDOG=1):
+        pass
+    telling = asyncio.create_task(systemd.tell_surely(READY=1))
+    await asyncio.sleep(0.2)
+    assert not telling.done(), "its buffer is full"
+    heard = [manager.recv(4096)]
+    async with asyncio.timeout(5):
+        assert await telling
+    manager.settimeout(0)
+    with suppress(BlockingIOError):
+        while True:
+            heard.append(manager.recv(4096))
+    assert heard.count(b"READY=1") == 1
+
+
+async def test_a_manager_that_never_takes_it_is_given_up(manager: socket.socket) -> None:
+    while systemd.notify(WATCHDOG=1):
+        pass
+    async with asyncio.timeout(5):
+        assert not await systemd.tell_surely(within=0.3, READY=1)
+    assert manager.recv(4096) == b"WATCHDOG=1"
+
+
 @pytest.mark.parametrize("address", ["", "/nonexistent/socket", "vsock:2:1234", "relative"])
-def test_without_a_manager_there_is_nobody_to_tell(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_manager_there_is_nobody_to_tell(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     assert not systemd.notify(READY=1)
+    async with asyncio.timeout(1):
+        assert not await systemd.tell_surely(READY=1)
 
 
 @pytest.mark.parametrize(

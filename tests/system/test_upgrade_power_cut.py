@@ -1,0 +1,77 @@
+"""The power fails in the middle of `make upgrade`: one of the two releases runs at boot, and the next upgrade ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.installed import RELEASES, SERVICE, Checkout
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(500)
+
+NOTE = "/opt/homelab-agent/upgrading/old"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sampling(checkout: Checkout) -> None:
+    """A sample a second, in PostgreSQL a second later."""
+    for key, value in (("metrics.interval", "1"), ("database.ship_every", "1.0")):
+        checkout.agent("config", "set", key, value)
+    checkout.made("restart")
+    until(lambda: tally(checkout) > 2, "samples arrive", seconds=60)
+
+
+def tally(checkout: Checkout) -> int:
+    done = checkout.machine.run("homelab-agent", "db", "psql", "-Atc", "SELECT count(*) FROM tick")
+    return int(done.stdout.strip() or 0) if done.returncode == 0 else 0
+
+
+def is_building(checkout: Checkout) -> bool:
+    made = checkout.machine.run("sh", "-c", f"ls -d {RELEASES}/0.2.0-*/pyvenv.cfg")
+    return made.returncode == 0
+
+
+def has_changed_over(checkout: Checkout) -> bool:
+    return checkout.release().startswith("0.3.0-")
+
+
+def is_proving(checkout: Checkout) -> bool:
+    """Whether the new one answers, while it is not proven yet."""
+    asked = checkout.machine.run("homelab-agent", "status", "--json")
+    return '"version": "0.4.0"' in asked.stdout and checkout.machine.path(NOTE).exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "moment"), [("0.2.0", is_building), ("0.3.0", has_changed_over), ("0.4.0", is_proving)]
+)
+def test_the_power_fails_and_the_next_upgrade_comes_to_its_end(
+    checkout: Checkout, version: str, moment: Callable[[Checkout], bool]
+) -> None:
+    machine, before, rows = checkout.machine, checkout.release(), tally(checkout)
+    checkout.bump(version)
+    number = version.replace(".", "")
+    checkout.write(
+        f"homelab_agent/metrics/schema/9{number}_newer.sql", f"CREATE TABLE homelab.newer_{number} (id bigint);\n"
+    )
+    checkout.bring_wheels()
+    machine("sync")  # the checkout is its owner's; what is looked at is what the upgrade does
+    machine("systemd-run", "--quiet", "--unit=upgrade", *checkout.command("upgrade"))
+    until(lambda: moment(checkout), moment.__name__, seconds=200)
+    machine.power_cut()
+
+    machine.boot()
+    shown = machine.show(SERVICE)
+    assert (shown["ActiveState"], shown["SubState"], shown["NRestarts"]) == ("active", "running", "0")
+    runs = str(checkout.agent("status", "--json")["version"])
+    assert runs in {before.partition("-")[0], version}
+    assert checkout.release().startswith(f"{runs}-")
+    until(lambda: tally(checkout) > rows, "all samples are there, and more arrive", seconds=60)
+
+    checkout.made("upgrade")
+    assert checkout.agent("status", "--json")["version"] == version
+    assert checkout.release().startswith(f"{version}-")
+    assert not machine.path(NOTE).exists()
+    until(lambda: tally(checkout) > rows, "samples arrive", seconds=60)
+    assert set(machine("ls", RELEASES).split()) == {before, checkout.release()}
