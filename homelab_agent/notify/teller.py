@@ -52,8 +52,9 @@ class Teller:
         self._timing = timing
         self._scale = scale
         self._book: Mapping[str, Case] = {}
-        self._is_ready = False
-        self._is_unknown = False
+        self._is_known = False
+        self._has_begun = False
+        self._is_said = False
         queue.book = self._writes_book
 
     def adopt(self, timing: Timing, scale: Scale) -> None:
@@ -67,7 +68,8 @@ class Teller:
                 while True:
                     while not changes.empty():  # what changes from here on is looked at again
                         changes.get_nowait()
-                    again = await self._look() if await self._ready() else None
+                    await self._take_up()
+                    again = await self._look()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(self._pause(again)):
                             await changes.get()
@@ -78,33 +80,40 @@ class Teller:
                     await self._base.state.write(lambda connection: life.end(connection, now))
                 raise
 
-    async def _ready(self) -> bool:
-        """Take up, once, what the agent before this one has left."""
-        if self._is_ready:
-            return True
-        boot, now, noted = await asyncio.to_thread(boot_id), self._now(), systemd.state_directory()
-        ended = await asyncio.to_thread(ending.read, noted) if noted is not None else None
+    async def _take_up(self) -> None:
+        """Take up, once, what the agent before this one has left, and note that a life begins; later if need be."""
+        if self._has_begun:
+            return
         try:
-            kept = await self._base.state.read(book.read)
-            await self._mute.recover()
-            await self._trials.recover()
-            await self._queue.recover()
-            news = await self._base.state.write(lambda connection: _begin(connection, boot, now, ended, self))
-        except StateUnavailable as error:
-            if not self._is_unknown:
+            if not self._is_known:
+                await self._recover()
+            await self._begin()
+        except StateUnavailable as error:  # which is what must be told now
+            if not self._is_said:
                 log.warning("notify.nothing_known", error=error)
-            self._is_unknown = True
-            return True  # that state.db is not to be had is what must be told now
+            self._is_said = True
+
+    async def _recover(self) -> None:
+        kept = await self._base.state.read(book.read)
+        await self._mute.recover()
+        await self._trials.recover()
+        await self._queue.recover()
         self._book = merged(kept, self._book)
-        self._is_ready = True
-        if noted is not None:
-            await asyncio.to_thread(ending.begin, noted)
-        self._queue.take_up(news)
-        await self._queue.note()
+        self._is_known = True
         for courier in self._couriers:
             courier.report(courier.finding())
         self._wake()
-        return True
+        await self._queue.note()
+
+    async def _begin(self) -> None:
+        boot, now, noted = await asyncio.to_thread(boot_id), self._now(), systemd.state_directory()
+        ended = await asyncio.to_thread(ending.read, noted) if noted is not None else None
+        news = await self._base.state.write(lambda connection: _begin(connection, boot, now, ended, self))
+        self._has_begun = True
+        if noted is not None:
+            await asyncio.to_thread(ending.begin, noted)
+        self._queue.take_up(news)
+        self._wake()
 
     async def _look(self) -> float | None:
         """Decide once, and promise what is told; return when (monotonic) to look again though nothing changes."""
@@ -128,7 +137,7 @@ class Teller:
     def _writes_book(self) -> Beside | None:
         """Return what writes down what counts as told; what was on disk before is not lost while it is not known."""
         cases = self._book
-        return (lambda connection: book.write(connection, cases)) if self._is_ready else None
+        return (lambda connection: book.write(connection, cases)) if self._is_known else None
 
     def promises(self, items: Sequence[Item], now: datetime) -> list[Promise]:
         """Return a message for each target that wants one; none for what nobody wants."""

@@ -134,6 +134,26 @@ async def test_an_agent_that_begins_without_its_state_tells_what_it_sees_and_the
     assert sum(one["event"] == "notify.nothing_known" for one in logged) == 1
 
 
+async def test_an_agent_that_begins_on_a_full_disk_knows_what_was_told(tmp_path: Path, disk: Disk, ntfy: Ntfy) -> None:
+    async with room(tmp_path, section(tmp_path, ntfy)) as house:
+        house.report("web", DOWN)
+        await until(lambda: counted(house, "SELECT 1 FROM notify_message WHERE outcome = 'sent'"), "it is told")
+    disk.is_full = True
+    async with room(tmp_path, section(tmp_path, ntfy)) as house:
+        house.report("web", DOWN)
+        house.report("database", DOWN)
+        await until(lambda: len(ntfy.messages) == 2, "what is new is told")
+        house.report("web", Finding.ok("fine"))
+        await until(lambda: len(ntfy.messages) == 3, "what recovers is told")
+        disk.is_full = False
+        house.report("database", Finding.ok("fine"))
+        await until(lambda: counted(house, "SELECT 1 FROM notify_message WHERE outcome = 'sent'") == 4, "all on disk")
+        assert not counted(house, "SELECT 1 FROM notify_case WHERE told > 0")
+    assert titles(ntfy) == [
+        "nas: web is failed", "nas: database is failed", "nas: web is well again", "nas: database is well again",
+    ]  # fmt: skip
+
+
 async def test_what_waits_for_a_target_of_another_name_is_given_up_by_the_next(tmp_path: Path, ntfy: Ntfy) -> None:
     async with room(tmp_path, section(tmp_path, Ntfy())) as house:
         house.report("web", DOWN)

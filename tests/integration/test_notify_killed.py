@@ -6,12 +6,14 @@ import json
 import random
 import sqlite3
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.agent import Agent
 from tests.neighbours.ntfy import Ntfy
+from tests.neighbours.ports import free_port
 from tests.notified import secret
 from tests.waiting import until
 
@@ -103,6 +105,66 @@ def test_ten_agents_killed_while_they_tell_have_told_all_in_the_end(agent: Agent
         count = told.count(life["detail"])
         assert 1 <= count <= 1 + life["tries"], life
     assert sum(told.count(life["detail"]) > 1 for life in lives) < 20
+
+
+def findings(agent: Agent) -> dict[str, str]:
+    """Return of which probes something was promised, as state.db has it, and what became of it."""
+    connection = sqlite3.connect(f"file:{agent.state / 'state.db'}?mode=ro", uri=True)
+    try:
+        rows = connection.execute("SELECT items, outcome FROM notify_message ORDER BY rowid").fetchall()
+    except sqlite3.OperationalError:  # it is being made
+        rows = []
+    finally:
+        connection.close()
+    return {check: outcome for items, outcome in rows for _, check, *_ in json.loads(items) if "probe" in check}
+
+
+def probing(names: list[str]) -> str:
+    """Return the section for probes that nobody answers."""
+    return "\n".join(
+        f'[[metrics.probe]]\nname = "{name}"\ntarget = "127.0.0.1:{free_port()}"\nevery = 5\n' for name in names
+    )
+
+
+@pytest.mark.timeout(600)
+def test_of_five_agents_killed_between_what_counts_as_told_and_its_sending_each_finding_is_told(
+    agent: Agent, ntfy: Ntfy
+) -> None:
+    dice = random.Random(20261130)
+    names: list[str] = []
+    ways = ["before it is sent", "sent, and not answered", "at any moment"]
+    for number in range(5):
+        new = [f"r{number}-{each}" for each in range(3)]
+        names += new
+        configured(agent, ntfy, probing(names))
+        how = ways[number % len(ways)]
+        if how == "before it is sent":
+            ntfy.down()
+        elif how == "sent, and not answered":
+            ntfy.keep_waiting()
+        live(agent)
+        if how == "at any moment":
+            time.sleep(dice.uniform(0, 2))
+        else:
+            until(partial(are_promised, agent, new), "they count as told", seconds=60)
+            time.sleep(dice.uniform(0, 0.05))
+        agent.kill()
+        ntfy.mend()
+        if how == "before it is sent":
+            ntfy.up()
+        live(agent)
+        until(partial(are_promised, agent, new, outcome="sent"), "they are told", seconds=90)
+        agent.stop()
+    told = "\n".join(one.message for one in ntfy.messages)
+    counts = {name: told.count(f"metrics.probe.{name} is failed") for name in names}
+    assert set(counts.values()) <= {1, 2}, counts
+    assert sum(counts.values()) < 2 * len(names)
+
+
+def are_promised(agent: Agent, names: list[str], *, outcome: str = "") -> bool:
+    """Whether of each of these something was promised, and came to that."""
+    found = findings(agent)
+    return all(found.get(f"metrics.probe.{name}", "none") in {outcome, "sent"} for name in names)
 
 
 def test_what_strangers_send_to_the_webhook_is_told_to_nobody(agent: Agent, ntfy: Ntfy) -> None:
