@@ -97,12 +97,17 @@ def of_sandbox(units: Mapping[str, Unit], found: Mapping[str, Sandbox]) -> Findi
     """Say how confined the services are, and which drop-ins let them do more."""
     told = ", ".join(f"{name.removesuffix('.service')} {found[name].score:g}" for name in SERVICES if name in found)
     said = f"exposure, of 10: {told}" if told else ""
-    loose = [one for name in SERVICES for one in _loosened(units[name], found.get(name))]
+    loose: dict[str, list[str]] = {}
+    for name in SERVICES:
+        for path, line in _loosened(units[name], found.get(name)):
+            loose.setdefault(path, []).append(line)
     if loose:
-        path = loose[0][0]
-        lines = "; ".join(line for _, line in loose)
+        words = [f"{path} loosens the sandbox: {'; '.join(lines)}" for path, lines in loose.items()]
+        path = next(iter(loose))
         repair = f"look whether that is wanted: {path}; away with it: sudo rm {path} && sudo systemctl daemon-reload"
-        return Finding.degraded("; ".join(filter(None, (f"{path} loosens the sandbox: {lines}", said))), repair)
+        if path in {units[name].properties.get("FragmentPath") for name in SERVICES}:
+            repair = _AGAIN
+        return Finding.degraded("; ".join(filter(None, (*words, said))), repair)
     if SERVICE in found and found[SERVICE].score > MOST:
         return Finding.degraded(f"{said}; for the agent {MOST:g} is the most", f"systemd-analyze security {SERVICE}")
     return Finding.ok(said)

@@ -171,6 +171,17 @@ async def test_a_drop_in_that_does_not_is_nobodys_business(tmp_path: Path, line:
     assert (await judged(tmp_path, SERVICE, line)).state is State.OK
 
 
+def test_of_several_each_is_named_and_a_line_is_said_of_its_own() -> None:
+    units = installed()
+    for name in (SERVICE, RESUME):
+        drop_in = {f"/etc/{name}.d/x.conf": f"[Service]\nReadWritePaths=/of/{name}\n"}
+        units[name] = dataclasses.replace(units[name], drop_ins=drop_in)
+    assert comparison.of_sandbox(units, {}).detail == (
+        f"/etc/{SERVICE}.d/x.conf loosens the sandbox: ReadWritePaths=/of/{SERVICE}; "
+        f"/etc/{RESUME}.d/x.conf loosens the sandbox: ReadWritePaths=/of/{RESUME}"
+    )
+
+
 def test_without_systemd_analyze_what_the_words_alone_say_is_told() -> None:
     units = installed()
     units[RESUME] = dataclasses.replace(units[RESUME], drop_ins={"/etc/x.conf": "[Service]\nExecStart=+/bin/true\n"})
@@ -181,6 +192,7 @@ def test_what_systemd_finds_more_exposed_is_told() -> None:
     assert comparison.of_sandbox(installed(), {SERVICE: Sandbox(1.8, {})}).state is State.DEGRADED
     found = comparison.of_sandbox(installed(), {SERVICE: Sandbox(1.5, {"ProtectHome": 0.2}, {"ProtectHome": 0.1})})
     assert (found.state, "ProtectHome=" in found.detail) == (State.DEGRADED, True), "no drop-in says so"
+    assert (" rm " in found.repair, "sudo make install" in found.repair) == (False, True), "the unit stays"
 
 
 def given(*names: str, files: Collection[str] | None = None) -> Credentials:
