@@ -85,6 +85,7 @@ class Day:
         self.outside = Outside(tailnet.network)
         stack.enter_context(self.outside.lasting())
         self.agent: Agent = stack.enter_context(agents.running(directory / "agent"))
+        self.agent.env["MALLOC_ARENA_MAX"] = "2"  # as its unit has it
         self.agent.enter(tailnet.network)
         (directory / "copy").mkdir()
         self.copy = WorkingCopy(directory / "copy", {"site/page": "0\n"})
