@@ -145,24 +145,26 @@ class Courier:
         self._failures += 1
         if self._failures == 1:
             log.warning("notify.not_taken", target=name, title=text.title, answer=answer.words)
-        if self._is_quiet():  # what waits for its end is not late
-            await self._queue.tried(batch, answer.words, [one.promise for one in batch])
-        else:
-            await self._queue.tried(batch, answer.words, self._queue.waiting(name))
+        is_quiet, failures = self._is_quiet(), self._failures
+        # What waits for the end of quiet hours is not late.
+        late = [one.promise for one in batch] if is_quiet else self._queue.waiting(name)
+        await self._queue.tried(batch, answer.words, late)
+        if answer.unclear:
+            self._unclear.update(one.promise.id for one in batch)
+            failures = max(self._unclear[one.promise.id] for one in batch)
+            await self._let_go(batch, answer, text.title)
+        if not is_quiet:
             await self._give_up_overdue(answer)
-        if not answer.unclear:
-            return pause(self._failures, answer, random.random())  # noqa: S311 - not a secret
-        self._unclear.update(one.promise.id for one in batch)
-        failures = max(self._unclear[one.promise.id] for one in batch)
-        await self._let_go(batch, answer, text.title)
         return pause(failures, answer, random.random())  # noqa: S311 - not a secret
 
     async def _let_go(self, batch: Sequence[Portion], answer: Answer, title: str) -> None:
         """Give up what the target has perhaps taken too often; there are no last words of that."""
-        taken = [one for one in batch if self._unclear[one.promise.id] >= UNCLEAR_MAX and one.promise.ended_at is None]
+        taken = [one for one in batch if self._unclear[one.promise.id] >= UNCLEAR_MAX]
         if taken:
             await self._queue.let_go(taken, answer.words, title)
             log.error("notify.given_up", target=self.target.name, messages=len(taken), title=title, answer=answer.words)
+        for one in taken:
+            del self._unclear[one.promise.id]  # what is left of it has not been sent yet
 
     async def _give_up_overdue(self, answer: Answer) -> None:
         name, waiting = self.target.name, self._queue.waiting(self.target.name)

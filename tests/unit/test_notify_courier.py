@@ -12,7 +12,7 @@ import pytest
 from homelab_agent.core.health import Finding
 from homelab_agent.core.spool import Spool
 from homelab_agent.core.state import State
-from homelab_agent.notify.answer import Answer
+from homelab_agent.notify.answer import UNCLEAR_MAX, Answer
 from homelab_agent.notify.courier import Courier
 from homelab_agent.notify.decision import Item, Kind
 from homelab_agent.notify.message import Text, Writer
@@ -29,10 +29,11 @@ EVENING = datetime(2026, 11, 24, 22, 0, tzinfo=UTC)
 
 
 class Phone:
-    """The other side: it takes what comes while it `is_up`."""
+    """The other side: it takes what comes while it `is_up`; while it `is_silent` it perhaps does, and says nothing."""
 
     def __init__(self) -> None:
         self.is_up = False
+        self.is_silent = False
         self.tries = 0
         self.taken: list[Text] = []
 
@@ -45,7 +46,8 @@ class Phone:
         self.tries += 1
         if self.is_up:
             self.taken.append(text)
-        return Answer(ok=self.is_up, words="it answers 200 OK" if self.is_up else "it does not answer")
+        words = "it answers 200 OK" if self.is_up else "it does not answer"
+        return Answer(ok=self.is_up, words=words, unclear=self.is_silent)
 
 
 class House:
@@ -65,10 +67,13 @@ class House:
         self.courier.report = self.found.append
         self.task = asyncio.ensure_future(self.courier.run())
 
-    async def tell(self, check: str, kind: Kind = Kind.TROUBLE) -> None:
-        """Promise something."""
+    async def tell(self, check: str, kind: Kind = Kind.TROUBLE, *, critical: str = "") -> None:
+        """Promise something, and with it what is critical."""
         now = self.clock.read().wall
-        await self.queue.promise([Promise("phone", (Item(kind, check, Severity.FAILED, now),), now)])
+        items = [Item(kind, check, Severity.FAILED, now)]
+        if critical:
+            items.append(Item(kind, critical, Severity.CRITICAL, now))
+        await self.queue.promise([Promise("phone", tuple(items), now)])
         self.courier.news.give()
         await self.at_rest()
 
@@ -166,6 +171,19 @@ async def test_what_waits_is_not_told_while_muted(house: House, clock: MovableCl
     assert not house.phone.taken
     await house.live(0.2 * HOUR)
     assert [one.title for one in house.phone.taken] == ["nas: web is failed"]
+
+
+async def test_what_is_left_of_a_message_that_was_perhaps_taken_at_night_has_tries_of_its_own(sleeper: House) -> None:
+    sleeper.phone.is_silent = True
+    await sleeper.live(HOUR)
+    await sleeper.tell("web", critical="state")
+    await sleeper.live(7 * HOUR)
+    assert sleeper.phone.tries == UNCLEAR_MAX
+    assert sleeper.queue.given_up("phone") == 1
+    await sleeper.live(4 * HOUR)
+    assert sleeper.phone.tries == 2 * UNCLEAR_MAX
+    assert sleeper.queue.given_up("phone") == 2
+    assert not sleeper.queue.waiting("phone")
 
 
 async def test_how_a_target_stands_is_not_said_before_it_is_known(house: House) -> None:
