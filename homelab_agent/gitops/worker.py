@@ -180,7 +180,7 @@ class Worker:
                 await self._syncs[name].never_began(record)
             except StateUnavailable as error:
                 log.warning("gitops.held_up", error=error)
-                self._ask(name, "webhook")
+            self._ask(name, "webhook")  # what came later, or by a clock that was set says so, has no run yet
         if left is not None and left.restart:
             self._restart_for = name
         if left is None or not left.held_up:

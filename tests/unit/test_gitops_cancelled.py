@@ -95,6 +95,21 @@ async def test_what_comes_after_it_was_cancelled_is_the_next_sync_s(begun: bool,
         assert [state for _, _, state in await here.moves()][-1] == "ok"
 
 
+async def test_what_came_before_by_a_clock_that_was_set_back_is_not_left_without_a_run(tmp_path: Path) -> None:
+    async with house(tmp_path, half(), repository("homelab", LAST)) as here:
+        await deployed_twice(here)
+        brake = here.half.gate = Brake(("git_rollback", "before"))
+        await here.base.jobs.start("gitops.rollback.homelab")
+        await brake.held.wait()
+        guid = await here.push()
+        run = await waiting(here)
+        here.clock.step(-60)
+        assert await here.base.jobs.cancel(run)
+        brake.release()
+        assert (await here.closed(guid))[0] == "ok"
+        await here.quiet()
+
+
 class Slow:
     """A half that is in a place until it is cancelled, and then takes `seconds` to end; a `HalfModel.gate`."""
 
