@@ -8,6 +8,12 @@ CREATE TABLE IF NOT EXISTS notify_case (
     tells      TEXT    NOT NULL  -- times of what was told within a day, as JSON
 ) STRICT;
 
+-- How bad those cases were that count as told of less by now.
+CREATE TABLE IF NOT EXISTS notify_worst (
+    check_name TEXT PRIMARY KEY,
+    worst      INTEGER NOT NULL -- severity
+) STRICT;
+
 -- Of a check that stands for many, which of them were told; those of a case.
 CREATE TABLE IF NOT EXISTS notify_part (
     check_name TEXT    NOT NULL,
