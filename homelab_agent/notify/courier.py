@@ -158,8 +158,9 @@ class Courier:
         return pause(failures, answer, random.random())  # noqa: S311 - not a secret
 
     async def _let_go(self, batch: Sequence[Portion], answer: Answer, title: str) -> None:
-        """Give up what the target has perhaps taken too often; there are no last words of that."""
-        taken = [one for one in batch if self._unclear[one.promise.id] >= UNCLEAR_MAX]
+        """Give up what the target has perhaps taken too often; there are no last words of that, and they all stay."""
+        often = [one for one in batch if self._unclear[one.promise.id] >= UNCLEAR_MAX]
+        taken = [one for one in often if not one.promise.has_last_words]
         if taken:
             await self._queue.let_go(taken, answer.words, title)
             log.error("notify.given_up", target=self.target.name, messages=len(taken), title=title, answer=answer.words)

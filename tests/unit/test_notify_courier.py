@@ -186,6 +186,20 @@ async def test_what_is_left_of_a_message_that_was_perhaps_taken_at_night_has_tri
     assert not sleeper.queue.waiting("phone")
 
 
+async def test_last_words_are_not_let_go_however_often_they_were_perhaps_taken(house: House) -> None:
+    await house.tell("web")
+    await house.live(25 * HOUR)
+    assert house.queue.given_up("phone") == 1
+    house.phone.is_silent = True
+    tries = house.phone.tries
+    await house.live(10 * HOUR)
+    assert UNCLEAR_MAX < house.phone.tries - tries < 20
+    assert house.queue.given_up("phone") == 1
+    house.phone.is_up = True
+    await house.live(2 * HOUR)
+    assert [one.title for one in house.phone.taken] == ["nas: 1 needs you, 1 happened"]
+
+
 async def test_how_a_target_stands_is_not_said_before_it_is_known(house: House) -> None:
     await house.at_rest()
     assert not house.found
