@@ -62,6 +62,10 @@ class Promise:
         """Return for how many seconds its target has not taken it, `now` being monotonic."""
         return 0.0 if self.since is None else now - self.since
 
+    def begin_anew(self, items: tuple[Item, ...]) -> None:
+        """Have it say something else, of which nothing has been tried yet."""
+        self.items, self.tries, self.answer, self.tried_at, self.since = items, 0, "", None, None
+
     def kept(self) -> Kept:
         """Return its row."""
         return (

@@ -147,7 +147,7 @@ class Queue:
             items = tuple(item for part in parts for item in part.items)
             ended.append(replace(parts[0].promise, id=uuid7(), items=items))
         for part in parts:
-            part.promise.items = part.rest
+            part.promise.begin_anew(part.rest)
         await self._end(ended, outcome, answer, title, [part.promise for part in parts])
 
     async def give_up(self, overdue: Sequence[Promise], last: tuple[Item, ...], answer: str, title: str) -> None:
@@ -156,7 +156,11 @@ class Queue:
         self._given_up[target] = self.given_up(target) + len(overdue)
         keeper = next((one for one in self.waiting(target) if one.has_last_words), overdue[-1])
         ended = [replace(one, id=uuid7()) if one is keeper else one for one in overdue]
-        keeper.items = last
+        if keeper.has_last_words:
+            keeper.items = last
+        else:
+            keeper.begin_anew(last)
+            keeper.answer = answer  # why it has not been told of them
         await self._end(ended, "given up", answer, title, [keeper])
 
     async def drop_all_but(self, targets: Collection[str]) -> None:

@@ -186,6 +186,20 @@ async def test_what_is_left_of_a_message_that_was_perhaps_taken_at_night_has_tri
     assert not sleeper.queue.waiting("phone")
 
 
+async def test_what_waits_for_the_morning_beside_what_was_taken_at_night_has_not_been_tried(sleeper: House) -> None:
+    await sleeper.live(HOUR)
+    await sleeper.tell("web", critical="state")
+    assert sleeper.found[-1].state == "degraded"
+    sleeper.phone.is_up = True
+    await sleeper.live(HOUR)
+    assert [one.title for one in sleeper.phone.taken] == ["nas: state is failed"]
+    assert sleeper.found[-1] == Finding.ok("messages that wait: 1")
+    [rest] = sleeper.queue.waiting("phone")
+    assert (rest.tries, rest.answer, rest.tried_at, rest.since) == (0, "", None, None)
+    newest = await sleeper.queue.last(1)
+    assert [(one.outcome, one.tries) for one in newest] == [("sent", 2)]
+
+
 async def test_last_words_are_not_let_go_however_often_they_were_perhaps_taken(house: House) -> None:
     await house.tell("web")
     await house.live(25 * HOUR)
