@@ -114,11 +114,14 @@ class Queue:
         """Let go of what was given up: the target is another one now."""
         self._given_up.pop(target, None)
 
-    async def tried(self, batch: Sequence[Portion], answer: str, waiting: Sequence[Promise]) -> None:
-        """Note that a target did not take a batch, for which all that are `waiting` wait."""
+    async def tried(
+        self, batch: Sequence[Portion], answer: str, waiting: Sequence[Promise], *, unclear: bool = False
+    ) -> None:
+        """Note that a target did not take a batch, or perhaps did (`unclear`); all that are `waiting` wait for it."""
         now = self._clock.read()
         for portion in batch:
             portion.promise.tries += 1
+            portion.promise.unclear += unclear
             portion.promise.answer = answer
         late = [one for one in waiting if one.since is None]
         for one in late:

@@ -186,6 +186,24 @@ async def test_what_is_left_of_a_message_that_was_perhaps_taken_at_night_has_tri
     assert not sleeper.queue.waiting("phone")
 
 
+async def test_how_often_a_message_was_perhaps_taken_is_known_over_a_restart(state: State, clock: MovableClock) -> None:
+    tries: list[int] = []
+    for seconds in (300, 3 * HOUR):
+        house = House(state, clock)
+        await house.queue.recover()
+        house.phone.is_silent = True
+        if not tries:
+            await house.tell("web")
+        house.courier.news.give()
+        await house.live(seconds)
+        house.task.cancel()
+        await asyncio.gather(house.task, return_exceptions=True)
+        tries.append(house.phone.tries)
+    assert tries[0] > 1
+    assert sum(tries) == UNCLEAR_MAX
+    assert house.queue.given_up("phone") == 1
+
+
 async def test_what_waits_for_the_morning_beside_what_was_taken_at_night_has_not_been_tried(sleeper: House) -> None:
     await sleeper.live(HOUR)
     await sleeper.tell("web", critical="state")

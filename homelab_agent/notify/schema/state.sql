@@ -32,6 +32,12 @@ CREATE TABLE IF NOT EXISTS notify_message (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS notify_message_waiting ON notify_message (target) WHERE ended_at IS NULL;
 
+-- Of a message that waits, how often its target has perhaps taken it and did not say so.
+CREATE TABLE IF NOT EXISTS notify_unclear (
+    id      TEXT PRIMARY KEY,
+    answers INTEGER NOT NULL
+) STRICT;
+
 -- The operator's word: nothing is told until then.
 CREATE TABLE IF NOT EXISTS notify_mute (
     one    INTEGER PRIMARY KEY CHECK (one = 1),
