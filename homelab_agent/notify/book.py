@@ -22,6 +22,7 @@ def read(connection: sqlite3.Connection) -> dict[str, Case]:
     for check, part, is_told, tells in connection.execute("SELECT check_name, part, is_told, tells FROM notify_part"):
         with suppress(ValueError, TypeError, OverflowError):
             parts.setdefault(check, {})[part] = Part(bool(is_told), _times(tells))
+    worst = dict(connection.execute("SELECT check_name, worst FROM notify_worst").fetchall())
     cases = {}
     for check, told, began, tells in connection.execute("SELECT check_name, told, began, tells FROM notify_case"):
         with suppress(ValueError, TypeError, OverflowError):
@@ -29,6 +30,7 @@ def read(connection: sqlite3.Connection) -> dict[str, Case]:
                 told=Severity(told),
                 began=None if began is None else moment(began),
                 tells=_times(tells),
+                worst=Severity(worst.get(check, Severity.NONE)),
                 parts=parts.get(check, {}),
             )
     return cases
@@ -39,6 +41,7 @@ def write(connection: sqlite3.Connection, cases: Mapping[str, Case]) -> None:
     told = {check: case for check, case in cases.items() if case.told or case.tells}
     connection.execute("DELETE FROM notify_case").close()
     connection.execute("DELETE FROM notify_part").close()
+    connection.execute("DELETE FROM notify_worst").close()
     connection.executemany(
         "INSERT INTO notify_case (check_name, told, began, tells) VALUES (?, ?, ?, ?)",
         [
@@ -54,6 +57,10 @@ def write(connection: sqlite3.Connection, cases: Mapping[str, Case]) -> None:
             for name, part in case.parts.items()
             if part.is_told or part.tells
         ],
+    ).close()
+    connection.executemany(
+        "INSERT INTO notify_worst (check_name, worst) VALUES (?, ?)",
+        [(check, int(case.worst)) for check, case in told.items() if case.worst],
     ).close()
 
 

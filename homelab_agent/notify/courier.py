@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import tzinfo
@@ -64,7 +63,6 @@ class Courier:
         self._give_up = give_up
         self._masked: Sends | None = None
         self._failures = 0
-        self._unclear: Counter[str] = Counter()
         self._last = Answer(ok=True, words="")
         self._local: tzinfo | None = writer.zone
 
@@ -138,7 +136,6 @@ class Courier:
         answer = self._last = await self.sender.send(text)
         if answer.ok:
             self._failures = 0
-            self._unclear.clear()
             await self._queue.sent(batch, answer.words, text.title)
             log.info("notify.sent", target=name, messages=len(batch), title=text.title, answer=answer.words)
             return _BETWEEN_SECONDS
@@ -148,23 +145,21 @@ class Courier:
         is_quiet, failures = self._is_quiet(), self._failures
         # What waits for the end of quiet hours is not late.
         late = [one.promise for one in batch] if is_quiet else self._queue.waiting(name)
-        await self._queue.tried(batch, answer.words, late)
+        await self._queue.tried(batch, answer.words, late, unclear=answer.unclear)
         if answer.unclear:
-            self._unclear.update(one.promise.id for one in batch)
-            failures = max(self._unclear[one.promise.id] for one in batch)
+            failures = max(one.promise.unclear for one in batch)
             await self._let_go(batch, answer, text.title)
         if not is_quiet:
             await self._give_up_overdue(answer)
         return pause(failures, answer, random.random())  # noqa: S311 - not a secret
 
     async def _let_go(self, batch: Sequence[Portion], answer: Answer, title: str) -> None:
-        """Give up what the target has perhaps taken too often; there are no last words of that."""
-        taken = [one for one in batch if self._unclear[one.promise.id] >= UNCLEAR_MAX]
+        """Give up what the target has perhaps taken too often; there are no last words of that, and they all stay."""
+        often = [one for one in batch if one.promise.unclear >= UNCLEAR_MAX]
+        taken = [one for one in often if not one.promise.has_last_words]
         if taken:
             await self._queue.let_go(taken, answer.words, title)
             log.error("notify.given_up", target=self.target.name, messages=len(taken), title=title, answer=answer.words)
-        for one in taken:
-            del self._unclear[one.promise.id]  # what is left of it has not been sent yet
 
     async def _give_up_overdue(self, answer: Answer) -> None:
         name, waiting = self.target.name, self._queue.waiting(self.target.name)

@@ -8,6 +8,9 @@ is told together.
 A check may stand for many things, a disk each, say: what gets into trouble beside what was told is told, too, after
 its grace; what goes is no news as long as the check stays in trouble.
 
+A check that has stood better than was told for as long as a recovery takes is not well, and that is no news; but it
+counts as told of where it stands, so that it is told when it is as bad again.
+
 What is critical and was well for less than its grace was not well: an agent that is held up, or a task that ends, for a
 moment each minute stays so for no two.
 
@@ -92,16 +95,19 @@ class Case:
     """What is remembered of a check: what was `told` of it and when, and since when it stands otherwise.
 
     `above` has for each severity that is worse than was told since when it stands at least as bad; `eased` since when
-    it is not critical, if it was until less than its grace ago; `calm` since when it is well, while trouble is what
-    was told: in seconds of monotonic time. `began` is when the trouble that was told began. `parts` has, while trouble
-    is what was told, what the check stands for.
+    it is not critical, if it was until less than its grace ago; `under` for each trouble that is better than was told
+    since when it stands no worse; `calm` since when it is well, while trouble is what was told: in seconds of monotonic
+    time. `began` is when the trouble that was told began, `worst` how bad it was if it counts as told of less by now.
+    `parts` has, while trouble is what was told, what the check stands for.
     """
 
     told: Severity = Severity.NONE
     tells: tuple[datetime, ...] = ()
     began: datetime | None = None
+    worst: Severity = Severity.NONE
     above: Mapping[Severity, float] = field(default_factory=dict)
     eased: float | None = None
+    under: Mapping[Severity, float] = field(default_factory=dict)
     calm: float | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
 
@@ -128,8 +134,8 @@ class Timing:
         """Return for how many seconds a check must stand at a severity before it is told; NONE is its recovery."""
         count = min(sum(now - at < REMEMBERED for at in case.tells), 20)
         grace = self.grace_degraded if severity is Severity.WARNING else self.grace
-        if severity is not Severity.NONE and case.told is not Severity.NONE:
-            return grace  # it has become worse: that cannot flap more than twice
+        if severity > case.worst and case.told is not Severity.NONE:
+            return grace  # it is worse than ever: that cannot flap more than twice
         if count > 1:
             grace = max(grace, _DAMPED_SECONDS)
         doublings: int = count if severity is Severity.NONE else count // 2
@@ -193,7 +199,8 @@ def _merged(before: Case, now: Case) -> Case:
     tells = tuple(sorted({*before.tells, *now.tells}))
     names = {**before.parts, **now.parts}
     parts = {name: _merged_part(before.parts.get(name, Part()), now.parts.get(name, Part())) for name in names}
-    return replace(now, told=worse.told, began=worse.began, tells=tells, parts=parts)
+    worst = max(before.worst, now.worst)
+    return replace(now, told=worse.told, worst=worst, began=worse.began, tells=tells, parts=parts)
 
 
 def _merged_part(before: Part, now: Part) -> Part:
@@ -209,6 +216,7 @@ def _watched(case: Case, seen: Seen, now: Instant, timing: Timing) -> Case:
     tells = tuple(min(at, now.wall) for at in case.tells if now.wall - at < REMEMBERED)
     began = None if case.began is None else min(case.began, now.wall)
     case = replace(case, tells=tells, began=began, parts=_parts(case, seen, now, timing))
+    case = _lowered(case, seen, now, timing)
     if seen.severity is None:
         return replace(case, above={}, eased=None, calm=None)
     before, eased = dict(case.above), case.eased
@@ -224,6 +232,19 @@ def _watched(case: Case, seen: Seen, now: Instant, timing: Timing) -> Case:
     is_calm = seen.severity is Severity.NONE and case.told is not Severity.NONE
     calm = (now.monotonic if case.calm is None else case.calm) if is_calm else None
     return replace(case, above=above, eased=eased, calm=calm)
+
+
+def _lowered(case: Case, seen: Seen, now: Instant, timing: Timing) -> Case:
+    """Return the case with what counts as told lowered to where it has stood for as long as a recovery takes."""
+    told, worst = case.told, case.worst
+    lasting = timing.patience(case, Severity.NONE, now.wall)
+    lower = [level for level, at in case.under.items() if now.monotonic - at >= lasting]
+    if seen.severity and lower:
+        told, worst = min(lower), max(told, worst)
+    under = {}
+    if seen.severity is not None:
+        under = {level: case.under.get(level, now.monotonic) for level in _LEVELS if seen.severity <= level < told}
+    return replace(case, told=told, worst=worst, under=under)
 
 
 def _parts(case: Case, seen: Seen, now: Instant, timing: Timing) -> Mapping[str, Part]:
@@ -274,11 +295,11 @@ def _due(case: Case, seen: Seen, now: Instant, timing: Timing) -> _Due | None:
 
 def _item(case: Case, seen: Seen, due: _Due, now: Instant) -> Item:
     if due.severity is Severity.NONE:
-        since = case.began or seen.since
+        since, bad = case.began or seen.since, max(case.told, case.worst)
         if not seen.known:
-            return Item(Kind.LOST, seen.check, case.told, since, seen.detail, seen.repair, case.flaps)
+            return Item(Kind.LOST, seen.check, bad, since, seen.detail, seen.repair, case.flaps)
         # What a check says when it is well is nobody's business: it may hold what strangers sent.
-        return Item(Kind.RECOVERED, seen.check, case.told, since, again=case.flaps)
+        return Item(Kind.RECOVERED, seen.check, bad, since, again=case.flaps)
     if due.part:
         part = case.parts[due.part]
         since = now.wall - timedelta(seconds=now.monotonic - (part.otherwise or now.monotonic))
@@ -297,7 +318,8 @@ def _told(case: Case, seen: Seen, due: _Due, item: Item, now: Instant) -> Case:
         return replace(case, parts=parts)
     above = {level: at for level, at in case.above.items() if level > item.severity}
     eased = case.eased if Severity.CRITICAL in above else None
-    return Case(told=item.severity, tells=tells, began=case.began or item.since, above=above, eased=eased, parts=parts)
+    began = case.began or item.since
+    return Case(item.severity, tells, began, case.worst, above=above, eased=eased, parts=parts)
 
 
 def _told_part(part: Part, now: Instant) -> Part:

@@ -32,7 +32,7 @@ def speakers() -> Mapping[str, set[str]]:
 
 
 def load(schema: str) -> None:
-    """Have Apprise know this schema; where its plugin is not found by its text, it loads all when it is asked.
+    """Have Apprise know this schema; where its plugin is not found by its text, or the disk is full, it loads all.
 
     Apprise takes for plugins what a directory lists, and imports them by name.
     """
@@ -46,10 +46,13 @@ def load(schema: str) -> None:
         if names is None:
             manager.load_modules()
             return
-        with tempfile.TemporaryDirectory(prefix="homelab-agent-") as listing:
-            for name in names:
-                (Path(listing) / name).touch()
-            manager.load_modules(path=listing, name="apprise.plugins")
+        try:
+            with tempfile.TemporaryDirectory(prefix="homelab-agent-") as listing:
+                for name in names:
+                    (Path(listing) / name).touch()
+                manager.load_modules(path=listing, name="apprise.plugins")
+        except OSError:  # a full disk has no room for it, and is to be told: Apprise's own directory is there
+            manager.load_modules()
 
 
 def _schemas(place: Path) -> set[str]:

@@ -22,7 +22,7 @@ KEPT = 50
 
 _CHECKS_MAX = 400
 
-Kept: TypeAlias = tuple[str, str, int, int, str, int | None, int, str, int | None, str]
+Kept: TypeAlias = tuple[str, str, int, int, str, int | None, int, str, int | None, str, int]
 
 
 @dataclass(slots=True)
@@ -40,6 +40,8 @@ class Promise:
     outcome: str = ""
     title: str = ""
     """What was said first when it ended; PostgreSQL has that, state.db has not."""
+    unclear: int = 0
+    """How often its target has perhaps taken it, and did not say so."""
     since: float | None = None
     """`tried_at` in monotonic time, which nobody sets."""
 
@@ -62,6 +64,11 @@ class Promise:
         """Return for how many seconds its target has not taken it, `now` being monotonic."""
         return 0.0 if self.since is None else now - self.since
 
+    def begin_anew(self, items: tuple[Item, ...]) -> None:
+        """Have it say something else, of which nothing has been tried yet."""
+        self.items, self.tries, self.unclear, self.answer = items, 0, 0, ""
+        self.tried_at, self.since = None, None
+
     def kept(self) -> Kept:
         """Return its row."""
         return (
@@ -75,6 +82,7 @@ class Promise:
             self.answer,
             None if self.ended_at is None else microseconds(self.ended_at),
             self.outcome,
+            self.unclear if self.ended_at is None else 0,
         )
 
 
@@ -94,8 +102,11 @@ def save(connection: sqlite3.Connection, rows: Sequence[Kept]) -> None:
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET severity = excluded.severity, "
         "items = excluded.items, tried_at = excluded.tried_at, tries = excluded.tries, answer = excluded.answer, "
         "ended_at = excluded.ended_at, outcome = excluded.outcome",
-        rows,
+        [row[:-1] for row in rows],
     ).close()
+    unclear = [(row[0], row[-1]) for row in rows]
+    connection.executemany("INSERT OR REPLACE INTO notify_unclear (id, answers) VALUES (?, ?)", unclear).close()
+    connection.execute("DELETE FROM notify_unclear WHERE answers = 0").close()
 
 
 def forget(connection: sqlite3.Connection, target: str) -> None:
@@ -130,7 +141,8 @@ def given_up(connection: sqlite3.Connection, but: str) -> dict[str, int]:
 
 def _select(connection: sqlite3.Connection, rest: str, *values: object) -> list[Promise]:
     rows = connection.execute(
-        f"SELECT id, target, made_at, items, tried_at, tries, answer, ended_at, outcome FROM notify_message {rest}",  # noqa: S608 - ours
+        "SELECT id, target, made_at, items, tried_at, tries, answer, ended_at, outcome, coalesce((SELECT answers FROM "  # noqa: S608 - ours
+        f"notify_unclear WHERE id = notify_message.id), 0) FROM notify_message {rest}",
         values,
     ).fetchall()
     return [
@@ -144,6 +156,7 @@ def _select(connection: sqlite3.Connection, rest: str, *values: object) -> list[
             answer,
             None if ended is None else moment(ended),
             outcome,
+            unclear=unclear,
         )
-        for id, target, made, items, tried, tries, answer, ended, outcome in rows  # noqa: A001 - the column's name
+        for id, target, made, items, tried, tries, answer, ended, outcome, unclear in rows  # noqa: A001 - the column's name
     ]

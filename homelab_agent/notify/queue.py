@@ -114,11 +114,14 @@ class Queue:
         """Let go of what was given up: the target is another one now."""
         self._given_up.pop(target, None)
 
-    async def tried(self, batch: Sequence[Portion], answer: str, waiting: Sequence[Promise]) -> None:
-        """Note that a target did not take a batch, for which all that are `waiting` wait."""
+    async def tried(
+        self, batch: Sequence[Portion], answer: str, waiting: Sequence[Promise], *, unclear: bool = False
+    ) -> None:
+        """Note that a target did not take a batch, or perhaps did (`unclear`); all that are `waiting` wait for it."""
         now = self._clock.read()
         for portion in batch:
             portion.promise.tries += 1
+            portion.promise.unclear += unclear
             portion.promise.answer = answer
         late = [one for one in waiting if one.since is None]
         for one in late:
@@ -147,7 +150,7 @@ class Queue:
             items = tuple(item for part in parts for item in part.items)
             ended.append(replace(parts[0].promise, id=uuid7(), items=items))
         for part in parts:
-            part.promise.items = part.rest
+            part.promise.begin_anew(part.rest)
         await self._end(ended, outcome, answer, title, [part.promise for part in parts])
 
     async def give_up(self, overdue: Sequence[Promise], last: tuple[Item, ...], answer: str, title: str) -> None:
@@ -156,7 +159,11 @@ class Queue:
         self._given_up[target] = self.given_up(target) + len(overdue)
         keeper = next((one for one in self.waiting(target) if one.has_last_words), overdue[-1])
         ended = [replace(one, id=uuid7()) if one is keeper else one for one in overdue]
-        keeper.items = last
+        if keeper.has_last_words:
+            keeper.items = last
+        else:
+            keeper.begin_anew(last)
+            keeper.answer = answer  # why it has not been told of them
         await self._end(ended, "given up", answer, title, [keeper])
 
     async def drop_all_but(self, targets: Collection[str]) -> None:

@@ -186,6 +186,52 @@ async def test_what_is_left_of_a_message_that_was_perhaps_taken_at_night_has_tri
     assert not sleeper.queue.waiting("phone")
 
 
+async def test_how_often_a_message_was_perhaps_taken_is_known_over_a_restart(state: State, clock: MovableClock) -> None:
+    tries: list[int] = []
+    for seconds in (300, 3 * HOUR):
+        house = House(state, clock)
+        await house.queue.recover()
+        house.phone.is_silent = True
+        if not tries:
+            await house.tell("web")
+        house.courier.news.give()
+        await house.live(seconds)
+        house.task.cancel()
+        await asyncio.gather(house.task, return_exceptions=True)
+        tries.append(house.phone.tries)
+    assert tries[0] > 1
+    assert sum(tries) == UNCLEAR_MAX
+    assert house.queue.given_up("phone") == 1
+
+
+async def test_what_waits_for_the_morning_beside_what_was_taken_at_night_has_not_been_tried(sleeper: House) -> None:
+    await sleeper.live(HOUR)
+    await sleeper.tell("web", critical="state")
+    assert sleeper.found[-1].state == "degraded"
+    sleeper.phone.is_up = True
+    await sleeper.live(HOUR)
+    assert [one.title for one in sleeper.phone.taken] == ["nas: state is failed"]
+    assert sleeper.found[-1] == Finding.ok("messages that wait: 1")
+    [rest] = sleeper.queue.waiting("phone")
+    assert (rest.tries, rest.answer, rest.tried_at, rest.since) == (0, "", None, None)
+    newest = await sleeper.queue.last(1)
+    assert [(one.outcome, one.tries) for one in newest] == [("sent", 2)]
+
+
+async def test_last_words_are_not_let_go_however_often_they_were_perhaps_taken(house: House) -> None:
+    await house.tell("web")
+    await house.live(25 * HOUR)
+    assert house.queue.given_up("phone") == 1
+    house.phone.is_silent = True
+    tries = house.phone.tries
+    await house.live(10 * HOUR)
+    assert UNCLEAR_MAX < house.phone.tries - tries < 20
+    assert house.queue.given_up("phone") == 1
+    house.phone.is_up = True
+    await house.live(2 * HOUR)
+    assert [one.title for one in house.phone.taken] == ["nas: 1 needs you, 1 happened"]
+
+
 async def test_how_a_target_stands_is_not_said_before_it_is_known(house: House) -> None:
     await house.at_rest()
     assert not house.found

@@ -145,6 +145,45 @@ def test_a_check_that_is_gone_is_forgotten() -> None:
     assert not house.book
 
 
+# What was worse.
+
+
+@pytest.mark.parametrize("about", [(), ("sda",)])
+def test_what_is_bad_again_after_it_was_better_for_long_is_told_and_its_recovery_is_of_the_worst(
+    about: Sequence[str],
+) -> None:
+    house, week = House(), 7 * 86400
+    house.until(0, 600, seen(CRITICAL, about=about))
+    house.until(600, week, seen(WARNING, about=about), step=30)
+    assert house.words() == [(120, Kind.TROUBLE, CRITICAL)], "that it is better is no news"
+    house.until(week, week + 3600, seen(CRITICAL, about=about))
+    house.until(week + 3600, week + 86400, seen(WARNING, about=about), step=30)
+    house.until(week + 86400, week + 90000, seen(NONE))
+    told = [(item.kind, item.severity) for _, item in house.told[1:]]
+    assert told == [(Kind.TROUBLE, CRITICAL), (Kind.RECOVERED, CRITICAL)]
+    assert house.told[1][0] == week + 120
+    assert house.told[2][1].since == AT, "it was never well"
+
+
+def test_what_was_better_for_a_moment_or_never_asked_is_not_told_again() -> None:
+    house = House()
+    house.until(0, 600, seen(CRITICAL))
+    house.until(600, 800, seen(WARNING))
+    house.until(800, 90000, seen(CRITICAL), step=30)
+    house.until(90000, 90030, seen(WARNING))
+    house.until(90030, 99000, seen(None), step=30)
+    house.until(99000, 99900, seen(CRITICAL))
+    assert len(house.told) == 1
+
+
+def test_what_is_worse_and_better_all_day_is_told_little() -> None:
+    house = House()
+    for begin in range(0, 86400, 1200):
+        house.until(begin, begin + 600, seen(CRITICAL), step=10)
+        house.until(begin + 600, begin + 1200, seen(WARNING), step=10)
+    assert len(house.told) == 3
+
+
 # What a check stands for.
 
 
@@ -342,15 +381,42 @@ def lived(life: Sequence[tuple[Severity | None, float]], house: House) -> float:
 def test_whatever_a_check_does_troubles_and_recoveries_alternate(life: list[tuple[Severity | None, float]]) -> None:
     house = House()
     lived(life, house)
-    standing = NONE
+    worst = NONE
     for _, item in house.told:
         if item.kind is Kind.RECOVERED:
-            assert standing is item.severity
-            assert standing is not NONE
-            standing = NONE
+            assert worst is item.severity
+            assert worst is not NONE
+            worst = NONE
         else:
-            assert item.severity > standing
-            standing = item.severity
+            assert item.severity is not NONE
+            worst = max(worst, item.severity)
+
+
+@settings(deadline=None)
+@given(LIVES, st.sampled_from([WARNING, FAILED, CRITICAL]), st.sampled_from([WARNING, FAILED, CRITICAL]))
+def test_whatever_it_did_before_what_becomes_worse_after_days_is_told(
+    life: list[tuple[Severity | None, float]], better: Severity, worse: Severity
+) -> None:
+    house = House()
+    now = lived(life, house)
+    for severity in (better, worse):
+        end = now + 3 * 86400
+        before = len(house.told)
+        while now < end:
+            house.look(now, seen(severity))
+            now += 300
+    told = [item.severity for _, item in house.told[before:]]
+    assert told == ([worse] if worse > better else [])
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.sampled_from(Severity), st.floats(1, 1200)), min_size=50, max_size=300))
+def test_no_check_is_told_of_all_day_whatever_it_does(life: list[tuple[Severity, float]]) -> None:
+    house = House()
+    lived(life, house)
+    times = [at for at, _ in house.told]
+    for begin in times:
+        assert sum(begin <= at < begin + 86400 for at in times) <= 20
 
 
 @settings(deadline=None)

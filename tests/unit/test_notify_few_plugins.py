@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.neighbours.ntfy import Ntfy
+from tests.notified import secret
 
 SAY = """
 import json, sys
@@ -21,6 +25,19 @@ if not sys.argv[1:]:
     N_MGR.load_modules()
 right = {schema: N_MGR[schema].__module__.split(".")[2] for schema in N_MGR.schemas()}
 print(json.dumps({"known": known, "said": {one: sorted(found) for one, found in said.items()}, "right": right}))
+"""
+SEND = """
+import asyncio, sys, tempfile
+from homelab_agent.core.clock import SystemClock
+from homelab_agent.core.journal.redaction import Redactor
+from homelab_agent.core.secret import Secrets
+from homelab_agent.notify.message import Text
+from homelab_agent.notify.sender import Sender
+from homelab_agent.notify.severity import Severity
+tempfile.tempdir = "/proc/no-room"
+masks = Redactor()
+phone = Sender("phone", Secrets(masks, SystemClock()).find("file:" + sys.argv[1]), masks)
+print(asyncio.run(phone.send(Text("nas: state is failed", "the disk is full", Severity.CRITICAL))))
 """
 POPULAR = {"ntfy", "ntfys", "mailto", "mailtos", "tgram", "matrix", "matrixs", "hassio", "hassios", "json", "jsons"}
 POPULAR |= {"gotify", "gotifys", "slack", "discord", "pover", "signal", "signals", "xml", "form"}
@@ -50,3 +67,13 @@ def test_where_the_text_does_not_say_it_all_are_loaded(schema: str) -> None:
     found = asked("ntfy", schema)
     assert len(found["known"]) > 200
     assert ("kodi" in found["known"]) == ("kodi" in found["right"])
+
+
+def test_where_no_directory_can_be_made_a_message_is_sent_all_the_same(tmp_path: Path) -> None:
+    phone = Ntfy()
+    with phone.lasting():
+        reference = secret(tmp_path, "phone", phone.url())
+        child = [sys.executable, "-c", SEND, reference.removeprefix("file:")]
+        said = subprocess.run(child, capture_output=True, text=True, check=True).stdout
+    assert "it answers 200 OK" in said
+    assert [message.message for message in phone.messages] == ["the disk is full"]

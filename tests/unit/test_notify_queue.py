@@ -166,6 +166,17 @@ async def test_what_is_given_up_leaves_its_last_words_in_its_place(house: House)
     assert house.queue.given_up("phone") == 0
 
 
+async def test_what_ended_or_begins_anew_leaves_no_count_of_unclear_answers(house: House) -> None:
+    mixed, whole_one = await house.promise("web", "state"), await house.promise("database")
+    web, state = mixed.items
+    night = [Portion(mixed, (state,), (web,)), *whole(whole_one)]
+    await house.queue.tried(night, "no answer in time", [mixed], unclear=True)
+    assert house.rows("SELECT answers FROM notify_unclear") == [(1,), (1,)]
+    await house.queue.let_go(night, "no answer in time", "nas: 2 need you")
+    assert mixed.unclear == 0
+    assert not house.rows("SELECT answers FROM notify_unclear")
+
+
 async def test_what_is_recovered_late_comes_before_what_is_new(house: House) -> None:
     await house.promise("old")
     house.begin()

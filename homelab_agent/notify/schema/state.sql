@@ -8,6 +8,12 @@ CREATE TABLE IF NOT EXISTS notify_case (
     tells      TEXT    NOT NULL  -- times of what was told within a day, as JSON
 ) STRICT;
 
+-- How bad those cases were that count as told of less by now.
+CREATE TABLE IF NOT EXISTS notify_worst (
+    check_name TEXT PRIMARY KEY,
+    worst      INTEGER NOT NULL -- severity
+) STRICT;
+
 -- Of a check that stands for many, which of them were told; those of a case.
 CREATE TABLE IF NOT EXISTS notify_part (
     check_name TEXT    NOT NULL,
@@ -31,6 +37,12 @@ CREATE TABLE IF NOT EXISTS notify_message (
     outcome  TEXT    NOT NULL DEFAULT '' -- sent, given up
 ) STRICT;
 CREATE INDEX IF NOT EXISTS notify_message_waiting ON notify_message (target) WHERE ended_at IS NULL;
+
+-- Of a message that waits, how often its target has perhaps taken it and did not say so.
+CREATE TABLE IF NOT EXISTS notify_unclear (
+    id      TEXT PRIMARY KEY,
+    answers INTEGER NOT NULL
+) STRICT;
 
 -- The operator's word: nothing is told until then.
 CREATE TABLE IF NOT EXISTS notify_mute (
