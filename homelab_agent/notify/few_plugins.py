@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
@@ -12,6 +12,8 @@ from typing import Any
 
 _PROTOCOLS = re.compile(r"""^    (?:secure_)?protocol\s*=\s*(\([^)]*\)|"[^"]*"|'[^']*')""", re.MULTILINE)
 _TEXT = re.compile(r"""["']([^"']+)["']""")
+_NO_PLUGINS = Path(__file__).parent / "schema"
+"""A directory of which Apprise takes nothing for a plugin."""
 _loading = threading.Lock()
 
 
@@ -32,9 +34,9 @@ def speakers() -> Mapping[str, set[str]]:
 
 
 def load(schema: str) -> None:
-    """Have Apprise know this schema; where its plugin is not found by its text, or the disk is full, it loads all.
+    """Have Apprise know this schema; where its plugin is not found by its text, it loads all.
 
-    Apprise takes for plugins what a directory lists, and imports them by name.
+    Nothing is written for it: a full disk is to be told of, too.
     """
     from apprise.plugins import N_MGR
 
@@ -42,17 +44,22 @@ def load(schema: str) -> None:
     with _loading:
         if manager and schema in manager:
             return
-        names = speakers().get(schema)
-        if names is None:
+        plugin = _speaker(schema)
+        if plugin is None:
+            manager.unload_modules()
             manager.load_modules()
             return
-        try:
-            with tempfile.TemporaryDirectory(prefix="homelab-agent-") as listing:
-                for name in names:
-                    (Path(listing) / name).touch()
-                manager.load_modules(path=listing, name="apprise.plugins")
-        except OSError:  # a full disk has no room for it, and is to be told: Apprise's own directory is there
-            manager.load_modules()
+        manager.load_modules(path=str(_NO_PLUGINS))  # so that it does not load its own when it is asked
+        manager.add(plugin)
+
+
+def _speaker(schema: str) -> Any:
+    """Return the plugin that speaks a schema, None where none says so."""
+    for name in sorted(speakers().get(schema, ())):
+        for found in vars(importlib.import_module(f"apprise.plugins.{name}")).values():
+            if hasattr(found, "app_id") and schema in found.schemas(found):
+                return found
+    return None
 
 
 def _schemas(place: Path) -> set[str]:

@@ -62,6 +62,11 @@ def test_only_what_is_used_is_loaded() -> None:
     assert set(asked("ntfy", "mailtos")["known"]) == {"ntfy", "ntfys", "mailto", "mailtos"}
 
 
+def test_what_is_loaded_is_what_apprise_has_for_it() -> None:
+    all_of_it, some = asked()["right"], asked(*sorted(POPULAR))["right"]
+    assert {one: some.get(one) for one in POPULAR} == {one: all_of_it[one] for one in POPULAR}
+
+
 @pytest.mark.parametrize("schema", ["kodi", "nonsense"])
 def test_where_the_text_does_not_say_it_all_are_loaded(schema: str) -> None:
     found = asked("ntfy", schema)
