@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import smtplib
 import ssl
 import sys
 import threading
@@ -34,7 +35,10 @@ _METHODS = frozenset({"get", "post", "put", "patch", "delete", "head", "options"
 
 @dataclass(slots=True)
 class Heard:
-    """What was said in one thread while it sent; `until` is when it must be done, in seconds of `time.monotonic`."""
+    """What was said in one thread while it sent; `until` is when it must be done, in seconds of `time.monotonic`.
+
+    `is_unclear` while what was sent whole is not answered; who has sent, and gives up waiting for the thread, reads it.
+    """
 
     mask: Callable[[str], str]
     until: float
@@ -45,11 +49,23 @@ class Heard:
     retry_after: float = 0.0
     elsewhere: str = ""
     is_unclear: bool = False
+    socket: Any = None
 
     @property
     def left(self) -> float:
         """Seconds until it must be done, a few at least."""
         return max(_LEAST_SECONDS, self.until - time.monotonic())
+
+    def begin(self, socket: Any) -> None:
+        """Send over a socket from here on; raises TimeoutError where the time is up, as nobody waits for it then."""
+        if time.monotonic() >= self.until:
+            raise TimeoutError("the time was up before anything could be sent")
+        socket.settimeout(self.left)
+
+    def sent(self, socket: Any) -> None:
+        """Note that all was sent, and wait for the answer for as long as there is time."""
+        self.is_unclear, self.socket = True, socket
+        socket.settimeout(self.left)
 
     def answered(self, response: Any) -> None:
         """Take what came back, but for its body; of several requests the last one counts."""
@@ -60,22 +76,32 @@ class Heard:
             self.elsewhere = _origin(response.url, response.headers.get("Location", ""))
 
     def failed(self, error: Exception) -> None:
-        """Take why nothing came back. Who was asked and says nothing in time has perhaps done what it was asked."""
+        """Take why nothing came back."""
         self.status, self.cause = 0, describe(_root(error))
-        self.is_unclear = type(error).__name__ == "ReadTimeout"
+        self.broke_off(error)
+
+    def broke_off(self, error: Exception) -> None:
+        """Who was sent all and says nothing in time has perhaps done what it was asked; any other failure is clear."""
+        self.is_unclear = self.is_unclear and isinstance(_root(error), TimeoutError)
 
 
 _here = threading.local()
 
 
 @contextmanager
-def hearing(mask: Callable[[str], str], seconds: float) -> Iterator[Heard]:
-    """Hear what is said in this thread, masked, while the context lasts; what is asked is done in so many seconds."""
-    heard = _here.heard = Heard(mask, time.monotonic() + seconds)
+def hearing(heard: Heard) -> Iterator[None]:
+    """Hear what is said in this thread while the context lasts."""
+    _here.heard = heard
     try:
-        yield heard
+        yield
     finally:
         _here.heard = None
+
+
+def current() -> Heard | None:
+    """Return what is heard in this thread."""
+    heard: Heard | None = getattr(_here, "heard", None)
+    return heard
 
 
 class _Ear(logging.Handler):
@@ -83,7 +109,7 @@ class _Ear(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one line for who sends in this thread."""
-        heard: Heard | None = getattr(_here, "heard", None)
+        heard = current()
         if heard is None or record.name != "apprise":
             return
         said = record.getMessage()
@@ -91,7 +117,7 @@ class _Ear(logging.Handler):
             heard.words.append(message.one_line(heard.mask(said), SAID_MAX))
 
 
-class _Listening:
+class _Requests:
     """The module `requests` for Apprise's plugins."""
 
     def __init__(self, requests: Any) -> None:
@@ -101,7 +127,9 @@ class _Listening:
         return partial(self._ask, name) if name in _METHODS else getattr(self._requests, name)
 
     def _ask(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        heard: Heard = getattr(_here, "heard", None) or Heard(str, time.monotonic() + _CONNECT_SECONDS)
+        from homelab_agent.notify import asking
+
+        heard = current() or Heard(str, time.monotonic() + _CONNECT_SECONDS)
         reads_itself = bool(kwargs.get("stream"))
         kwargs |= {
             "allow_redirects": False,
@@ -109,8 +137,7 @@ class _Listening:
             "timeout": (min(_CONNECT_SECONDS, heard.left), heard.left),
             "verify": kwargs.get("verify", True) and (ssl.get_default_verify_paths().cafile or True),
         }
-        session = self._requests.Session()
-        session.trust_env = False
+        session = asking.session()
         try:
             response = getattr(session, name)(*args, **kwargs)
         except Exception as error:
@@ -123,6 +150,15 @@ class _Listening:
         return response
 
 
+class _Smtplib:
+    """The module `smtplib` for Apprise's plugins."""
+
+    def __getattr__(self, name: str) -> Any:
+        from homelab_agent.notify import asking
+
+        return asking.MAIL.get(name) or getattr(smtplib, name)
+
+
 def _read(response: Any, heard: Heard) -> None:
     """Read what is read of a body; that it has no end, or breaks off, does not undo what its status says."""
     from urllib3.exceptions import HTTPError
@@ -130,7 +166,12 @@ def _read(response: Any, heard: Heard) -> None:
     parts: list[bytes] = []
     room = _BODY_BYTES_MAX
     try:
-        while room > 0 and heard.left > _LEAST_SECONDS and (part := response.raw.read1(room, decode_content=True)):
+        while room > 0 and heard.left > _LEAST_SECONDS:
+            if heard.socket is not None:
+                heard.socket.settimeout(heard.left)
+            part = response.raw.read1(room, decode_content=True)
+            if not part:
+                break
             parts.append(part)
             room -= len(part)
     except (HTTPError, OSError, ValueError):
@@ -150,7 +191,9 @@ def begin() -> None:
             _no_warnings()
     for name, module in list(sys.modules.items()):
         if name.startswith("apprise.") and type(getattr(module, "requests", None)).__name__ == "module":
-            module.requests = _Listening(module.requests)  # type: ignore[attr-defined]
+            module.requests = _Requests(module.requests)  # type: ignore[attr-defined]
+        if name.startswith("apprise.") and getattr(module, "smtplib", None) is smtplib:
+            module.smtplib = _Smtplib()  # type: ignore[attr-defined]
 
 
 def _no_warnings() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Collection
 from typing import Any
 
 from homelab_agent.core.errors import AgentError
@@ -87,11 +88,13 @@ class Sender:
         masked = Text(mask(text.title), mask(text.body), text.severity)
         seconds = max(1.0, self._deadline - _MARGIN_SECONDS)
         async with self._turn:
+            heard = Heard(mask, time.monotonic() + seconds)
             try:
-                return await self._thread.run(_send, url, masked, mask, seconds, within=self._deadline)
+                return await self._thread.run(_send, url, masked, heard, seconds, within=self._deadline)
             except TimeoutError:
-                return Answer(ok=False, words=f"no answer within {self._deadline:g} s")
-            except StillBusy:
+                words = f"no answer within {self._deadline:g} s"
+                return Answer(ok=False, words=words, unclear=heard.is_unclear)
+            except StillBusy:  # nothing was sent this time
                 return Answer(ok=False, words="the try before has not come back yet")
             except Exception as error:  # noqa: BLE001 - whatever a plugin raises, the message was not taken
                 return Answer(ok=False, words=message.one_line(mask(f"{type(error).__name__}: {error}"), SAID_MAX))
@@ -102,9 +105,9 @@ def understood(url: str) -> str:
     return _wrong(url, _plugin(url))
 
 
-def _send(url: str, text: Text, mask: Callable[[str], str], seconds: float) -> Answer:
+def _send(url: str, text: Text, heard: Heard, seconds: float) -> Answer:
     """Send in this thread."""
-    with hearing.hearing(mask, seconds) as heard:
+    with hearing.hearing(heard):
         plugin = _plugin(url)
         wrong = _wrong(url, plugin)
         if wrong:
@@ -115,7 +118,7 @@ def _send(url: str, text: Text, mask: Callable[[str], str], seconds: float) -> A
             setattr(plugin, *loudest)
         ok = bool(plugin.notify(notify_type=_TYPES[text.severity], **_as_text(plugin, text)))
     ok = ok and not 300 <= heard.status < 400
-    words = message.one_line(mask(_words(heard, ok=ok)), SAID_MAX)
+    words = message.one_line(heard.mask(_words(heard, ok=ok)), SAID_MAX)
     return Answer(ok, words, heard.retry_after, unclear=heard.is_unclear and not ok)
 
 

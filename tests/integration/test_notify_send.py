@@ -227,7 +227,8 @@ def test_a_secret_in_what_is_said_of_a_send_is_masked_before_it_is_cut() -> None
     redactor = Redactor()
     redactor.add("canary-of-a-long-password")
     hearing.begin()
-    with hearing.hearing(redactor.mask, 5) as heard:
+    heard = hearing.Heard(redactor.mask, time.monotonic() + 5)
+    with hearing.hearing(heard):
         for pad in range(200, 320, 4):
             logging.getLogger("apprise").warning("%s canary-of-a-long-password", "x" * pad)
     assert len(heard.words) == 30
