@@ -90,7 +90,7 @@ class Courier:
         self.target, self._writer, self._give_up = target, writer, give_up
         if sender is not None:
             self.sender, self._failures, self._last = sender, 0, Answer(ok=True, words="")
-            self._queue.forgive(target.name)
+            self._queue.readdress(target.name)
             self.report(self.finding())
             self.try_now()
         self.news.give()  # quiet hours may be others
@@ -132,8 +132,11 @@ class Courier:
 
     async def _tell(self, batch: Sequence[Portion]) -> float:
         """Send a batch and note what became of it; return the seconds until the next."""
-        text, name = self.text(batch), self.target.name
-        answer = self._last = await self.sender.send(text)
+        text, name, sender = self.text(batch), self.target.name, self.sender
+        answer = await sender.send(text)
+        if sender is not self.sender and not answer.ok:
+            return 0.0  # the new address is asked, and nothing of the old one's is held against it
+        self._last = answer
         if answer.ok:
             self._failures = 0
             await self._queue.sent(batch, answer.words, text.title)

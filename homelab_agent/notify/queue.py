@@ -111,8 +111,16 @@ class Queue:
         return self._given_up.get(target, 0)
 
     def forgive(self, target: str) -> None:
-        """Let go of what was given up: the target is another one now."""
+        """Let go of what was given up: the target takes messages again, or is another one."""
         self._given_up.pop(target, None)
+
+    def readdress(self, target: str) -> None:
+        """Have nothing count that was of a target's old address: what waits has not perhaps been taken by the new."""
+        self.forgive(target)
+        for one in self.waiting(target):
+            if one.unclear:
+                one.unclear = 0
+                self._owed[one.id] = _Owed(one)
 
     async def tried(
         self, batch: Sequence[Portion], answer: str, waiting: Sequence[Promise], *, unclear: bool = False
