@@ -242,6 +242,45 @@ async def test_a_new_address_has_not_perhaps_taken_what_the_old_one_has(house: H
     assert new.tries == UNCLEAR_MAX
 
 
+async def test_what_is_critical_does_not_wait_behind_what_was_perhaps_taken(house: House) -> None:
+    house.phone.is_silent = True
+    await house.tell("web")
+    await house.live(0.4 * HOUR)  # the next try is up to an hour away
+    tries = house.phone.tries
+    await house.tell("database")
+    await house.live(60)
+    assert house.phone.tries == tries
+    house.phone.is_up = True
+    await house.tell("mail", critical="state")
+    await house.live(120)
+    assert [one.title for one in house.phone.taken] == ["nas: state is failed"]
+    assert house.found[-1].state == "degraded"
+    await house.live(HOUR)
+    said = [one.title for one in house.phone.taken[1:]]
+    assert said == ["nas: web is failed", "nas: database is failed", "nas: mail is failed"]
+
+
+async def test_no_earlier_word_on_it_comes_after_what_is_critical(house: House) -> None:
+    house.phone.is_silent = True
+    await house.tell("state")
+    await house.live(0.4 * HOUR)
+    house.phone.is_up = True
+    await house.tell("web", critical="state")
+    await house.live(2 * HOUR)
+    assert [one.title for one in house.phone.taken] == ["nas: state is failed", "nas: web is failed"]
+
+
+async def test_what_waits_behind_what_is_let_go_is_told_soon(house: House) -> None:
+    house.phone.is_silent = True
+    await house.tell("web")
+    while house.queue.given_up("phone") == 0:
+        await house.live(60)
+    house.phone.is_up = True
+    await house.tell("database")
+    await house.live(120)
+    assert [one.title for one in house.phone.taken] == ["nas: database is failed"]
+
+
 async def test_what_waits_for_the_morning_beside_what_was_taken_at_night_has_not_been_tried(sleeper: House) -> None:
     await sleeper.live(HOUR)
     await sleeper.tell("web", critical="state")
