@@ -91,14 +91,16 @@ class Courier:
         """Take new settings; with another `sender` what waits is tried at once."""
         self.target, self._writer, self._give_up = target, writer, give_up
         if sender is not None:
-            self.sender, self._failures, self._last = sender, 0, Answer(ok=True, words="")
+            self.sender = sender
             self._queue.readdress(target.name)
-            self.report(self.finding())
-            self.try_now()
+            self.begin_anew()
         self.news.give()  # quiet hours may be others
 
-    def try_now(self) -> None:
-        """Have what waits tried at once: the target has been seen to take messages."""
+    def begin_anew(self) -> None:
+        """Hold nothing against the target, which has taken a test or is another one, and try what waits at once."""
+        self._failures, self._last = 0, Answer(ok=True, words="")
+        self._queue.forgive(self.target.name)
+        self.report(self.finding())
         self._due.clear()
         self._retry.give()
         self.news.give()
