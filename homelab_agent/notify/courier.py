@@ -65,6 +65,7 @@ class Courier:
         self._masked: Sends | None = None
         self._failures = 0
         self._due: dict[str, float] = {}
+        self._muted_from: float | None = None
         self._last = Answer(ok=True, words="")
         self._local: tzinfo | None = writer.zone
 
@@ -129,8 +130,13 @@ class Courier:
                 await self.sender.address()
 
     def _next(self) -> Sequence[Portion]:
+        now = self._clock.read().monotonic
         if self.is_muted():
+            self._muted_from = now if self._muted_from is None else self._muted_from
             return ()
+        if self._muted_from is not None:
+            self._queue.excuse(self.target.name, now - self._muted_from)
+            self._muted_from = None
         held = self._held()
         return next_batch(self._queue.waiting(self.target.name), quiet=self._is_quiet(), held=held.keys())
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
 
@@ -125,6 +125,13 @@ class Queue:
         for one in self.waiting(target):
             if one.unclear:
                 one.unclear = 0
+                self._owed[one.id] = _Owed(one)
+
+    def excuse(self, target: str, seconds: float) -> None:
+        """Have what waits be so much less late: a mute held it back. It is written down soon."""
+        for one in self.waiting(target):
+            if one.since is not None and one.tried_at is not None:
+                one.since, one.tried_at = one.since + seconds, one.tried_at + timedelta(seconds=seconds)
                 self._owed[one.id] = _Owed(one)
 
     async def tried(

@@ -196,6 +196,22 @@ async def test_what_is_left_of_a_message_that_was_perhaps_taken_at_night_has_tri
     assert not sleeper.queue.waiting("phone")
 
 
+async def test_what_was_tried_before_a_mute_is_no_later_for_it(house: House, clock: MovableClock) -> None:
+    await house.tell("web")
+    await house.live(HOUR)
+    await house.mute.set(who="ann", reason="new disks", until=clock.read().wall + timedelta(hours=30))
+    await house.live(32 * HOUR)
+    assert house.queue.given_up("phone") == 0
+    await house.queue.settle()
+    [kept] = await house.queue.last(1)
+    [waiting] = house.queue.waiting("phone")
+    assert kept.tried_at == waiting.tried_at
+    assert waiting.tried_at is not None
+    assert clock.read().wall - waiting.tried_at < timedelta(hours=4)
+    await house.live(23 * HOUR)
+    assert house.queue.given_up("phone") == 1
+
+
 async def test_how_often_a_message_was_perhaps_taken_is_known_over_a_restart(state: State, clock: MovableClock) -> None:
     tries: list[int] = []
     for seconds in (300, 3 * HOUR):
