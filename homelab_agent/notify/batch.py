@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from homelab_agent.notify import message
@@ -21,22 +21,27 @@ LAST_WORDS_MAX = 200
 """Of more things than this that were given up the least is forgotten."""
 
 
-def next_batch(waiting: Sequence[Promise], *, quiet: bool) -> Sequence[Portion]:
+def next_batch(waiting: Sequence[Promise], *, quiet: bool, held: Collection[str] = ()) -> Sequence[Portion]:
     """Return what the next message says, the oldest first; nothing while there is nothing to say.
 
     In quiet hours only what is critical is said, its recovery included, and what was to be said of the same before:
     after the last word on something no earlier one is told. So two words on one thing are always one message.
+    While promises with these ids are `held`, only what is critical and not held is said, in the same way.
     """
-    portions = _urgent(waiting) if quiet else [Portion(one, one.items) for one in waiting]
+    is_held = any(one.id in held for one in waiting)
+    portions = _urgent(waiting, held) if quiet or is_held else [Portion(one, one.items) for one in waiting]
     checks = Counter(check for one in portions for check in {item.check for item in one.items})
     together = len(portions) > ONE_BY_ONE or any(count > 1 for count in checks.values())
     return portions if together else portions[:1]
 
 
-def _urgent(waiting: Sequence[Promise]) -> list[Portion]:
-    """Return what is critical, with all that came before of the same checks."""
+def _urgent(waiting: Sequence[Promise], held: Collection[str]) -> list[Portion]:
+    """Return what is critical and not held, with all that came before of the same checks."""
     last = {
-        item.check: at for at, one in enumerate(waiting) for item in one.items if item.severity is Severity.CRITICAL
+        item.check: at
+        for at, one in enumerate(waiting)
+        for item in one.items
+        if item.severity is Severity.CRITICAL and one.id not in held
     }
     portions = []
     for at, one in enumerate(waiting):

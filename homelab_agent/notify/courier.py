@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import tzinfo
 from typing import Protocol
@@ -63,6 +64,8 @@ class Courier:
         self._give_up = give_up
         self._masked: Sends | None = None
         self._failures = 0
+        self._due: dict[str, float] = {}
+        self._muted_from: float | None = None
         self._last = Answer(ok=True, words="")
         self._local: tzinfo | None = writer.zone
 
@@ -79,7 +82,7 @@ class Courier:
             await self._mask()
             batch = self._next()
             if not batch:
-                await self.news.sleep(about(self._clock.read(), LONGEST_SLEEP_SECONDS))
+                await self.news.sleep(self._idle())
                 continue
             wait = await self._tell(batch)
             self.report(self.finding())
@@ -89,15 +92,19 @@ class Courier:
         """Take new settings; with another `sender` what waits is tried at once."""
         self.target, self._writer, self._give_up = target, writer, give_up
         if sender is not None:
-            self.sender, self._failures, self._last = sender, 0, Answer(ok=True, words="")
-            self._queue.forgive(target.name)
-            self.report(self.finding())
-            self.try_now()
+            self.sender = sender
+            self._queue.readdress(target.name)
+            self.begin_anew()
         self.news.give()  # quiet hours may be others
 
-    def try_now(self) -> None:
-        """Have what waits tried at once: the target has been seen to take messages."""
+    def begin_anew(self) -> None:
+        """Hold nothing against the target, which has taken a test or is another one, and try what waits at once."""
+        self._failures, self._last = 0, Answer(ok=True, words="")
+        self._queue.forgive(self.target.name)
+        self.report(self.finding())
+        self._due.clear()
         self._retry.give()
+        self.news.give()
 
     def finding(self) -> Finding:
         """Say whether it takes messages, from what an agent before this one has noted, too."""
@@ -123,17 +130,39 @@ class Courier:
                 await self.sender.address()
 
     def _next(self) -> Sequence[Portion]:
+        now = self._clock.read().monotonic
         if self.is_muted():
+            self._muted_from = now if self._muted_from is None else self._muted_from
             return ()
-        return next_batch(self._queue.waiting(self.target.name), quiet=self._is_quiet())
+        if self._muted_from is not None:
+            self._queue.excuse(self.target.name, now - self._muted_from)
+            self._muted_from = None
+        held = self._held()
+        return next_batch(self._queue.waiting(self.target.name), quiet=self._is_quiet(), held=held.keys())
+
+    def _held(self) -> Mapping[str, float]:
+        """Return when (monotonic) that is tried again which the target has perhaps taken, by the promise's id."""
+        now = self._clock.read().monotonic
+        waiting = {one.id for one in self._queue.waiting(self.target.name)}
+        self._due = {name: at for name, at in self._due.items() if at > now and name in waiting}
+        return self._due
+
+    def _idle(self) -> float:
+        """Return the seconds until it looks again though there is no news."""
+        now = self._clock.read()
+        next_due = min(self._held().values(), default=math.inf) - now.monotonic
+        return min(about(now, LONGEST_SLEEP_SECONDS), next_due)
 
     def _is_quiet(self) -> bool:
         return self.target.is_quiet(self._clock.read().wall.astimezone(self._local))
 
     async def _tell(self, batch: Sequence[Portion]) -> float:
         """Send a batch and note what became of it; return the seconds until the next."""
-        text, name = self.text(batch), self.target.name
-        answer = self._last = await self.sender.send(text)
+        text, name, sender = self.text(batch), self.target.name, self.sender
+        answer = await sender.send(text)
+        if sender is not self.sender and not answer.ok:
+            return 0.0  # the new address is asked, and nothing of the old one's is held against it
+        self._last = answer
         if answer.ok:
             self._failures = 0
             await self._queue.sent(batch, answer.words, text.title)
@@ -142,15 +171,27 @@ class Courier:
         self._failures += 1
         if self._failures == 1:
             log.warning("notify.not_taken", target=name, title=text.title, answer=answer.words)
-        is_quiet, failures = self._is_quiet(), self._failures
+        is_quiet = self._is_quiet()
         # What waits for the end of quiet hours is not late.
         late = [one.promise for one in batch] if is_quiet else self._queue.waiting(name)
         await self._queue.tried(batch, answer.words, late, unclear=answer.unclear)
         if answer.unclear:
-            failures = max(one.promise.unclear for one in batch)
             await self._let_go(batch, answer, text.title)
         if not is_quiet:
             await self._give_up_overdue(answer)
+        return self._hold(batch, answer) if answer.unclear else self._pause(self._failures, answer)
+
+    def _hold(self, batch: Sequence[Portion], answer: Answer) -> float:
+        """Keep what was perhaps taken for long, and what is not critical behind it; return the seconds until more."""
+        left = [one.promise for one in batch if one.promise.ended_at is None]
+        if not left:
+            return self._pause(1, answer)
+        at = self._clock.read().monotonic + self._pause(max(one.unclear for one in left), answer)
+        self._due |= dict.fromkeys((one.id for one in left), at)
+        return _BETWEEN_SECONDS
+
+    @staticmethod
+    def _pause(failures: int, answer: Answer) -> float:
         return pause(failures, answer, random.random())  # noqa: S311 - not a secret
 
     async def _let_go(self, batch: Sequence[Portion], answer: Answer, title: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
@@ -128,12 +128,23 @@ def newest(connection: sqlite3.Connection, count: int) -> list[Promise]:
     return _select(connection, "ORDER BY rowid DESC LIMIT ?", count)
 
 
+def forgive(connection: sqlite3.Connection, forgiven: Mapping[str, datetime]) -> None:
+    """Note since when nothing that was given up before stands against these targets."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO notify_forgiven (target, at) VALUES (?, ?)",
+        [(target, microseconds(at)) for target, at in forgiven.items()],
+    ).close()
+
+
 def given_up(connection: sqlite3.Connection, but: str) -> dict[str, int]:
-    """Return how many messages each target was not told of since it last took one, `but` those with that answer."""
+    """Return how many messages each target was not told of since it last took one or was forgiven.
+
+    `but` those with that answer.
+    """
     rows = connection.execute(
         "SELECT target, count(*) FROM notify_message AS one WHERE outcome = 'given up' AND answer <> ? AND ended_at > "
         "coalesce((SELECT max(ended_at) FROM notify_message WHERE target = one.target AND outcome = 'sent'), -1) "
-        "GROUP BY target",
+        "AND ended_at > coalesce((SELECT at FROM notify_forgiven WHERE target = one.target), -1) GROUP BY target",
         (but,),
     )
     return dict(rows.fetchall())

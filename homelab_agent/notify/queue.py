@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
 
@@ -52,6 +53,7 @@ class Queue:
         self._waiting: dict[str, list[Promise]] = {}
         self._given_up: dict[str, int] = {}
         self._owed: dict[str, _Owed] = {}
+        self._owed_forgiven: dict[str, datetime] = {}
         self._owed_book: object | None = None
         self._writing = asyncio.Lock()
         self.book: Callable[[], Beside | None] = lambda: None
@@ -78,6 +80,8 @@ class Queue:
             before = [one for one in left if one.target == target]
             self._waiting[target] = before + self._waiting.get(target, [])
         for target, count in given_up.items():
+            if target in self._owed_forgiven:
+                continue
             self._given_up[target] = self._given_up.get(target, 0) + count
         for one in [*recent, *left]:
             if one.id not in known:
@@ -111,8 +115,24 @@ class Queue:
         return self._given_up.get(target, 0)
 
     def forgive(self, target: str) -> None:
-        """Let go of what was given up: the target is another one now."""
+        """Let go of what was given up: the target has taken a test, or is another one. It is written down soon."""
         self._given_up.pop(target, None)
+        self._owed_forgiven[target] = self._clock.read().wall
+
+    def readdress(self, target: str) -> None:
+        """Have nothing count that was of a target's old address: what waits has not perhaps been taken by the new."""
+        self.forgive(target)
+        for one in self.waiting(target):
+            if one.unclear:
+                one.unclear = 0
+                self._owed[one.id] = _Owed(one)
+
+    def excuse(self, target: str, seconds: float) -> None:
+        """Have what waits be so much less late: a mute held it back. It is written down soon."""
+        for one in self.waiting(target):
+            if one.since is not None and one.tried_at is not None:
+                one.since, one.tried_at = one.since + seconds, one.tried_at + timedelta(seconds=seconds)
+                self._owed[one.id] = _Owed(one)
 
     async def tried(
         self, batch: Sequence[Portion], answer: str, waiting: Sequence[Promise], *, unclear: bool = False
@@ -133,7 +153,7 @@ class Queue:
         """Note that a target has taken a batch; of a promise that it was a part of the rest waits on."""
         for portion in batch:
             portion.promise.tries += 1
-        self.forgive(batch[0].promise.target)
+        self._given_up.pop(batch[0].promise.target, None)
         await self._end_portions(batch, "sent", answer, title)
 
     async def let_go(self, batch: Sequence[Portion], answer: str, title: str) -> None:
@@ -167,11 +187,12 @@ class Queue:
         await self._end(ended, "given up", answer, title, [keeper])
 
     async def drop_all_but(self, targets: Collection[str]) -> None:
-        """Give up what waits for targets that are not configured any more."""
+        """Give up what waits for targets that are not configured any more, and forgive them."""
+        for target in self._given_up.keys() - set(targets):
+            self.forgive(target)
         for target in [name for name, waiting in self._waiting.items() if waiting and name not in targets]:
             waiting = self._waiting[target]
             log.warning("notify.given_up", target=target, messages=len(waiting), title=waiting[0].checks, answer=_GONE)
-            self.forgive(target)
             await self._end(waiting, "given up", _GONE, waiting[0].checks)
 
     async def _end(
@@ -208,9 +229,9 @@ class Queue:
     async def _write(self) -> None:
         """Write down all that is owed, in one transaction, as it is now; one at a time, for the last one counts."""
         async with self._writing:
-            owed, owed_book = dict(self._owed), self._owed_book
+            owed, owed_book, forgiven = dict(self._owed), self._owed_book, dict(self._owed_forgiven)
             book = self.book() if owed_book is not None else None
-            if not owed and book is None:
+            if not owed and not forgiven and book is None:
                 return
             kept = [one.promise.kept() for one in owed.values()]
             ended = [one.promise for one in owed.values() if one.promise.ended_at is not None]
@@ -218,6 +239,7 @@ class Queue:
 
             def work(connection: sqlite3.Connection) -> Sequence[Row]:
                 promise.save(connection, kept)
+                promise.forgive(connection, forgiven)
                 for target in {one.target for one in ended}:
                     promise.forget(connection, target)
                 if book is not None:
@@ -228,6 +250,9 @@ class Queue:
             for name, one in owed.items():
                 if self._owed.get(name) is one:
                     del self._owed[name]
+            for target, at in forgiven.items():
+                if self._owed_forgiven.get(target) is at:
+                    del self._owed_forgiven[target]
             if book is not None and self._owed_book is owed_book:
                 self._owed_book = None
 

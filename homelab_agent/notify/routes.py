@@ -110,7 +110,8 @@ class Api:
         await self._trials.note(name, now, answer)
         log.info("notify.tested", target=name, ok=answer.ok, answer=answer.words)
         if answer.ok:
-            courier.try_now()
+            courier.begin_anew()
+            await self._queue.settle()
         return {"target": name, **said(answer)}
 
     async def mute(self, request: Request) -> Answer:

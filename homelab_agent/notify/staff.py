@@ -67,6 +67,7 @@ class Staff:
                 found = Finding.failed(f"it is begun again: {describe(error)}", "homelab-agent logs --explain")
                 self._report(worker.check, found)
             await self._clock.sleep(AGAIN_SECONDS)
+            self._report(worker.check, worker.finding())
 
 
 async def _end(tasks: Collection[asyncio.Task[None]]) -> None:

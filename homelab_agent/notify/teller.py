@@ -159,7 +159,8 @@ class Teller:
         finding = standing.finding
         how = self._scale.of(standing.check, finding.state)
         is_known = finding.state not in {State.DISABLED, State.NOT_AVAILABLE}
-        return Seen(standing.check, how, standing.since, finding.detail, finding.repair, is_known, finding.about)
+        parts = frozenset(_written(part) for part in finding.about)
+        return Seen(standing.check, how, standing.since, finding.detail, finding.repair, is_known, parts)
 
     def _clean(self, item: Item) -> Item:
         """Return what is told without secrets, and without what could pass for a line of a message."""
@@ -183,6 +184,11 @@ def _begin(
     promises = teller.promises([news], now) if news is not None else []
     save(connection, [one.kept() for one in promises])
     return promises
+
+
+def _written(part: str) -> str:
+    """Return the key of a part as a disk takes it: a file's name may be no UTF-8."""
+    return part.encode("utf-8", "backslashreplace").decode()
 
 
 def _tells(cases: Mapping[str, Case]) -> Mapping[str, object]:

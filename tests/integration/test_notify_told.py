@@ -149,6 +149,14 @@ async def test_what_is_given_up_is_said_and_its_last_words_are_told_to_whom_it_w
     assert not [one for one in ntfy.messages[told:-1] if "notify.target.away is well again" in one.message]
 
 
+async def test_a_part_whose_name_is_no_utf_8_is_told_and_ends_no_telling(tmp_path: Path, ntfy: Ntfy) -> None:
+    async with room(tmp_path, {"target": [target(tmp_path, "phone", ntfy.url())]}) as house:
+        house.report("database", Finding.failed("/mnt is full", about=["/mnt/\udcff"]))
+        await until(lambda: ntfy.messages, "it is told")
+        house.report("web", Finding.failed("it is down"))
+        await until(lambda: len(ntfy.messages) == 2, "the next is told, too")
+
+
 async def test_a_thousand_findings_at_once_are_one_digest(tmp_path: Path, ntfy: Ntfy) -> None:
     names = tuple(f"probe.{number:04}" for number in range(1000))
     section = {"grace": 1, "group": 1, "target": [target(tmp_path, "phone", ntfy.url())]}

@@ -12,12 +12,13 @@ from homelab_agent.notify.answer import UNCLEAR_MAX, Answer
 from homelab_agent.notify.courier import Courier
 from homelab_agent.notify.decision import Item, Kind
 from homelab_agent.notify.message import Text, Writer
-from homelab_agent.notify.promise import Promise
+from homelab_agent.notify.promise import Portion, Promise
 from homelab_agent.notify.queue import Queue
 from homelab_agent.notify.severity import Severity
 from homelab_agent.notify.target import Target
-from tests.clock import MovableClock
-from tests.notified import SCHEMAS
+from tests.clock import MovableClock, until
+from tests.neighbours.ntfy import Ntfy
+from tests.notified import SCHEMAS, room, secret
 
 
 class Silent:
@@ -60,3 +61,55 @@ async def test_it_is_told_a_few_times_in_over_an_hour(tmp_path: Path) -> None:
     assert len(silent.at) == UNCLEAR_MAX
     assert silent.at[-1] - silent.at[0] > 2400
     assert not queue.waiting("phone")
+
+
+async def _let_go(directory: Path) -> None:
+    """Leave a state.db in which a message to the phone is let go."""
+    clock = MovableClock()
+    state = await State.open(directory, SCHEMAS, clock=clock)
+    spool = Spool(state, clock, host="nas", max_bytes=2**24, max_age=86400)
+    queue, now = Queue(state, spool, clock, host="nas"), clock.read().wall
+    one = Promise("phone", (Item(Kind.TROUBLE, "web", Severity.FAILED, now),), now)
+    await queue.promise([one])
+    await queue.let_go([Portion(one, one.items)], "no answer in time", "nas: web is failed")
+    await spool.close()
+    await state.close()
+
+
+async def test_a_test_that_is_taken_forgives_what_was_let_go_and_the_next_agent_knows(
+    tmp_path: Path, ntfy: Ntfy
+) -> None:
+    await _let_go(tmp_path)
+    section = {"target": [{"name": "phone", "url": secret(tmp_path, "phone", ntfy.url())}]}
+    async with room(tmp_path, section) as house:
+        await until(lambda: house.finding("notify.target.phone").state == "failed", "what was let go is known")
+        await house.ask("POST", "/api/notify/test", {})
+        assert house.finding("notify.target.phone").state == "ok"
+    async with room(tmp_path, section) as house:
+        await until(lambda: house.finding("notify.target.phone").detail == "it has taken all messages", "it is known")
+
+
+async def test_a_target_of_another_address_or_that_was_removed_is_forgiven_by_the_next_agent_too(
+    tmp_path: Path, ntfy: Ntfy
+) -> None:
+    urls = [secret(tmp_path, "old", ntfy.url()), secret(tmp_path, "new", ntfy.url("other"))]
+    old, new, renamed = [
+        {"target": [{"name": name, "url": url}]}
+        for name, url in (("phone", urls[0]), ("phone", urls[1]), ("mobile", urls[0]))
+    ]
+    for number, (first, second) in enumerate([(old, new), (old, renamed)]):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        await _let_go(directory)
+        async with room(directory, first) as house:
+            await until(lambda: house.finding("notify.target.phone").state == "failed", "what was let go is known")
+            house.reload(second)
+            house.report("web", Finding.ok("it answers"))  # so that it looks, and tells nothing
+            await until(lambda: house.rows("SELECT 1 FROM notify_forgiven"), "it is written down")
+        state = await State.open(directory, SCHEMAS, clock=MovableClock())
+        spool = Spool(state, MovableClock(), host="nas", max_bytes=2**24, max_age=86400)
+        queue = Queue(state, spool, MovableClock(), host="nas")
+        await queue.recover()
+        assert queue.given_up("phone") == 0
+        await spool.close()
+        await state.close()

@@ -36,6 +36,8 @@ class Phone:
         self.is_silent = False
         self.tries = 0
         self.taken: list[Text] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     async def address(self) -> str:
         """Return where it goes."""
@@ -44,6 +46,7 @@ class Phone:
     async def send(self, text: Text) -> Answer:
         """Take a message, or do not."""
         self.tries += 1
+        await self.may_answer.wait()
         if self.is_up:
             self.taken.append(text)
         words = "it answers 200 OK" if self.is_up else "it does not answer"
@@ -76,6 +79,13 @@ class House:
         await self.queue.promise([Promise("phone", tuple(items), now)])
         self.courier.news.give()
         await self.at_rest()
+
+    def move(self) -> Phone:
+        """Give the target another address; return who is there."""
+        phone = Phone()
+        writer = Writer("nas", digest=8, zone=UTC)
+        self.courier.adopt(self.courier.target, phone, writer, give_up=24 * HOUR)
+        return phone
 
     async def live(self, seconds: float) -> None:
         """Let time pass."""
@@ -186,6 +196,22 @@ async def test_what_is_left_of_a_message_that_was_perhaps_taken_at_night_has_tri
     assert not sleeper.queue.waiting("phone")
 
 
+async def test_what_was_tried_before_a_mute_is_no_later_for_it(house: House, clock: MovableClock) -> None:
+    await house.tell("web")
+    await house.live(HOUR)
+    await house.mute.set(who="ann", reason="new disks", until=clock.read().wall + timedelta(hours=30))
+    await house.live(32 * HOUR)
+    assert house.queue.given_up("phone") == 0
+    await house.queue.settle()
+    [kept] = await house.queue.last(1)
+    [waiting] = house.queue.waiting("phone")
+    assert kept.tried_at == waiting.tried_at
+    assert waiting.tried_at is not None
+    assert clock.read().wall - waiting.tried_at < timedelta(hours=4)
+    await house.live(23 * HOUR)
+    assert house.queue.given_up("phone") == 1
+
+
 async def test_how_often_a_message_was_perhaps_taken_is_known_over_a_restart(state: State, clock: MovableClock) -> None:
     tries: list[int] = []
     for seconds in (300, 3 * HOUR):
@@ -202,6 +228,73 @@ async def test_how_often_a_message_was_perhaps_taken_is_known_over_a_restart(sta
     assert tries[0] > 1
     assert sum(tries) == UNCLEAR_MAX
     assert house.queue.given_up("phone") == 1
+
+
+async def test_what_the_old_address_answers_after_a_new_one_is_given_counts_for_nothing(house: House) -> None:
+    await house.at_rest()
+    house.phone.is_silent = True
+    house.phone.may_answer.clear()
+    now = house.clock.read().wall
+    await house.queue.promise([Promise("phone", (Item(Kind.TROUBLE, "web", Severity.FAILED, now),), now)])
+    house.courier.news.give()
+    await until(lambda: house.phone.tries, "the old address is asked")
+    new = house.move()
+    new.is_up = True
+    house.phone.may_answer.set()
+    await until(lambda: new.taken, "the new address is asked at once")
+    await house.at_rest()
+    assert {one.state for one in house.found} == {"ok"}
+    assert [(one.outcome, one.tries) for one in await house.queue.last(1)] == [("sent", 1)]
+
+
+async def test_a_new_address_has_not_perhaps_taken_what_the_old_one_has(house: House) -> None:
+    house.phone.is_silent = True
+    await house.tell("web")
+    await house.live(600)
+    assert 1 < house.phone.tries < UNCLEAR_MAX
+    new = house.move()
+    new.is_silent = True
+    await house.live(3 * HOUR)
+    assert new.tries == UNCLEAR_MAX
+
+
+async def test_what_is_critical_does_not_wait_behind_what_was_perhaps_taken(house: House) -> None:
+    house.phone.is_silent = True
+    await house.tell("web")
+    await house.live(0.4 * HOUR)  # the next try is up to an hour away
+    tries = house.phone.tries
+    await house.tell("database")
+    await house.live(60)
+    assert house.phone.tries == tries
+    house.phone.is_up = True
+    await house.tell("mail", critical="state")
+    await house.live(120)
+    assert [one.title for one in house.phone.taken] == ["nas: state is failed"]
+    assert house.found[-1].state == "degraded"
+    await house.live(HOUR)
+    said = [one.title for one in house.phone.taken[1:]]
+    assert said == ["nas: web is failed", "nas: database is failed", "nas: mail is failed"]
+
+
+async def test_no_earlier_word_on_it_comes_after_what_is_critical(house: House) -> None:
+    house.phone.is_silent = True
+    await house.tell("state")
+    await house.live(0.4 * HOUR)
+    house.phone.is_up = True
+    await house.tell("web", critical="state")
+    await house.live(2 * HOUR)
+    assert [one.title for one in house.phone.taken] == ["nas: state is failed", "nas: web is failed"]
+
+
+async def test_what_waits_behind_what_is_let_go_is_told_soon(house: House) -> None:
+    house.phone.is_silent = True
+    await house.tell("web")
+    while house.queue.given_up("phone") == 0:
+        await house.live(60)
+    house.phone.is_up = True
+    await house.tell("database")
+    await house.live(120)
+    assert [one.title for one in house.phone.taken] == ["nas: database is failed"]
 
 
 async def test_what_waits_for_the_morning_beside_what_was_taken_at_night_has_not_been_tried(sleeper: House) -> None:

@@ -44,6 +44,12 @@ CREATE TABLE IF NOT EXISTS notify_unclear (
     answers INTEGER NOT NULL
 ) STRICT;
 
+-- When a target took a test, had another address or was removed: what was given up before that stands for nothing.
+CREATE TABLE IF NOT EXISTS notify_forgiven (
+    target TEXT PRIMARY KEY,
+    at     INTEGER NOT NULL
+) STRICT;
+
 -- The operator's word: nothing is told until then.
 CREATE TABLE IF NOT EXISTS notify_mute (
     one    INTEGER PRIMARY KEY CHECK (one = 1),
