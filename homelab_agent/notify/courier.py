@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +15,16 @@ from homelab_agent.core.clock import LONGEST_SLEEP_SECONDS, Clock, about
 from homelab_agent.core.errors import AgentError
 from homelab_agent.core.health import Finding
 from homelab_agent.core.nudge import Nudge
+from homelab_agent.core.waiting import all_done
 from homelab_agent.notify.answer import UNCLEAR_MAX, Answer, pause
 from homelab_agent.notify.batch import last_words, next_batch, overdue
 from homelab_agent.notify.message import Text, Writer
 from homelab_agent.notify.promise import Portion
 from homelab_agent.notify.queue import Queue
 from homelab_agent.notify.target import Target
+
+STOP_SECONDS = 3.0
+"""So long a stop waits for the answer to what is being sent."""
 
 _BETWEEN_SECONDS = 1.0
 
@@ -159,14 +164,13 @@ class Courier:
     async def _tell(self, batch: Sequence[Portion]) -> float:
         """Send a batch and note what became of it; return the seconds until the next."""
         text, name, sender = self.text(batch), self.target.name, self.sender
-        answer = await sender.send(text)
+        answer = await self._ask(sender, batch, text)
         if sender is not self.sender and not answer.ok:
             return 0.0  # the new address is asked, and nothing of the old one's is held against it
         self._last = answer
         if answer.ok:
             self._failures = 0
-            await self._queue.sent(batch, answer.words, text.title)
-            log.info("notify.sent", target=name, messages=len(batch), title=text.title, answer=answer.words)
+            await self._note_sent(batch, answer, text)
             return _BETWEEN_SECONDS
         self._failures += 1
         if self._failures == 1:
@@ -180,6 +184,24 @@ class Courier:
         if not is_quiet:
             await self._give_up_overdue(answer)
         return self._hold(batch, answer) if answer.unclear else self._pause(self._failures, answer)
+
+    async def _ask(self, sender: Sends, batch: Sequence[Portion], text: Text) -> Answer:
+        """Send, and return the answer; a stop waits for it a moment, so that the next agent does not send it again."""
+        sending = asyncio.ensure_future(sender.send(text))
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            is_done = await all_done([sending], self._clock, within=STOP_SECONDS)
+            left = [one for one in batch if one.promise.ended_at is None]
+            if is_done and left and sending.exception() is None and sending.result().ok:
+                await self._note_sent(left, sending.result(), text)
+            raise
+        finally:
+            sending.cancel()
+
+    async def _note_sent(self, batch: Sequence[Portion], answer: Answer, text: Text) -> None:
+        await self._queue.sent(batch, answer.words, text.title)
+        log.info("notify.sent", target=self.target.name, messages=len(batch), title=text.title, answer=answer.words)
 
     def _hold(self, batch: Sequence[Portion], answer: Answer) -> float:
         """Keep what was perhaps taken for long, and what is not critical behind it; return the seconds until more."""

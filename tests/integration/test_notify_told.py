@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes, policy
@@ -16,6 +17,7 @@ from aiosmtpd.controller import Controller
 from homelab_agent.core.health import Finding
 from homelab_agent.core.http import BadRequest
 from homelab_agent.notify import doctor
+from homelab_agent.notify.courier import STOP_SECONDS
 from homelab_agent.notify.settings import NotifySettings
 from tests.clock import until
 from tests.neighbours.ntfy import Ntfy
@@ -155,6 +157,24 @@ async def test_a_part_whose_name_is_no_utf_8_is_told_and_ends_no_telling(tmp_pat
         await until(lambda: ntfy.messages, "it is told")
         house.report("web", Finding.failed("it is down"))
         await until(lambda: len(ntfy.messages) == 2, "the next is told, too")
+
+
+async def test_a_stop_waits_a_moment_for_the_answer_so_that_nothing_is_sent_twice(tmp_path: Path, ntfy: Ntfy) -> None:
+    section = {"target": [target(tmp_path, "phone", ntfy.url())]}
+    ntfy.keep_waiting()
+    async with room(tmp_path, section) as house:
+        house.report("web", Finding.failed("it is down"))
+        await until(lambda: ntfy.messages, "it is being sent")
+        asyncio.get_running_loop().call_later(0.3, ntfy.mend)
+    assert house.rows("SELECT outcome FROM notify_message") == [("sent",)]
+    ntfy.keep_waiting()
+    async with room(tmp_path, section) as house:
+        house.report("database", Finding.failed("it is down"))
+        await until(lambda: len(ntfy.messages) == 2, "it is being sent")
+        begun = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - begun < STOP_SECONDS + 3
+    assert sorted(house.rows("SELECT outcome FROM notify_message")) == [("",), ("sent",)]
+    ntfy.mend()
 
 
 async def test_a_thousand_findings_at_once_are_one_digest(tmp_path: Path, ntfy: Ntfy) -> None:
