@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -15,10 +16,11 @@ from hypothesis import strategies as st
 
 from homelab_agent.database import partitions
 from homelab_agent.database.address import Address
-from homelab_agent.database.pool import CANNOT_ASK
+from homelab_agent.database.pool import CANNOT_ASK, Connection
 from homelab_agent.database.rollups import expiry, plain
 from homelab_agent.database.rollups.keep import Keep
 from homelab_agent.database.rollups.level import DAY, HOUR, LEVELS, MINUTE, Level
+from homelab_agent.database.rollups.series import Series
 from tests.neighbours.postgres import Postgres
 from tests.rolled import KEEP, Probe, Sample, every, probing
 
@@ -154,6 +156,26 @@ async def test_who_rolls_up_waits_for_rows_that_are_about_to_be_committed(postgr
         await rolling
         assert await probe.connection.fetchval("SELECT sum(samples) FROM homelab.probe_1h_rollup") == len(given)
         assert await probe.connection.fetchval("SELECT count(*) FROM homelab.rollup_late") == 0
+
+
+async def test_rows_that_come_before_the_first_that_was_found_have_a_partition_to_be_rolled_up_into(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = every(60, NOON, 300)
+    async with probing(postgres) as probe, connected(postgres, probe) as other:
+        await probe.roll(NOON)  # from here on, and nothing is there
+        alone, calls = plain.alone, itertools.count()
+
+        @asynccontextmanager
+        async def alone_after_rows_have_come(connection: Connection, series: Series) -> AsyncIterator[object]:
+            if next(calls) == 1:  # the first asks from when on, before it is looked where the next row is
+                await other.insert(given)
+            async with alone(connection, series) as standing:
+                yield standing
+
+        monkeypatch.setattr(plain, "alone", alone_after_rows_have_come)
+        await probe.roll(NOON + timedelta(days=1))
+        await probe.check(given)
 
 
 async def test_rows_that_come_during_a_step_are_held_against_how_far_that_came(postgres: Postgres) -> None:

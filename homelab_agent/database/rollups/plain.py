@@ -132,6 +132,8 @@ async def _advance(connection: Connection, series: Series, levels: Sequence[Leve
     async with alone(connection, series) as standing:
         if standing[levels[0]].until != begin:
             return True  # another agent was quicker
+        if (await connection.fetchval(statements.first(series), begin) or end) < first:
+            return True  # what has come since is from a time before, for whose month there may be no partition yet
         made = until if MINUTE in levels else standing[MINUTE].until
         for level in levels:
             since = standing[level].until or begin
