@@ -6,6 +6,7 @@ It carries TCP; what listens on a unix socket is reached through systemd-socket-
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import http.client
 import json
@@ -187,6 +188,8 @@ class Toxiproxy:
                     if not str(entry.readlink()).startswith("socket:"):
                         continue
                     copy = libc.syscall(_PIDFD_GETFD, process, int(entry.name), 0)
+                    if copy < 0 and ctypes.get_errno() == errno.EBADF:  # closed just now
+                        continue
                     if copy < 0:
                         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
                     yield socket.socket(fileno=copy)
