@@ -128,7 +128,16 @@ class Checkout:
 
     def database_answers(self) -> bool:
         """Return whether the agent's database can be asked."""
-        return self.machine.run("homelab-agent", "db", "psql", "-Atc", "SELECT 1").returncode == 0
+        return self.sql("SELECT 1") == "1"
+
+    def sql(self, query: str) -> str:
+        """Return what the agent's database answers, "" where it cannot be asked."""
+        done = self.machine.run("homelab-agent", "db", "psql", "-Atc", query)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    def ticks(self) -> int:
+        """Return how many samples are in the database."""
+        return int(self.sql("SELECT count(*) FROM tick") or 0)
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the checkout."""

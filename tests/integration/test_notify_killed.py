@@ -26,16 +26,24 @@ def configured(agent: Agent, ntfy: Ntfy, more: str = "") -> None:
     agent.write(f"[notify]\ngrace = 0\ngrace_degraded = 0\ngroup = 0\n\n{target}\n{more}", database=NOWHERE)
 
 
-def promised(agent: Agent) -> list[dict[str, Any]]:
-    """Return what state.db says of the messages about lives without an end: when each began, and what became of it."""
+def rows(agent: Agent, query: str) -> list[Any]:
+    """Return what state.db answers; nothing while it is being made."""
+    if not (agent.state / "state.db").exists():
+        return []
     connection = sqlite3.connect(f"file:{agent.state / 'state.db'}?mode=ro", uri=True)
     try:
-        rows = connection.execute("SELECT items, tries, outcome FROM notify_message ORDER BY rowid").fetchall()
+        return connection.execute(query).fetchall()
+    except sqlite3.OperationalError:
+        return []
     finally:
         connection.close()
+
+
+def promised(agent: Agent) -> list[dict[str, Any]]:
+    """Return what state.db says of the messages about lives without an end: when each began, and what became of it."""
     return [
         {"detail": detail, "tries": tries, "outcome": outcome}
-        for items, tries, outcome in rows
+        for items, tries, outcome in rows(agent, "SELECT items, tries, outcome FROM notify_message ORDER BY rowid")
         for _, check, _, _, detail, *_ in json.loads(items)
         if check == "agent restarted"
     ]
@@ -50,16 +58,7 @@ def live(agent: Agent) -> None:
 
 def began(agent: Agent) -> int:
     """Return when the last life began."""
-    if not (agent.state / "state.db").exists():
-        return 0
-    connection = sqlite3.connect(f"file:{agent.state / 'state.db'}?mode=ro", uri=True)
-    try:
-        rows = connection.execute("SELECT began_at FROM notify_life").fetchall()
-    except sqlite3.OperationalError:  # it is being made
-        rows = []
-    finally:
-        connection.close()
-    return int(rows[0][0]) if rows else 0
+    return next((int(at) for (at,) in rows(agent, "SELECT began_at FROM notify_life")), 0)
 
 
 def test_an_agent_that_ended_as_it_should_is_not_told_of_and_a_killed_one_is(agent: Agent, ntfy: Ntfy) -> None:
@@ -109,14 +108,8 @@ def test_five_agents_killed_while_they_tell_have_told_all_in_the_end(agent: Agen
 
 def findings(agent: Agent) -> dict[str, str]:
     """Return of which probes something was promised, as state.db has it, and what became of it."""
-    connection = sqlite3.connect(f"file:{agent.state / 'state.db'}?mode=ro", uri=True)
-    try:
-        rows = connection.execute("SELECT items, outcome FROM notify_message ORDER BY rowid").fetchall()
-    except sqlite3.OperationalError:  # it is being made
-        rows = []
-    finally:
-        connection.close()
-    return {check: outcome for items, outcome in rows for _, check, *_ in json.loads(items) if "probe" in check}
+    found = rows(agent, "SELECT items, outcome FROM notify_message ORDER BY rowid")
+    return {check: outcome for items, outcome in found for _, check, *_ in json.loads(items) if "probe" in check}
 
 
 def probing(names: list[str]) -> str:

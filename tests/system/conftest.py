@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.installed import WHEELS, Checkout, bare_with_checkout
 from tests.neighbours import journal_library, machine, wheels
 from tests.neighbours.machine import Machine
+from tests.waiting import until
 
 SOURCES = "/srv/sources"
 """Where a machine with a compiler has what systemd's journal library is built from."""
@@ -20,6 +24,24 @@ def checkout() -> Iterator[Checkout]:
     with bare_with_checkout() as one:
         one.said = one.made("install")
         yield one
+
+
+@pytest.fixture(scope="module")
+def sampling(checkout: Checkout) -> None:
+    """A sample a second of that agent, in PostgreSQL a second later."""
+    for key, value in (("metrics.interval", "1"), ("database.ship_every", "1.0")):
+        checkout.agent("config", "set", key, value)
+    checkout.made("restart")
+    until(lambda: checkout.ticks() > 2, "samples arrive", seconds=60)
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    """A directory that a machine can share, for all tests of a module."""
+    place = Path(tempfile.mkdtemp(prefix="homelab-agent-test-"))
+    place.chmod(0o755)
+    yield place
+    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,14 +54,6 @@ more = "[Service]\\nType=oneshot\\nStandardOutput=truncate:/run/inside\\nExecSta
 print(text.replace("[Service]", more))
 """
 """Makes of the agent's unit one that runs another command in its sandbox."""
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(prefix="homelab-agent-test-"))
-    place.chmod(0o755)
-    yield place
-    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="module")

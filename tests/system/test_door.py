@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,6 @@ directory = "/srv/site"
 secret = [{{name = "main", secret = "file:{SECRET}"}}]
 """
 PAGE = 8085
-
-
-@pytest.fixture(scope="module")
-def directory() -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(prefix="homelab-agent-test-"))
-    place.chmod(0o755)
-    yield place
-    shutil.rmtree(place)
 
 
 @pytest.fixture(scope="module")

@@ -11,23 +11,9 @@ from tests.installed import RELEASES, SERVICE, Checkout
 from tests.system.test_upgrading import BROKEN, SPOOL
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = [pytest.mark.timeout(500), pytest.mark.usefixtures("sampling")]
 
 NOTE = "/opt/homelab-agent/upgrading/old"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def sampling(checkout: Checkout) -> None:
-    """A sample a second, in PostgreSQL a second later."""
-    for key, value in (("metrics.interval", "1"), ("database.ship_every", "1.0")):
-        checkout.agent("config", "set", key, value)
-    checkout.made("restart")
-    until(lambda: tally(checkout) > 2, "samples arrive", seconds=60)
-
-
-def tally(checkout: Checkout) -> int:
-    done = checkout.machine.run("homelab-agent", "db", "psql", "-Atc", "SELECT count(*) FROM tick")
-    return int(done.stdout.strip() or 0) if done.returncode == 0 else 0
 
 
 def is_building(checkout: Checkout) -> bool:
@@ -56,7 +42,7 @@ def version_of(checkout: Checkout) -> str:
 def test_the_power_fails_and_the_next_upgrade_comes_to_its_end(
     checkout: Checkout, version: str, moment: Callable[[Checkout], bool]
 ) -> None:
-    machine, before, rows = checkout.machine, checkout.release(), tally(checkout)
+    machine, before, rows = checkout.machine, checkout.release(), checkout.ticks()
     checkout.bump(version)
     number = version.replace(".", "")
     checkout.write(
@@ -76,7 +62,7 @@ def test_the_power_fails_and_the_next_upgrade_comes_to_its_end(
     runs = version_of(checkout)
     assert runs in {before.partition("-")[0], version}
     assert checkout.release().startswith(f"{runs}-")
-    until(lambda: tally(checkout) > rows, "all samples are there, and more arrive", seconds=60)
+    until(lambda: checkout.ticks() > rows, "all samples are there, and more arrive", seconds=60)
 
     if moment is is_proving:
         checkout.change(SPOOL[0], BROKEN, SPOOL[1])
@@ -84,5 +70,5 @@ def test_the_power_fails_and_the_next_upgrade_comes_to_its_end(
     assert version_of(checkout) == version
     assert checkout.release().startswith(f"{version}-")
     assert not machine.path(NOTE).exists()
-    until(lambda: tally(checkout) > rows, "samples arrive", seconds=60)
+    until(lambda: checkout.ticks() > rows, "samples arrive", seconds=60)
     assert set(machine("ls", RELEASES).split()) == {before, checkout.release()}

@@ -10,7 +10,7 @@ from tests.installed import CONFIG, RELEASES, SERVICE, Checkout
 from tests.neighbours.machine import Machine
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(500)
+pytestmark = [pytest.mark.timeout(500), pytest.mark.usefixtures("sampling")]
 
 MIGRATION = "homelab_agent/metrics/schema/9001_newer.sql"
 TABLE = "CREATE TABLE homelab.newer (id bigint);\n"
@@ -23,29 +23,11 @@ async def broken() -> Finding:
 SPARING = {"HEALTH_SECONDS": "15"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def sampling(checkout: Checkout) -> None:
-    """A sample a second, in PostgreSQL a second later."""
-    for key, value in (("metrics.interval", "1"), ("database.ship_every", "1.0")):
-        checkout.agent("config", "set", key, value)
-    checkout.made("restart")
-    until(lambda: tally(checkout) > 2, "samples arrive", seconds=60)
-
-
 @pytest.fixture
 def newer(checkout: Checkout) -> Iterator[Checkout]:
     """The checkout, to be changed; afterwards it is as it was, but the release that the test has left is in use."""
     yield checkout
     checkout.reset()
-
-
-def sql(checkout: Checkout, query: str) -> str:
-    done = checkout.machine.run("homelab-agent", "db", "psql", "-Atc", query)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def tally(checkout: Checkout) -> int:
-    return int(sql(checkout, "SELECT count(*) FROM tick") or 0)
 
 
 def releases(checkout: Checkout) -> set[str]:
@@ -60,20 +42,20 @@ def test_upgraded_to_what_is_there_nothing_changes(checkout: Checkout, installed
 
 
 def test_an_upgrade_that_succeeds_keeps_all_data_and_the_release_before(newer: Checkout) -> None:
-    before, rows = newer.release(), tally(newer)
+    before, rows = newer.release(), newer.ticks()
     newer.bump("0.2.0")
     newer.write(MIGRATION, TABLE)
     said = newer.made("upgrade")
     assert newer.release().startswith("0.2.0-")
     assert newer.agent("status", "--json")["version"] == "0.2.0"
     assert "9001_newer.sql" in said.partition("What it will do to the database:")[2]
-    assert tally(newer) >= rows
-    assert sql(newer, "SELECT count(*) FROM newer") == "0"
+    assert newer.ticks() >= rows
+    assert newer.sql("SELECT count(*) FROM newer") == "0"
     assert releases(newer) == {before, newer.release()}
 
 
 def test_a_release_that_is_not_well_is_left_again(newer: Checkout) -> None:
-    before, rows = newer.release(), tally(newer)
+    before, rows = newer.release(), newer.ticks()
     newer.bump("0.4.0")
     newer.write("homelab_agent/metrics/schema/9002_broken.sql", TABLE.replace("newer", "broken"))
     newer.change(*SPOOL, BROKEN)
@@ -82,8 +64,8 @@ def test_a_release_that_is_not_well_is_left_again(newer: Checkout) -> None:
     assert f"{before} runs again" in said
     assert newer.release() == before
     assert newer.agent("status", "--json")["version"] != "0.4.0"
-    until(lambda: tally(newer) > rows, "samples arrive beside all that were there", seconds=60)
-    assert sql(newer, "SELECT count(*) FROM broken") == "0", "it runs on the schema of the newer one"
+    until(lambda: newer.ticks() > rows, "samples arrive beside all that were there", seconds=60)
+    assert newer.sql("SELECT count(*) FROM broken") == "0", "it runs on the schema of the newer one"
     assert newer.agent("status", "--json")["state"] != "failed"
 
 
@@ -97,12 +79,12 @@ def test_a_release_that_does_not_come_up_is_left_again(newer: Checkout) -> None:
 
 
 def test_a_release_whose_files_cannot_be_put_is_left_again(newer: Checkout) -> None:
-    before, rows = newer.release(), tally(newer)
+    before, rows = newer.release(), newer.ticks()
     newer.change("deploy/systemd/homelab-agent.tmpfiles.conf", "0755 root root", "0755 nobody-of-that-name root")
     said = newer.refused("upgrade", **SPARING)
     assert f"{before} runs again" in said
     assert newer.release() == before
-    until(lambda: tally(newer) > rows, "samples arrive", seconds=60)
+    until(lambda: newer.ticks() > rows, "samples arrive", seconds=60)
 
 
 def test_a_configuration_that_the_new_release_does_not_take_changes_nothing(newer: Checkout) -> None:
@@ -115,7 +97,7 @@ def test_a_configuration_that_the_new_release_does_not_take_changes_nothing(newe
 
 
 def test_killed_in_the_middle_it_goes_on(newer: Checkout) -> None:
-    machine, before, rows = newer.machine, newer.release(), tally(newer)
+    machine, before, rows = newer.machine, newer.release(), newer.ticks()
     newer.bump("0.5.0")
     newer.bring_wheels()
     machine("systemd-run", "--quiet", "--unit=upgrade", *newer.command("upgrade"))
@@ -125,7 +107,7 @@ def test_killed_in_the_middle_it_goes_on(newer: Checkout) -> None:
     said = newer.made("upgrade")
     assert f"An upgrade from {before} was cut short" in said
     assert newer.agent("status", "--json")["version"] == "0.5.0"
-    assert tally(newer) >= rows
+    assert newer.ticks() >= rows
     assert releases(newer) == {before, newer.release()}, "what was there before these is gone"
     assert machine.run("test", "-e", "/opt/homelab-agent/upgrading").returncode == 1
     machine("mkdir", f"{RELEASES}/0.0.1-older")  # as one that was killed before it was away
